@@ -1,0 +1,307 @@
+# %% [markdown]
+# # 2 · Hooks
+#
+# After this lesson you can read every value inside a forward pass and put another in its place, and you know five ways
+# in which hooks mislead.
+#
+# ## Idea
+#
+# `model(x)` gives you the end of a long computation. The values on the way are called **activations**, and they are
+# thrown away. A **hook** is a function of yours that is called in the middle of the forward pass with the activation
+# that has just been computed. It may *look* (copy it somewhere) or *change* it (return another that takes its place).
+#
+# Looking tells you what a model computes. Changing tells you what it *uses*. Almost every technique of this course is
+# one of the two, so we start with what PyTorch itself offers.
+
+# %%
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+
+from mini_transformer import toys
+from mini_transformer.claims import ClaimCard, Measurement
+
+torch.manual_seed(0)
+tiny = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+x, seen = torch.randn(5, 3), {}
+
+
+def look(module, inputs, output):
+    seen["hidden"] = output  # returns None: the value goes on as it is
+
+
+def double(module, inputs, output):
+    return 2 * output  # takes the output's place
+
+
+handle = tiny[1].register_forward_hook(look)  # from now on, after every call of tiny[1]
+tiny(x)
+handle.remove()  # until here
+assert torch.equal(seen["hidden"], tiny[0](x).relu())
+
+# %% [markdown]
+# ## Predict
+#
+# 1. In a notebook, a cell hangs `double` on the last layer and does not remove it. You run that cell three times. By
+#    which factor is the layer's output multiplied in the end?
+# 2. Now `look` hangs on the *first* layer, before the ReLU. Does the tensor in `seen` hold negative numbers?
+
+# %%
+my_factor = 2  # your guess
+my_negatives = True  # your guess
+
+# %%
+before = tiny(x)
+handles = [tiny[2].register_forward_hook(double) for _ in range(3)]  # the cell, run three times
+after = tiny(x)
+for handle in handles:
+    handle.remove()
+assert torch.allclose(after, 8 * before)
+
+handle = tiny[0].register_forward_hook(look)
+tiny(x)
+handle.remove()
+assert tiny[0](x).min() < 0  # what the layer puts out
+assert seen["hidden"].min() == 0  # what the hook kept
+print(f"the factor is 8, you said {my_factor}; negative numbers: False, you said {my_negatives}")
+
+# %% [markdown]
+# Hooks pile up: each run of the cell adds one, and 2 x 2 x 2 = 8. And a hook keeps *the* tensor, not a copy of it: this
+# ReLU works in place, so it overwrote what you had kept. Neither gave you an error.
+#
+# ### Exercise 2.1: cache_outputs
+# Catch the outputs of several parts of a transformer in one run. (Mind functions that are made in a loop.) Stubs are in
+# `exercises/ex02_hooks.py`; `minilab grade 02` checks them, `minilab hint 02` helps.
+#
+# ## Build: a hook that goes away
+#
+# The cure for hooks that stay is to tie each to a block of code. `finally` runs however the block ends, also by an
+# error.
+
+
+# %%
+@contextmanager
+def hooked(module, fn):
+    """Inside the block, `fn(output)` may replace what the module puts out; None leaves it as it is."""
+    handle = module.register_forward_hook(lambda module, inputs, output: fn(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+with hooked(tiny[2], lambda output: 2 * output):
+    assert torch.allclose(tiny(x), 2 * before)
+assert torch.equal(tiny(x), before)
+
+# %% [markdown]
+# ### Exercise 2.2: scale_and_clean_up
+# Turn one module up or down over many batches, some of which make the model fail. `minilab grade 02`
+#
+# ## Build: hook points
+#
+# PyTorch's hooks see what a *module* puts out. An attention pattern, say, is no module's output. The trick: pass every
+# value of interest through a module that does nothing, and hook that one. Here is attention (lesson 01) with two such
+# places:
+
+
+# %%
+class Attention(nn.Module):
+    """All heads of one layer, with the weights of `attn`."""
+
+    def __init__(self, attn):
+        super().__init__()
+        self.attn, self.hook_pattern, self.hook_z = attn, nn.Identity(), nn.Identity()
+
+    def forward(self, stream):
+        q, k, v = (torch.einsum("btd,ndh->bnth", stream, W) for W in (self.attn.W_Q, self.attn.W_K, self.attn.W_V))
+        future = torch.ones(stream.shape[1], stream.shape[1]).triu(1).bool()
+        scores = (q @ k.mT / self.attn.scale).masked_fill(future, float("-inf"))
+        pattern = self.hook_pattern(scores.softmax(dim=-1))  # batch, head, query, key
+        z = self.hook_z((pattern @ v).transpose(1, 2))  # batch, position, head, d_head: each head's average of values
+        return torch.einsum("btnh,nhd->btd", z, self.attn.W_O)
+
+
+toy = toys.load("induction_by_hand")
+batch = toy.task.draw(256, seed=1)  # the prompts of lesson 01
+mine, kept = Attention(toy.model.blocks[0].attn), {}
+stream = toy.model(batch.clean, stop_at_layer=0)  # what enters layer 0
+with hooked(mine.hook_pattern, lambda pattern: kept.update(pattern=pattern)):
+    mine(stream)
+with hooked(mine.hook_z, torch.zeros_like):
+    silenced = stream + mine(stream)
+
+# %% [markdown]
+# The package's models have such a place, a **hook point**, for every activation. `run_with_cache` keeps all of them;
+# `run_with_hooks` calls `fn(value, hook)` at those that you name, where `fn` may edit `value` in place or return
+# another. Names are long (`blocks.0.attn.hook_pattern`) or short (`("pattern", 0)`, 0 being the layer). A cache prints
+# them all.
+
+# %%
+logits, cache = toy.model.run_with_cache(batch.clean)
+print(cache)
+torch.testing.assert_close(kept["pattern"], cache["pattern", 0])
+theirs = toy.model.run_with_hooks(batch.clean, fwd_hooks=[(("z", 0), lambda z, hook: torch.zeros_like(z))])
+torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
+
+# %% [markdown]
+# ### Exercise 2.3: add_direction
+# Push the stream in a direction, at one layer and position, as strongly as asked. `minilab grade 02`
+#
+# ## Five ways in which hooks mislead
+#
+# | | a PyTorch hook | a hook point of this package |
+# |---|---|---|
+# | **left behind** | acts on every later run | gone after the run, also after an error |
+# | **same memory** | what you kept can be overwritten | you edit a copy |
+# | **wrong shape** | often fits by broadcasting | an error |
+# | **never reached** | silence | an error |
+# | **graph cut** | after `detach()` or in `no_grad()` there are no gradients | the same: here, too, it is up to you |
+#
+# The first two you have seen. Here are the others, first PyTorch's way, then the package's.
+
+
+# %%
+def complain(name, fn, **run):
+    """The error that a run with this hook ends in."""
+    try:
+        toy.model.run_with_hooks(batch.clean, fwd_hooks=[(name, fn)], **run)
+    except ValueError as error:
+        print(error)
+        return str(error)
+
+
+with hooked(toy.model.blocks[0].attn, lambda out: out[:1]):  # the first prompt's output, silently used for all 256
+    assert toy.model(batch.clean).shape == logits.shape
+assert "returned shape" in complain(("attn_out", 0), lambda out, hook: out[:1])
+
+with hooked(tiny[0], lambda out: 100 * out):
+    unchanged = tiny[0].forward(x)  # hooks belong to the call tiny[0](x); this way they are not reached
+assert torch.equal(unchanged, tiny[0](x))
+assert "never reached" in complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
+
+slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[0]  # of one logit, for every number in z
+assert slope.abs().max() > 0
+assert not cache["z", 1].detach().requires_grad  # cut off: no slope to be had
+
+# %% [markdown]
+# ## Look
+#
+# Hooks make a dial for each head: multiply what it hands on (`z`) by a **volume**, 0 for silent and 1 for as it is. We
+# turn the dials of the toy's four heads one by one and watch the logit of the right answer.
+#
+# From lesson 01: `a1.h0` writes the answer. The unembedding is linear, so expect a straight line. `a0.h0` tells `a1.h0`
+# where to look. Silent, it takes all answers with it.
+#
+# Predict: how much of the answer's logit is left at *half* the volume of `a0.h0`?
+
+# %%
+my_half = 0.5  # your guess: 0 is nothing, 1 all of it
+
+
+# %%
+def turn_head(layer, head, volume):
+    """The logits (batch, pos, token) when one head hands on `volume` times what it found."""
+
+    def turn(z, hook):
+        dial = torch.ones(z.shape[2], 1)
+        dial[head] = volume
+        return dial * z  # not in place: autograd still needs the z from before
+
+    return toy.model.run_with_hooks(batch.clean, fwd_hooks=[(("z", layer), turn)])
+
+
+def answer_logit(logits):
+    """Of the right answer, the mean over the prompts."""
+    return batch.at_answer(logits).gather(1, batch.answer.unsqueeze(1)).mean()
+
+
+volumes = torch.linspace(0, 1.5, 31)
+heads = {"a0.h0": (0, 0), "a1.h0": (1, 0), "a0.h1": (0, 1), "a1.h1": (1, 1)}
+with torch.no_grad():
+    curves = {name: torch.stack([answer_logit(turn_head(*head, v)) for v in volumes]) for name, head in heads.items()}
+
+fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+ax.plot(volumes, curves["a0.h1"], color="#bbbbbb", linewidth=6, label="a0.h1 (control: attends like a0.h0)")
+ax.plot(volumes, curves["a0.h0"], color="#2166ac", linewidth=2.5, label="a0.h0")
+ax.plot(volumes, curves["a1.h1"], color="black", linestyle=":", label="a1.h1 (control: writes, but nobody reads it)")
+ax.plot(volumes, curves["a1.h0"], color="#d9660a", linewidth=2.5, label="a1.h0")
+ax.axvline(1, color="black", linewidth=0.8)
+ax.text(1.01, 0.3, "the model as it is")
+ax.set(xlabel="volume of one head (0 = silent)", ylabel="logit of the right answer, mean of 256 prompts")
+ax.spines[["top", "right"]].set_visible(False)
+ax.legend(frameon=False, loc="upper left")
+plt.show()
+
+# %%
+half = curves["a0.h0"][volumes == 0.5].item() / 20
+assert round(half, 3) == 0.999
+assert abs(curves["a0.h0"][0] - 20 / 16) < 0.001
+torch.testing.assert_close(curves["a1.h0"], 20 * volumes, rtol=1e-3, atol=1e-3)
+print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
+
+# %% [markdown]
+# Nearly all of it (99.9%). `a0.h0` speaks through a softmax: as soon as the right position has clearly the highest
+# score it gets all the attention, and more volume adds nothing. Silent, `a0.h0` leaves `a1.h0` to look evenly at all 16
+# positions, one of which holds the answer: 20 / 16 = 1.25.
+#
+# ## Control
+#
+# `a0.h1` attends exactly as `a0.h0` does, and its line is flat: attention alone does nothing. So is that of `a1.h1`,
+# which writes where nobody reads. Had their lines bent too, the picture would tell us about dials, not about heads.
+#
+# **A limit.** Gradients are the fast way to ask what matters: the slope of each of these lines at volume 1, all of them
+# from one run. Look at the slope of `a0.h0` before you trust them.
+
+# %%
+assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
+for name in ("a0.h1", "a1.h1"):
+    torch.testing.assert_close(curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3)
+slopes = {}
+for name, head in heads.items():
+    volume = torch.tensor(1.0, requires_grad=True)
+    slopes[name] = abs(torch.autograd.grad(answer_logit(turn_head(*head, volume)), volume)[0].item())
+print(*(f"{name}: {slope:.3f}  " for name, slope in slopes.items()))
+assert abs(slopes.pop("a1.h0") - 20) < 0.01
+assert max(slopes.values()) < 0.001
+
+# %% [markdown]
+# Below 0.001, like those of the two heads that do nothing: the gradient cannot tell a head on which every answer hangs
+# from an idle one. It speaks of small changes, and silencing is not small.
+#
+# ### Exercise 2.4: logit_gradient
+# The slope of each prompt's answer logit with respect to any activation. `minilab grade 02`
+#
+# ## Claim card
+
+
+# %%
+@torch.no_grad()
+def measure_gain(layer, head):
+    """Accuracy at a quarter of the head's volume, minus the accuracy when it is silent."""
+    low, high = (batch.correct(turn_head(layer, head, volume)).float().mean() for volume in (0.0, 0.25))
+    return (high - low).item()
+
+
+card = ClaimCard(
+    claim="a0.h0 works like a switch: no answer is right without it, and all are from a quarter of its volume.",
+    model="induction_by_hand, 2 layers of 2 heads",
+    task=toy.task.description,
+    data="256 prompts, seed 1",
+    components="a0.h0",
+    intervention="what the head hands on (z, at all positions) is multiplied by 0 and by 1/4",
+    effect=Measurement("accuracy at 1/4 minus accuracy at 0", lambda: measure_gain(0, 0), low=0.99),
+    control=Measurement("the same for a0.h1, which attends alike", lambda: measure_gain(0, 1), high=0.01),
+    refuted_by="right answers without a0.h0, wrong ones at a quarter of it, or a difference for a0.h1",
+)
+verdict = card.check()
+print(verdict)
+assert verdict
+
+# %% [markdown]
+# ### Exercise 2.5: find_needed_heads
+# In models that you have never seen: which heads, silenced alone, change the answers? `minilab grade 02`
+#
+# Next: lesson 03, where you set every weight of this toy yourself.

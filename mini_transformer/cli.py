@@ -1,0 +1,220 @@
+"""`minilab`: the lab and the course from a terminal. Thin: every command calls one function and shows what it returns.
+
+What takes long to import (torch) is imported inside the commands that need it.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# Threads that wait for each other make models this small slower, not faster; read when torch is imported. `train` chooses its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+HELP = "Learn mechanistic interpretability on transformers whose circuits are known. Start with `minilab init DIR`."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=HELP)
+
+What = Annotated[str | None, typer.Argument(metavar="[NN]", show_default=False)]
+AsData = Annotated[bool, typer.Option("--json", help="Print data instead of a table.")]
+
+
+def command(run: Callable[..., int | None]) -> Callable[..., None]:
+    """Register a command. What it returns is the exit status; bad input is one sentence and status 2."""
+
+    @app.command(run.__name__.rstrip("_"))
+    @functools.wraps(run)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            status = run(*args, **kwargs)
+        except (ValueError, KeyError) as error:
+            sentence = str(error.args[0]) if error.args else ""
+            if " " not in sentence:  # a bare key is a bug of ours, and needs its traceback
+                raise
+            typer.echo(sentence, err=True)
+            status = 2
+        raise typer.Exit(status or 0)
+
+    return guarded
+
+
+def print_data(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@command
+def tour(
+    seed: int = 0,
+    as_data: AsData = False,
+    quick: Annotated[bool, typer.Option(help="Take the shipped model instead of training one.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the figure.")] = Path("out"),
+) -> int:
+    """Train induction from scratch, find its two heads, ablate, patch, compare with the truth. Status 1 if it is not so."""
+    from mini_transformer.tour import run_tour
+
+    return 0 if run_tour(seed=seed, json=as_data, quick=quick, out=out).ok else 1
+
+
+@command
+def doctor(as_data: AsData = False) -> int:
+    """Check the installation: packages, speed, checkpoints. Status 1 if something is missing."""
+    from mini_transformer.course.doctor import examine
+    from mini_transformer.course.screen import say, show_table
+
+    findings = examine()
+    bad = [finding for finding in findings if not finding.fine]
+    if as_data:
+        print_data([vars(finding) for finding in findings])
+    else:
+        show_table(("", "", "what to do"), [(f.what, f.found, f.advice) for f in findings])
+        say(f"{len(bad)} of these need something done." if bad else "All is well.")
+    return 1 if bad else 0
+
+
+@command
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    seed: Annotated[int, typer.Option(help="Which variant of the inputs your answers are judged on.")] = 0,
+) -> None:
+    """Make a workspace: notebooks, exercises to fill in, and your progress. Nothing that is there is overwritten."""
+    from mini_transformer.course.material import find_material
+    from mini_transformer.course.screen import say
+    from mini_transformer.course.workspace import make_workspace
+
+    setup = make_workspace(folder, find_material(), seed)
+    say(f"{folder}: {len(setup.added)} files added" + (f": {', '.join(setup.added)}" if setup.kept else ""))
+    if setup.kept:
+        say(f"kept as they were: {', '.join(setup.kept)}")
+    say(f"Now: cd {folder} && minilab next")
+
+
+@command
+def next_() -> None:
+    """The next exercise: where it is, what to do, how to check it."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import say, show_next
+
+    course = open_course(Path.cwd())
+    exercise = course.find_next()
+    if exercise is None:
+        say("Every exercise is solved. `minilab status` shows what you did.")
+    else:
+        show_next(exercise, course.progress.of(exercise), course.locate(exercise))
+
+
+@command
+def grade(what: What = None, as_data: AsData = False) -> int:
+    """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything. Status 1 unless all is solved."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import show_report
+
+    course = open_course(Path.cwd())
+    exercises = course.find_exercises(what) if what else course.exercises
+    reports, newly = course.grade(exercises)
+    if as_data:
+        print_data([report.as_data() for report in reports])
+    else:
+        for report in reports:
+            show_report(report, exercises if len(exercises) == 1 else newly)
+    return 0 if all(report.solved for report in reports) else 1
+
+
+@command
+def hint(what: What = None) -> None:
+    """The next hint, of three, for an exercise (by default the one that `minilab next` names)."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import say
+
+    course = open_course(Path.cwd())
+    exercises = course.find_exercises(what) if what else course.exercises
+    exercise = course.find_next(exercises) or exercises[0]
+    number, text = course.take_hint(exercise)
+    say(f"Hint {number} of {len(exercise.hints)} for {exercise.number} {exercise.name}", "bold")
+    say(text)
+
+
+@command
+def status(as_data: AsData = False) -> None:
+    """What you have solved so far, with points and hints."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import show_status
+
+    course = open_course(Path.cwd())
+    if as_data:
+        print_data(course.list_status())
+    else:
+        show_status(course.list_status(), course.folder)
+
+
+@command
+def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
+    """Open a lesson's notebook, or say how to open it."""
+    from mini_transformer.course.doctor import find_jupyter
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import say
+
+    notebook = open_course(Path.cwd()).find_notebook(which)
+    jupyter = find_jupyter()
+    if jupyter:
+        return subprocess.run([sys.executable, "-m", jupyter, str(notebook)]).returncode
+    say(str(notebook))
+    say(f"Open it in VS Code (kernel: {sys.executable}), or `pip install notebook` and run this command again.")
+    return 0
+
+
+@command
+def toys(
+    action: Annotated[str | None, typer.Argument(metavar="[verify]", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Which variant, or which shipped model, to verify.")] = 0,
+    as_data: AsData = False,
+) -> int:
+    """List the toys; with `verify`, measure again all that is claimed of one, or of all. Status 1 if a claim fails."""
+    from mini_transformer import toys
+    from mini_transformer.course.screen import say, show_table
+
+    if action is None:
+        described = toys.describe()
+        print_data(described) if as_data else show_table(("toy", ""), [row.values() for row in described])
+        return 0
+    if action != "verify":
+        raise ValueError(f"minilab toys {action} does not exist: minilab toys, or minilab toys verify [NAME]")
+    from mini_transformer.toys.verify import verify
+
+    rows = verify(name, seed)
+    failed = [row for row in rows if not row.ok]
+    if as_data:
+        print_data([row._asdict() for row in rows])
+    else:
+        bounds = [f"{row.low:.4g} to {row.high:.4g}" for row in rows]
+        cells = [
+            (row.case, row.signature, f"{row.measured:.4g}", bound) for row, bound in zip(rows, bounds, strict=True)
+        ]
+        marks = ["ok" if row.ok else "NO" for row in rows]
+        show_table(
+            ("toy", "", "measured", "bound", ""), [(*cell, mark) for cell, mark in zip(cells, marks, strict=True)]
+        )
+        say(f"{len(failed)} of {len(rows)} claims fail." if failed else f"All {len(rows)} claims hold.")
+    return 1 if failed else 0
+
+
+@command
+def train(
+    name: str,
+    seed: int = 0,
+    replace: Annotated[bool, typer.Option(help="Write over a checkpoint that is there already.")] = False,
+) -> None:
+    """Train a toy from scratch and write its checkpoint where `toys.load` looks for it."""
+    from mini_transformer.course.screen import say
+    from mini_transformer.toys.training import train_toy
+
+    say(f"written: {train_toy(name, seed, replace=replace)}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,116 @@
+"""Is everything here that the course needs, and how fast is this machine?"""
+
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+REFERENCE_MS = 30.0  # the standard forward on the machine this was written on: one thread of a shared 2-core server
+
+CHECKPOINTS = Path(__file__).parents[1] / "toys" / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report: what was looked at, what was found, and what to do unless it is fine."""
+
+    what: str
+    found: str
+    fine: bool = True
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything that `minilab doctor` reports; a check that breaks is a finding, not a crash."""
+    findings = [Finding("python", platform.python_version())]
+    missing = [finding for finding in examine_packages() if not finding.fine]
+    for what, look in {
+        "packages": examine_packages,
+        "speed": examine_speed,
+        "checkpoints": examine_checkpoints,
+    }.items():
+        if missing and what != "packages":  # they could only say the same again
+            continue
+        try:
+            findings += look()
+        except Exception as error:
+            findings.append(Finding(what, f"{type(error).__name__}: {error}", False, "reinstall mini-transformer"))
+    return [*findings, examine_time_limit(), examine_jupyter()]
+
+
+def list_requirements() -> list[str]:
+    """The names of the packages that mini-transformer itself says it needs."""
+    lines = importlib.metadata.requires("mini-transformer") or []
+    return [re.split(r"[\s<>=!~;\[(]", line)[0] for line in lines if "extra ==" not in line]
+
+
+def examine_packages() -> list[Finding]:
+    findings = []
+    for name in ("mini-transformer", *list_requirements()):
+        try:
+            findings.append(Finding(name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(name, "missing", False, f"pip install {name}"))
+    return findings
+
+
+def examine_speed() -> list[Finding]:
+    """The time of a forward run (2 layers, d_model 64, 4 heads, MLP 256; batch 128 x 50) with one thread."""
+    import torch
+
+    from mini_transformer.model import Config, Transformer
+
+    threads = torch.get_num_threads()
+    model = Transformer(Config(d_vocab=64, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256))
+    tokens = torch.arange(128 * 50).reshape(128, 50) % 64
+    try:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            ms = 1e3 * min(measure_seconds(lambda: model(tokens)) for _ in range(6))
+    finally:
+        torch.set_num_threads(threads)
+    speed = f"{ms:.0f} ms for a standard forward run (about {REFERENCE_MS:.0f} ms where this was written)"
+    slow = "every time that the course promises will be longer in proportion"
+    return [Finding("threads", str(threads)), Finding("speed", speed, advice=slow if ms > 3 * REFERENCE_MS else "")]
+
+
+def measure_seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def examine_checkpoints(folder: Path = CHECKPOINTS) -> list[Finding]:
+    """Load every model that ships with the package."""
+    from mini_transformer import checkpoints
+
+    paths = sorted(folder.glob("*.safetensors"))
+    findings = []
+    for path in paths:
+        try:
+            checkpoints.verify(path)
+        except checkpoints.CheckpointError as error:
+            findings.append(Finding("checkpoint", str(error), False, "reinstall mini-transformer"))
+    return findings or [Finding("checkpoints", f"all {len(paths)} load" if paths else "none are shipped")]
+
+
+def examine_time_limit() -> Finding:
+    if hasattr(signal, "setitimer"):
+        return Finding("endless loops", "are stopped while grading")
+    return Finding("endless loops", "cannot be stopped on this system", advice="Ctrl-C, if grading never ends")
+
+
+def examine_jupyter() -> Finding:
+    if found := find_jupyter():
+        return Finding("notebooks", f"{found} opens them")
+    return Finding("notebooks", "no Jupyter here: VS Code opens them too", advice="pip install notebook")
+
+
+def find_jupyter() -> str | None:
+    """The module that opens notebooks in a browser, if one is installed."""
+    return next((name for name in ("jupyterlab", "notebook") if importlib.util.find_spec(name)), None)

@@ -1,0 +1,108 @@
+"""What graders are written with: `check` marks a test, `expect` compares, `Wrong` names a mistake.
+
+A grader is a module of check functions that see only a `student` (see mini_transformer.course.student): values go in,
+values come out. Its dict `MISTAKES` holds, for every exercise, the mistakes it can name and the sentence for each. What
+a grader must reject (`mutant`) and accept (`alternative`) stands in a module of its own and is tested.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mini_transformer.course.comparing import find_difference
+
+Check = Callable[..., None]
+
+
+class Wrong(Exception):
+    """An answer that is wrong: either a mistake with a name, `Wrong("constant_output")`, or a sentence of its own.
+
+    >>> Wrong(sentence="The pattern has 3 axes, expected 4.").sentence
+    'The pattern has 3 axes, expected 4.'
+    """
+
+    def __init__(self, mistake: str | None = None, *, sentence: str = "") -> None:
+        super().__init__(mistake or sentence)
+        self.mistake, self.sentence = mistake, sentence
+
+
+def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
+    """Mark a test `(student) -> None` as a check of `exercise`; an exercise's points are shared by weight.
+
+    The docstring's first line is what the learner sees. A `Wrong` with a name gets its sentence from the module's
+    MISTAKES; KeyError if it is not there.
+    """
+
+    def mark(test: Check) -> Check:
+        @functools.wraps(test)
+        def judge(student: Any) -> None:
+            try:
+                test(student)
+            except Wrong as wrong:
+                if wrong.mistake is not None:
+                    wrong.sentence = find_sentence(test.__globals__.get("MISTAKES", {}), exercise, wrong.mistake)
+                    wrong.args = (f"{wrong.mistake}: {wrong.sentence}",)
+                raise
+
+        judge.exercise, judge.weight = exercise, float(weight)  # type: ignore[attr-defined]
+        return judge
+
+    return mark
+
+
+def find_sentence(mistakes: Mapping[str, Mapping[str, str]], exercise: str, mistake: str) -> str:
+    if mistake not in mistakes.get(exercise, {}):
+        raise KeyError(f"MISTAKES[{exercise!r}] has no {mistake!r}; it has {', '.join(mistakes.get(exercise, {}))}")
+    return mistakes[exercise][mistake]
+
+
+def expect(
+    got: Any,
+    want: Any,
+    *,
+    mistakes: Mapping[str, Any] | None = None,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+    what: str = "the result",
+) -> None:
+    """Raise `Wrong` if `got` is not `want`: with the name of the first mistake whose value `got` is, if there is one.
+
+    `mistakes` maps names to values, or to functions without arguments that compute them (only when needed). Values
+    are compared as in `find_difference`: kind, shape, then numbers within `rtol` and `atol`.
+
+    >>> expect(2.0, 4.0, mistakes={"forgot_to_square": 2.0})
+    Traceback (most recent call last):
+    mini_transformer.course.grading.Wrong: forgot_to_square
+    """
+    difference = find_difference(got, want, what, rtol, atol)
+    if difference is None:
+        return
+    for name, value in (mistakes or {}).items():
+        if find_difference(got, value() if callable(value) else value, what, rtol, atol) is None:
+            raise Wrong(name)
+    raise Wrong(sentence=difference[0].upper() + difference[1:] + ".")
+
+
+def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
+    """The checks in a grader's namespace by exercise, in the order in which they are written."""
+    found: dict[str, list[Check]] = {}
+    for value in module.values():
+        if hasattr(value, "exercise") and hasattr(value, "weight"):
+            found.setdefault(value.exercise, []).append(value)
+    return found
+
+
+def mutant(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
+    """Mark a plausible wrong answer to `exercise`; its name (by default the function's) is in MISTAKES."""
+    return lambda fn: register(fn, "_MUTANTS", exercise, name)
+
+
+def alternative(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
+    """Mark a right answer to `exercise` that is written differently from the solution; the grader must accept it."""
+    return lambda fn: register(fn, "_ALTERNATIVES", exercise, name)
+
+
+def register(fn: Callable, where: str, exercise: str, name: str) -> Callable:
+    # A list in the function's own module: two exercises may each have a mutant called constant_output.
+    fn.__globals__.setdefault(where, []).append((exercise, name or fn.__name__, fn))
+    return fn

@@ -1,0 +1,99 @@
+"""The values that cross between a grader and a learner's function, copied on the way in and on the way out.
+
+Tensors, numbers, strings, booleans, None, and lists, tuples or dicts of these. Models are named, not sent.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from mini_transformer.course.comparing import describe_kind
+from mini_transformer.model import Config, Transformer
+
+
+@dataclass(frozen=True, init=False)
+class NamedModel:
+    """A model described by values: `NamedModel("random", seed=3, d_vocab=11, ...)` or `NamedModel("toy", name=...)`.
+
+    The learner's function receives the Transformer that it describes, built afresh; `build()` is the grader's copy.
+
+    >>> NamedModel("random", seed=1, d_vocab=5, n_ctx=4, d_model=8, n_layers=1).build().W_E.shape
+    torch.Size([5, 8])
+    """
+
+    kind: str
+    seed: int
+    name: str | None
+    config: tuple[tuple[str, Any], ...]
+
+    def __init__(self, kind: str, *, seed: int = 0, name: str | None = None, **config: Any) -> None:
+        if kind not in ("random", "toy") or (kind == "toy") != (name is not None) or (config and kind == "toy"):
+            raise ValueError(
+                f"NamedModel({kind!r}, name={name!r}): give 'random' and Config fields, or 'toy' and name="
+            )
+        for field, value in {"kind": kind, "seed": seed, "name": name, "config": tuple(config.items())}.items():
+            object.__setattr__(self, field, value)
+
+    def build(self) -> Transformer:
+        if self.kind == "random":
+            return Transformer(Config(**dict(self.config)), seed=self.seed)
+        from mini_transformer import toys
+
+        assert self.name is not None
+        return toys.load(self.name, seed=self.seed).model
+
+
+class NotAValueError(Exception):
+    """Something that is not a value came back; the message says what."""
+
+
+def send(value: Any) -> Any:
+    """A copy for the learner: tensors cloned, named models built.
+
+    >>> send([1, "a", {"b": (2.0, None)}])
+    [1, 'a', {'b': (2.0, None)}]
+    """
+    if isinstance(value, NamedModel):
+        return value.build()
+    if isinstance(value, Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, (list, tuple)):
+        return type(value)(send(item) for item in value)
+    return {key: send(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def receive(value: Any, depth: int = 0) -> Any:
+    """A detached, plain copy of what a learner returned. NotAValueError if it is made of anything but values.
+
+    >>> receive((nn.Parameter(Tensor([1.0])), {"head": 3}))
+    (tensor([1.]), {'head': 3})
+    """
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or type(value) in (bool, int, float, complex, str):
+        return value
+    if isinstance(value, Tensor):
+        if type(value) not in (Tensor, nn.Parameter):
+            raise NotAValueError(f"a {type(value).__name__}, a subclass of Tensor: return a plain tensor")
+        return value.detach().clone()
+    if depth > 20:
+        raise NotAValueError("lists within lists, more than 20 deep: return a flat one")
+    if isinstance(value, (list, tuple)):
+        return (tuple if isinstance(value, tuple) else list)(receive(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        return {receive(key, depth + 1): receive(item, depth + 1) for key, item in value.items()}
+    raise NotAValueError(f"{describe_kind(value)}: return a tensor, number or string, or a list or dict of these")
+
+
+def describe(value: Any) -> str:
+    """An argument in a few words: a tensor by its shape, short values as they are, the rest by its kind.
+
+    >>> describe(Tensor([1.0, 2.0])), describe("a0.h1"), describe([1, 2])
+    ('tensor(2,)', "'a0.h1'", 'list')
+    """
+    if isinstance(value, Tensor):
+        return f"tensor{tuple(value.shape)}".replace(" ", "")
+    if isinstance(value, (bool, int, float, str)):
+        return repr(value)[:40]
+    return "Transformer" if isinstance(value, NamedModel) else type(value).__name__

@@ -1,0 +1,249 @@
+"""Hook points: named places in the forward pass where an activation can be read, or replaced.
+
+One mechanism serves both. A hook is a function `fn(value, hook)`; if it returns None the value goes on (with whatever
+the function changed in place), otherwise the returned tensor takes its place. A cache is a hook that only looks.
+"""
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from mini_transformer import warm_up  # noqa: F401  (before anything is computed)
+
+HookFunction = Callable[[Tensor, "HookPoint"], Tensor | None]
+HookName = str | tuple[str | int, ...]  # "blocks.0.attn.hook_pattern", or short: ("pattern", 0), "embed"
+HookFilter = HookName | Callable[[str], bool]
+
+
+class HookPoint:
+    """A named place in the forward pass. Without listeners, calling it costs one empty loop.
+
+    `on_demand` marks activations that are too large to compute unless somebody listens (`hook_result` and the inputs
+    of q, k and v, one stream per head); the model asks `hook.on` before it computes them.
+    """
+
+    def __init__(self, on_demand: bool = False) -> None:
+        self.name = ""  # filled in by HookedModule.name_hook_points
+        self.on_demand = on_demand
+        self.listeners: list[Callable[[Tensor, HookPoint], Tensor]] = []
+
+    def __call__(self, value: Tensor) -> Tensor:
+        for listener in self.listeners:
+            value = listener(value, self)
+        return value
+
+    @property
+    def on(self) -> bool:
+        return bool(self.listeners)
+
+    @property
+    def layer(self) -> int | None:
+        """The block this hook point is in, or None for those outside the blocks."""
+        return int(self.name.split(".")[1]) if self.name.startswith("blocks.") else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copied or saved model takes no listeners along: nobody could ever take them away from it."""
+        return {**vars(self), "listeners": []}
+
+    def __repr__(self) -> str:
+        return f"HookPoint({self.name!r})"
+
+
+class Editor:
+    """Calls a user's hook function on a copy, so that editing in place cannot reach what was cached before."""
+
+    def __init__(self, fn: HookFunction) -> None:
+        self.fn, self.calls = fn, 0
+
+    def __call__(self, value: Tensor, hook: HookPoint) -> Tensor:
+        self.calls += 1
+        mine = value.clone()
+        new = self.fn(mine, hook)
+        if new is None:
+            return mine
+        if not isinstance(new, Tensor):
+            raise ValueError(f"the hook on {hook.name} returned a {type(new).__name__}: return a tensor, or None")
+        for what in ("shape", "dtype", "device"):
+            given, expected = getattr(new, what), getattr(value, what)
+            if given != expected:
+                raise ValueError(f"the hook on {hook.name} returned {what} {given}, but the activation has {expected}")
+        return new
+
+
+class Recorder:
+    """Stores activations by name; copies only what another name (resid_post 0 is resid_pre 1) or a caller holds."""
+
+    def __init__(self, held: Iterable[object] = ()) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.stored = {x.data_ptr() for x in held if isinstance(x, Tensor)}
+
+    def __call__(self, value: Tensor, hook: HookPoint) -> Tensor:
+        if value.data_ptr() in self.stored:  # also true of views, which share the memory
+            value = value.clone()
+        self.stored.add(value.data_ptr())
+        self.values[hook.name] = value
+        return value
+
+
+def short_name(name: str) -> HookName:
+    """`blocks.0.attn.hook_pattern` -> `("pattern", 0)`; `blocks.1.ln2.hook_scale` -> `("scale", 1, "ln2")`."""
+    *path, last = name.split(".")
+    short = last.removeprefix("hook_")
+    if not path or path[0] != "blocks":
+        return short
+    return (short, int(path[1]), path[2]) if path[-1].startswith("ln") else (short, int(path[1]))
+
+
+def find_names(where: HookFilter, known: Collection[str]) -> list[str]:
+    """All names among `known` that a full name, short name or filter means; an error with the nearest name if none.
+
+    >>> find_names(("pattern", -1), ["blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"])
+    ['blocks.1.attn.hook_pattern']
+    """
+    if callable(where):
+        if found := [name for name in known if where(name)]:
+            return found
+        raise KeyError(f"the filter {getattr(where, '__name__', where)} matches none of the {len(known)} hook names")
+    if not isinstance(where, str | tuple):
+        raise KeyError(f"a hook name is a string, a short name like ('pattern', 0) or a filter, not {where!r}")
+    if where in known:
+        return [where]  # type: ignore[list-item]
+    by_short = {short_name(name): name for name in known}
+    wanted: Any = where[0] if isinstance(where, tuple) and len(where) == 1 else where
+    if isinstance(wanted, tuple) and len(wanted) > 1 and isinstance(wanted[1], int) and wanted[1] < 0:  # from the end
+        layers = 1 + max((short[1] for short in by_short if isinstance(short, tuple)), default=-1)  # type: ignore
+        wanted = (wanted[0], wanted[1] + layers, *wanted[2:])
+    if wanted in by_short:
+        return [by_short[wanted]]
+    spelled = {str(s): s for s in (*known, *by_short)}
+    nearest = difflib.get_close_matches(str(where), spelled, n=1, cutoff=0.0)
+    raise KeyError(f"no hook is called {where!r}" + (f"; nearest: {spelled[nearest[0]]!r}" if nearest else ""))
+
+
+class ActivationCache(Mapping[HookName, Tensor]):
+    """Activations of one run by hook name: `cache["blocks.0.attn.hook_pattern"]`, or short `cache["pattern", 0]`.
+
+    Layers count from the end if negative. KeyError for a name that does not exist, or was not cached in this run. The
+    tensors are part of the autograd graph:
+
+    >>> import torch
+    >>> from mini_transformer import Config, Transformer
+    >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
+    >>> logits, cache = model.run_with_cache(torch.tensor([[1, 2, 3]]))
+    >>> (gradient,) = torch.autograd.grad(logits.sum(), cache["pattern", -1])
+    >>> tuple(gradient.shape)
+    (1, 4, 3, 3)
+    """
+
+    def __init__(self, values: dict[str, Tensor], model: "HookedModule") -> None:
+        self._values, self._model = values, model
+
+    def __getitem__(self, key: HookName) -> Tensor:
+        (name,) = find_names(key, self._model.hook_points)
+        if name not in self._values:
+            why = (
+                "computed only on demand" if self._model.hook_points[name].on_demand else "not asked for or not reached"
+            )
+            raise KeyError(f"{name} was not cached ({why}): use run_with_cache(..., names_filter=[{name!r}, ...])")
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[HookName]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:34}{tuple(value.shape)}" for name, value in self._values.items())
+
+
+class HookedModule(nn.Module):
+    """A module whose HookPoints have names, and the three ways to use them: hooks, run_with_hooks, run_with_cache."""
+
+    def name_hook_points(self) -> None:
+        """Give every HookPoint its name from its place in the module tree; call at the end of __init__."""
+        self.hook_points: dict[str, HookPoint] = {}
+        for prefix, module in self.named_modules():
+            for attribute, point in vars(module).items():
+                if isinstance(point, HookPoint):
+                    point.name = f"{prefix}.{attribute}".lstrip(".")
+                    self.hook_points[point.name] = point
+
+    @contextmanager
+    def _listening(self, pairs: list[tuple[HookPoint, Any]]) -> Iterator[None]:
+        """Attach listeners and take away exactly these again, whatever happens in between."""
+        try:
+            for point, listener in pairs:
+                point.listeners.append(listener)
+            yield
+        finally:
+            for point, listener in pairs:
+                point.listeners = [kept for kept in point.listeners if kept is not listener]
+
+    @contextmanager
+    def hooks(self, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = ()) -> Iterator["HookedModule"]:
+        """`with model.hooks([(name, fn)]): ...` runs `fn(value, hook)` at `name` in every forward inside the block.
+
+        Names are full, short or a filter. Unknown names and filters that match nothing raise KeyError; replacements of
+        another shape, dtype or device, and hooks that were never reached, ValueError. Nothing is left behind, also
+        after exceptions.
+
+        >>> import torch
+        >>> from mini_transformer import Config, Transformer
+        >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
+        >>> seen = []
+        >>> with model.hooks([(("z", 0), lambda z, hook: z * 0), (("attn_out", 0), lambda x, hook: seen.append(x))]):
+        ...     logits = model(torch.tensor([[1, 2, 3]]))
+        >>> seen[0].abs().max().item()
+        0.0
+        """
+        pairs = []
+        for pair in fwd_hooks:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
+                raise ValueError(f"fwd_hooks is a list of pairs (name, function), but {pair!r} is in it")
+            pairs += [(self.hook_points[name], Editor(pair[1])) for name in find_names(pair[0], self.hook_points)]
+        with self._listening(pairs):
+            yield self
+        if missed := [point.name for point, editor in pairs if editor.calls == 0]:
+            raise ValueError(f"the hook on {', '.join(missed)} was never reached: no forward run passed through it")
+
+    def run_with_hooks(self, *args: Any, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = (), **kwargs: Any):
+        """One forward run with hooks in place, see `hooks`; returns what the model returns.
+
+        >>> import torch
+        >>> from mini_transformer import Config, Transformer
+        >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
+        >>> logits = model.run_with_hooks(torch.tensor([[1, 2, 3]]), fwd_hooks=[("embed", lambda x, hook: x * 0)])
+        """
+        with self.hooks(fwd_hooks):
+            return self(*args, **kwargs)
+
+    def run_with_cache(
+        self, *args: Any, names_filter: HookFilter | list[HookFilter] | None = None, **kwargs: Any
+    ) -> tuple[Tensor, ActivationCache]:
+        """One forward run that keeps activations; returns `(logits, cache)`.
+
+        `names_filter` is a hook name, a filter, or a list of them; by default everything is kept except what is
+        computed only on demand (`hook_result`, `hook_q_input`, `hook_k_input`, `hook_v_input`).
+
+        >>> import torch
+        >>> from mini_transformer import Config, Transformer
+        >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=1, n_heads=4))
+        >>> model.run_with_cache(torch.tensor([[1, 2, 3]]), names_filter=[("result", 0), lambda name: "resid" in name])[1]
+        blocks.0.hook_resid_pre           (1, 3, 16)
+        blocks.0.attn.hook_result         (1, 3, 4, 16)
+        blocks.0.hook_resid_post          (1, 3, 16)
+        """
+        names = {name for name, point in self.hook_points.items() if not point.on_demand}
+        if names_filter is not None:
+            filters = names_filter if isinstance(names_filter, list) else [names_filter]
+            names = {name for where in filters for name in find_names(where, self.hook_points)}
+        recorder = Recorder(held=(*args, *kwargs.values()))
+        with self._listening([(self.hook_points[name], recorder) for name in names]):
+            output = self(*args, **kwargs)
+        # A run that stops at a layer returns the very stream that was cached last.
+        output = output.clone() if output.data_ptr() in recorder.stored else output
+        return output, ActivationCache(recorder.values, self)

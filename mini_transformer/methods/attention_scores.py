@@ -1,0 +1,102 @@
+"""Attention scores: how much of each head's attention goes where a known kind of head would look.
+
+A score says where a head looks, not what it moves nor whether anything reads it: a head whose output is zero scores as
+high as one that does the work (`ablation` and `patching` tell them apart). A score is an average over the queries it is
+taken on, so take it where the behaviour is needed: a model that repeats after at most 20 tokens may have a perfect
+previous-token head in the first 20 positions and a uniform one after them.
+
+Checked against: a slow loop over prompts and queries, and heads that were set by hand.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+HeadScores = Float[Tensor, "layer head"]
+ALL = slice(None)
+
+
+def score_heads(
+    model: Transformer, tokens: Tokens, targets: Bool[Tensor, "batch query key"], queries: slice = ALL
+) -> HeadScores:
+    """Attention that each head pays to the target keys, averaged over the queries that have a target.
+
+    `queries` restricts the positions that are averaged over. ValueError if no query has a target.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=4))
+    >>> tokens = torch.tensor([[0, 1, 2, 3]])
+    >>> everything = torch.ones(1, 4, 4, dtype=torch.bool)
+    >>> bool(torch.allclose(score_heads(model, tokens, everything), torch.ones(2, 4)))
+    True
+    """
+    if not model.config.n_layers:
+        raise ValueError("the model has no layers, so no heads to score: give one with n_layers of at least 1")
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens are {tokens.dtype} {tuple(tokens.shape)}, expected integers of shape (batch, pos)")
+    if targets.dtype != torch.bool or targets.shape != (*tokens.shape, tokens.shape[-1]):
+        given, fits = f"{targets.dtype} {tuple(targets.shape)}", (*tokens.shape, tokens.shape[-1])
+        raise ValueError(f"targets are {given}, expected torch.bool {fits}: which keys count, per prompt and query")
+    counted = torch.zeros(tokens.shape[-1], dtype=torch.bool)
+    counted[queries] = True
+    counted = targets.any(dim=-1) & counted  # b q
+    if not counted.any():
+        raise ValueError("no query has a key to look for in these tokens: give prompts in which there is one")
+    layers = range(model.config.n_layers)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=[("pattern", layer) for layer in layers])
+    patterns = torch.stack([cache["pattern", layer] for layer in layers])  # l b n q k
+    on_target = (patterns * targets.unsqueeze(1)).sum(dim=-1)  # l b n q
+    return on_target.transpose(1, 2)[:, :, counted].mean(dim=-1)
+
+
+def previous_token_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -> HeadScores:
+    """Attention to the position just before, averaged over all positions but the first (Elhage et al. 2021).
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1, n_heads=2))
+    >>> tuple(previous_token_scores(model, torch.tensor([[0, 1, 2, 3]])).shape)
+    (1, 2)
+    """
+    previous = torch.ones(tokens.shape[-1], tokens.shape[-1], dtype=torch.bool).tril(-1).triu(-1)
+    return score_heads(model, tokens, previous.expand(*tokens.shape, -1), queries)
+
+
+def induction_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -> HeadScores:
+    """Attention to the positions after all earlier occurrences of the query's token, where there is one.
+
+    The "prefix matching score" of Olsson et al. 2022. With a fixed period it cannot tell matching from looking a fixed
+    distance back: vary the period. A first-layer head can score high only by such a shortcut.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("induction_by_hand")
+    >>> induction_scores(case.model, case.task.draw(64).clean)[1, 0].item() > 0.99
+    True
+    """
+    after = torch.zeros(*tokens.shape, tokens.shape[-1], dtype=torch.bool)
+    after[..., 1:] = _earlier_occurrences(tokens)[..., :-1]
+    return score_heads(model, tokens, after, queries)
+
+
+def duplicate_token_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -> HeadScores:
+    """Attention to the earlier occurrences of the query's token, where there is one (Wang et al. 2022, section 3)."""
+    return score_heads(model, tokens, _earlier_occurrences(tokens), queries)
+
+
+def sink_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -> HeadScores:
+    """Attention to the first position, averaged over all later ones (Xiao et al. 2023, "attention sinks").
+
+    A head with nothing to do needs somewhere to look; a high score often means "does nothing here". A head that spreads evenly
+    scores more than zero too: the mean of 1 / (position + 1).
+    """
+    first = torch.zeros(tokens.shape[-1], tokens.shape[-1], dtype=torch.bool)
+    first[1:, 0] = True
+    return score_heads(model, tokens, first.expand(*tokens.shape, -1), queries)
+
+
+def _earlier_occurrences(tokens: Tokens) -> Bool[Tensor, "batch query key"]:
+    """Whether the key holds the query's token and comes before it."""
+    return (tokens.unsqueeze(-1) == tokens.unsqueeze(-2)).tril(-1)

@@ -1,0 +1,117 @@
+"""Attribution patching: what activation patching would show, estimated by a gradient for all entries of a map at once.
+
+With base activation a and source activation a', patching an entry changes the metric by about (a' - a) times its gradient at a:
+one forward and one backward for all layers, where patching needs a forward per entry. The estimate is exact where the
+metric is linear between a and a', and can be wrong by all of the effect where it is not: a saturated softmax has no
+gradient, paths that cancel are not seen together. The integrated form averages the gradient over points between a and a' (a
+forward and a backward each, per layer): the estimates of a layer's entries then add up to the effect of patching the whole layer.
+Sources: Syed et al. 2023 (2310.10348); Kramár et al. 2024 (2403.00745), section 2; Marks et al. 2024 (2403.19647), section 2.
+
+Checked against: activation patching of sites from which the metric is linear, patching by smaller and smaller steps (finite
+differences), the sum over a whole layer, and the saturated attention of a hand-set model.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mini_transformer.methods.patching import (
+    Metric,
+    Tokens,
+    check_metric,
+    check_pair,
+    find_axes,
+    read_sites,
+    run_with,
+)
+from mini_transformer.model import Transformer
+
+
+def estimate_patches(
+    model: Transformer,
+    clean: Tokens,
+    corrupt: Tokens,
+    metric: Metric,
+    site: str = "resid_pre",
+    per: str = "pos",
+    direction: Literal["denoise", "noise"] = "denoise",
+    steps: int = 0,
+) -> Float[Tensor, "layer *per"]:
+    """Estimates of what `patch_activations` measures with the same arguments: the mean metric after each patch.
+
+    steps 0 takes the gradient in the base run; steps n averages it over n points between base and source activations.
+    ValueError as in `patch_activations`, and for a metric that has no gradient, such as an accuracy.
+
+    >>> from mini_transformer import Config
+    >>> from mini_transformer.methods import patch_activations
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=4))
+    >>> runs = model, torch.tensor([[1, 2, 3]]), torch.tensor([[4, 2, 3]]), lambda logits: logits[:, -1, 7], "resid_post"
+    >>> bool(torch.allclose(estimate_patches(*runs)[-1], patch_activations(*runs)[-1]))  # the readout is linear
+    True
+    """
+    if steps < 0:
+        raise ValueError(
+            f"steps is {steps}, but must be 0 (gradient at the base run) or a number of points to average over"
+        )
+    base, other = check_pair(clean, corrupt, direction)
+    run, source = read_sites(model, base, site, "resid_pre"), read_sites(model, other, site)[site]
+    kept = find_axes(site, per)
+    # Scores that the causal mask set to -inf are the same in both runs: their difference is nothing, not nan.
+    changes = [torch.where(new == old, 0.0, new - old) for new, old in zip(source, run[site], strict=True)]
+    if steps:
+        points = [(step + 0.5) / steps for step in range(steps)]
+        slopes = [
+            average_slope(model, layer, site, run["resid_pre"][layer], run[site][layer], change, metric, points)
+            for layer, change in enumerate(changes)
+        ]
+    else:
+        slopes = find_slopes(model, base, site, run[site], metric)
+    with torch.no_grad():
+        start = check_metric(metric, model(base))
+    effects = [(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)]
+    return start + torch.stack([sum_to(effect, kept) for effect in effects])
+
+
+def find_slopes(
+    model: Transformer, tokens: Tokens, site: str, values: Sequence[Tensor], metric: Metric
+) -> list[Float[Tensor, "batch ..."]]:
+    """The gradient of the mean metric with respect to the site in each layer, all from one forward and one backward."""
+    nudges = [torch.zeros_like(value).requires_grad_() for value in values]  # also where the model's weights are frozen
+    hooks = [((site, layer), lambda value, hook, nudge=nudge: value + nudge) for layer, nudge in enumerate(nudges)]
+    with torch.enable_grad():
+        return differentiate(check_metric(metric, model.run_with_hooks(tokens, fwd_hooks=hooks)), nudges)
+
+
+def average_slope(
+    model: Transformer,
+    layer: int,
+    site: str,
+    resid: Tensor,
+    base: Tensor,
+    change: Tensor,
+    metric: Metric,
+    points: Sequence[float],
+) -> Float[Tensor, "batch ..."]:
+    """The mean gradient with respect to one layer's site over points on the straight line from `base`."""
+    total = torch.zeros_like(base)
+    for point in points:
+        value = (base + point * change).requires_grad_()
+        with torch.enable_grad():
+            total += differentiate(check_metric(metric, run_with(model, layer, site, resid, value)), [value])[0]
+    return total / len(points)
+
+
+def differentiate(value: Float[Tensor, ""], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of the value with respect to each input; ValueError if it has none."""
+    if not value.requires_grad:
+        raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
+    return list(torch.autograd.grad(value, inputs, materialize_grads=True))
+
+
+def sum_to(effect: Tensor, kept: list[int]) -> Tensor:
+    """The sum over all axes that are not kept; those that are come in the order in which they are named."""
+    dropped = [axis for axis in range(effect.ndim) if axis not in kept]
+    return effect.permute(*kept, *dropped).reshape(*(effect.shape[axis] for axis in kept), -1).sum(dim=-1)

@@ -1,0 +1,154 @@
+"""Training dictionaries: sparse autoencoders of six kinds, transcoders (layer in, layer out) and crosscoders (two models at once).
+
+All minimise the squared error of the reconstruction and differ in what makes codes few; `kinds` holds one loss each. Latents
+that did not fire in the last tenth of the run are restarted on examples that are rebuilt badly (Bricken et al. 2023). A
+low error does not say that the directions are the right ones: several dictionaries explain the same activations.
+Sources: Bricken et al. 2023; Gao et al. 2024 (2406.04093); Dunefsky et al. 2024 (2406.11944) on transcoders; Lindsey et al. 2024 on
+crosscoders and model diffing.
+
+Checked against: planted features and codes, a random dictionary, and a supervised one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mini_transformer.methods.descent import descend
+from mini_transformer.methods.dictionaries import Activations, Dictionary
+from mini_transformer.methods.dictionary_kinds import KINDS, PENALTIES, Draft
+from mini_transformer.methods.probes import check_activations
+
+RESTARTS = 10  # checks for dead latents in a run; none after the sixth
+
+
+def train_dictionary(
+    activations: Activations,
+    n_latents: int,
+    kind: str = "topk",
+    k: int = 4,
+    penalty: float | None = None,
+    steps: int = 2000,
+    batch: int = 512,
+    lr: float = 3e-3,
+    seed: int = 0,
+    targets: Float[Tensor, "n out"] | None = None,
+    parts: Sequence[int] = (),
+) -> Dictionary:
+    """A sparse autoencoder with `n_latents` latents, of kind "l1", "topk", "batchtopk", "matryoshka", "gated" or "jumprelu".
+
+    `k` codes per row in "topk", on average in "batchtopk" and "matryoshka"; the other kinds are as sparse as `penalty` makes them
+    (in units of the activations' variance; the defaults were found on planted features). With `targets` it learns to write those instead (a transcoder); `parts` are the widths that
+    they consist of (a crosscoder: "l1" then counts the norm of each part). ValueError for impossible sizes.
+
+    >>> codes = (torch.rand(1000, 6, generator=torch.Generator().manual_seed(0)) - 0.8).relu()
+    >>> found = train_dictionary(codes, n_latents=6, k=3, steps=500)
+    >>> found.explained_variance(codes) > 0.9
+    True
+    """
+    targets = activations if targets is None else targets
+    penalty = PENALTIES.get(kind, 0.0) if penalty is None else penalty
+    check_training(activations, targets, n_latents, kind, k, penalty, batch, parts)
+    x, y = activations.detach().float(), targets.detach().float()
+    (x_mean, x_scale), (y_mean, y_scale) = measure_scale(x), measure_scale(y)
+    x, y = (x - x_mean) / x_scale, (y - y_mean) / y_scale
+    generator = torch.Generator().manual_seed(seed)
+    draft = Draft.start(x.shape[1], y.shape[1], n_latents, parts or (y.shape[1],), k, penalty, generator)
+    compute_loss, fired = KINDS[kind], torch.zeros(n_latents, dtype=torch.bool)
+
+    def loss(step: int) -> Tensor:
+        rows = torch.randint(len(x), (batch,), generator=generator)
+        value, codes = compute_loss(draft, x[rows], y[rows])
+        fired.logical_or_((codes.detach() > 0).any(dim=0))
+        return value
+
+    def keep_up(step: int) -> None:
+        draft.W_dec /= draft.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-9)
+        every = max(1, steps // RESTARTS)
+        if (step + 1) % every == 0:
+            if step < 0.6 * steps:
+                draft.restart(~fired, x, y, compute_loss, generator)
+            fired.zero_()
+
+    descend(loss, draft.parameters(kind), steps, lr, keep_up)
+    found = draft.finish(kind, x_mean, x_scale, y_mean, y_scale)
+    return Dictionary(
+        **{name: value.to(activations.dtype) for name, value in found.items()}, k=k if kind == "topk" else 0
+    )
+
+
+def train_transcoder(
+    inputs: Activations, outputs: Float[Tensor, "n out"], n_latents: int, kind: str = "topk", k: int = 4, **settings
+) -> Dictionary:
+    """Sparse codes of what a component reads that rebuild what it writes: a readable stand-in for an MLP.
+
+    Settings are those of `train_dictionary`.
+
+    >>> x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    >>> transcoder = train_transcoder(x, x.relu(), n_latents=6, k=3, steps=500)
+    >>> transcoder.explained_variance(x, x.relu()) > 0.95
+    True
+    """
+    return train_dictionary(inputs, n_latents, kind, k, targets=outputs, **settings)
+
+
+def train_crosscoder(
+    first: Activations, second: Float[Tensor, "n other"], n_latents: int, kind: str = "topk", k: int = 4, **settings
+) -> Dictionary:
+    """One set of codes for the activations of two models (or layers) on the same inputs, side by side along the last axis.
+
+    Both should be of similar size: scale them if not. `share_of_second` says to which of the two a latent belongs.
+
+    >>> codes = (torch.rand(1000, 4, generator=torch.Generator().manual_seed(0)) - 0.8).relu()
+    >>> found = train_crosscoder(codes, 2 * codes.flip(1), n_latents=8, k=3, steps=500)
+    >>> found.explained_variance(torch.cat([codes, 2 * codes.flip(1)], dim=1)) > 0.9
+    True
+    """
+    check_activations(first, "the first activations")
+    check_activations(second, "the second activations")
+    if len(first) != len(second):
+        raise ValueError(
+            f"there are {len(first)} rows of the first and {len(second)} of the second: give the same inputs"
+        )
+    both = torch.cat([first, second], dim=1)
+    return train_dictionary(both, n_latents, kind, k, parts=(first.shape[1], second.shape[1]), **settings)
+
+
+def share_of_second(crosscoder: Dictionary, d_first: int) -> Float[Tensor, "latent"]:
+    """|second| / (|first| + |second|) of each latent's decoder: 0 is in the first model only, 1 in the second only.
+
+    >>> both, zeros = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), torch.zeros(3)
+    >>> share_of_second(Dictionary(both.T, zeros, both, zeros[:2], zeros[:2], zeros), d_first=1)
+    tensor([0.0000, 0.5714, 1.0000])
+    """
+    if not 0 < d_first < len(crosscoder.b_dec):
+        raise ValueError(
+            f"d_first is {d_first}, but must be from 1 to {len(crosscoder.b_dec) - 1}: the first model's width"
+        )
+    first, second = (part.norm(dim=1) for part in crosscoder.W_dec.tensor_split([d_first], dim=1))
+    return second / (first + second)
+
+
+def measure_scale(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean, and root of the mean squared distance to it: what makes learning rates and penalties mean the same anywhere."""
+    mean = values.mean(dim=0)
+    return mean, (values - mean).square().sum(dim=1).mean().sqrt().clamp(min=1e-9)
+
+
+def check_training(
+    x: Tensor, y: Tensor, n: int, kind: str, k: int, penalty: float, batch: int, parts: Sequence[int]
+) -> None:
+    """ValueError for what cannot be trained."""
+    check_activations(x)
+    check_activations(y, "targets")
+    if len(x) != len(y):
+        raise ValueError(f"there are {len(x)} activations and {len(y)} targets, but each needs one")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, but must be one of: {', '.join(KINDS)}")
+    if n < 1 or not 1 <= k <= n:
+        raise ValueError(f"n_latents is {n} and k is {k}, but k must be from 1 to n_latents")
+    if penalty < 0 or batch < 1:
+        raise ValueError(f"penalty is {penalty} and batch {batch}, but must be at least 0 and 1")
+    if parts and sum(parts) != y.shape[1]:
+        raise ValueError(f"parts are {tuple(parts)}, but must add up to the targets' width {y.shape[1]}")

@@ -1,0 +1,129 @@
+"""Ablating directions: keep the model from using a direction of the stream, at run time or in its weights.
+
+With orthonormal rows D the stream x becomes x - x D^T D (zero), or gets another run's x' D^T D in its place (mean, resample). Doing
+so wherever the stream is read, and taking D out of everything that writes to the stream, are the same model; the second
+is a weight edit that needs no hooks, and that outlives whoever made it. That removing a direction changes the behaviour
+shows that it was needed, not that it is all that was: compare a random direction.
+Sources: Arditi et al. 2024 (2406.11717), sections 2.4 and 4.1; Elhage et al. 2021 on subspaces of the stream.
+
+Checked against: projections written out per prompt and position, the two forms against each other, and a hand-set refusal
+direction.
+"""
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.edges import AblationKind
+from mini_transformer.hooks import HookFilter, HookPoint, find_names
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+Reference = Int[Tensor, "reference pos"]
+Directions = Float[Tensor, "direction width"]
+
+
+def ablate_directions(
+    model: Transformer,
+    tokens: Tokens,
+    directions: Directions,
+    sites: HookFilter | list[HookFilter] | None = None,
+    kind: AblationKind = "zero",
+    reference: Reference | None = None,
+) -> Float[Tensor, "batch pos out"]:
+    """Logits of a run in which the span of `directions` is taken out of the activation at each of `sites`.
+
+    Sites are hook names; by default the residual stream wherever it is read. The part in the span becomes zero, or what it is in the
+    run on `reference`: its mean over prompts ("mean", default reference: `tokens`) or that of the same row ("resample"). ValueError
+    for directions that depend on each other or have another width than a site.
+
+    >>> from mini_transformer import toys
+    >>> from mini_transformer.toys.refusal_with_trigger import REFUSAL, REFUSE
+    >>> case = toys.load("refusal_with_trigger")
+    >>> flagged = torch.tensor([[0, 3, 3, 9, 4]])
+    >>> said = case.model(flagged)[0, -1].argmax(), ablate_directions(case.model, flagged, REFUSAL[None])[0, -1].argmax()
+    >>> [case.task.token_names[token] for token in said]
+    ['REFUSE', 'D']
+    """
+    if kind not in ("zero", "mean", "resample"):
+        raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
+    if not len(tokens):
+        raise ValueError("the batch holds no prompts, but at least one is needed")
+    basis = orthonormalise(directions.to(model.W_E))
+    filters = sites if isinstance(sites, list) else [is_stream if sites is None else sites]
+    names = list(dict.fromkeys(name for where in filters for name in find_names(where, model.hook_points)))
+    reference = tokens if reference is None else reference
+    if reference.shape[1] != tokens.shape[1] or (kind == "resample" and len(reference) != len(tokens)):
+        raise ValueError(
+            f"reference prompts are {tuple(reference.shape)}, but the prompts {tuple(tokens.shape)}: "
+            "they must be equally long, and for resample equally many"
+        )
+    with torch.no_grad():
+        source = model.run_with_cache(reference, names_filter=[*names])[1] if kind != "zero" else {}
+
+        def replace(value: Tensor, hook: HookPoint) -> Tensor:
+            if value.shape[-1] != basis.shape[1]:
+                raise ValueError(f"directions have width {basis.shape[1]}, but {hook.name} has {value.shape[-1]}")
+            other = source.get(hook.name, torch.zeros_like(value))
+            other = other.mean(dim=0, keepdim=True) if kind == "mean" else other
+            return value + (other - value) @ basis.T @ basis
+
+        return model.run_with_hooks(tokens, fwd_hooks=[(name, replace) for name in names])
+
+
+def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "direction d_model"]) -> Transformer:
+    """A new model in which nothing writes along `directions`: they are taken out of W_E, W_pos, W_O, W_out and biases.
+
+    Its output is that of `ablate_directions` at every place where the stream is read. ValueError for a tied unembedding, which
+    would change along with W_E, and for fixed positions in the stream, which are no weights: free them first.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=4))
+    >>> edited = orthogonalise_weights(model, torch.eye(8)[:1])
+    >>> edited(torch.tensor([[1, 2, 3]]), stop_at_layer=2)[..., 0].abs().max().item()
+    0.0
+    """
+    config, in_stream = model.config, model.config.positions_to == "stream"
+    if config.tied or (config.positions == "sinusoidal" and in_stream):
+        what = "a tied unembedding" if config.tied else "fixed positions in the stream"
+        raise ValueError(
+            f"this model has {what}, which cannot be edited by itself: weights.rebuild(model, tied=False, "
+            "positions='learned') gives one where it can"
+        )
+    basis = orthonormalise(directions.to(model.W_E))
+    if basis.shape[1] != config.d_model:
+        raise ValueError(f"directions have width {basis.shape[1]}, but the stream has {config.d_model}")
+    new = copy.deepcopy(model)
+    writers: list[Tensor | None] = [new.W_E, new.W_pos if config.positions == "learned" and in_stream else None]
+    for block in new.blocks:
+        writers += [block.attn.W_O, block.attn.b_O]
+        writers += [block.mlp.W_out, block.mlp.b_out] if block.mlp is not None else []
+    with torch.no_grad():
+        for writer in writers:
+            if writer is not None:
+                writer -= writer @ basis.T @ basis
+    return new
+
+
+def orthonormalise(directions: Directions) -> Directions:
+    """Orthonormal rows with the same span; ValueError unless the directions are independent.
+
+    >>> orthonormalise(torch.tensor([[3.0, 4.0]])).abs()
+    tensor([[0.6000, 0.8000]])
+    """
+    if directions.ndim != 2 or not directions.is_floating_point() or not len(directions):
+        given = f"{directions.dtype} {tuple(directions.shape)}"
+        raise ValueError(f"directions are {given}, expected floats of shape (direction, width), at least one")
+    n, width = directions.shape
+    if n > width:
+        raise ValueError(f"{n} directions were given, but there are only {width} dimensions")
+    if torch.linalg.matrix_rank(directions) < n:
+        raise ValueError(f"the {n} directions span fewer than {n} dimensions: leave out those that the others contain")
+    return torch.linalg.qr(directions.T)[0].T
+
+
+def is_stream(name: str) -> bool:
+    """Whether this hook is on the residual stream."""
+    return "hook_resid_" in name

@@ -1,0 +1,129 @@
+"""Interchange interventions: does this part of an activation carry that variable? Swap it between two prompts and see.
+
+The run on `base` gets, at one site and position, the part of the run on `source` that lies in a subspace; if the subspace carries a
+variable, the answer is the one that the base would have with the source's value (the counterfactual answer). Beside it belong
+a random subspace of the same size, and pairs in which the variable does not differ. Sources: Geiger et al. 2021 (2106.02997),
+section 3; Geiger et al. 2023 (2303.02536), section 3.
+
+Checked against: hooks written out per pair, hand-set subspaces, and random ones.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+Answers = Int[Tensor, "batch"]
+Subspace = Float[Tensor, "dim d_model"]
+
+
+def swap_subspace(
+    model: Transformer,
+    base: Tokens,
+    source: Tokens,
+    subspace: Subspace,
+    site: HookName,
+    position: int = -1,
+) -> Float[Tensor, "batch pos out"]:
+    """Logits on `base` with the part of `site` in the span of `subspace` (orthonormal rows) taken from `source`, row by row.
+
+    ValueError for prompts of different shape, and rows that are not orthonormal or of another width than the site.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
+    >>> base, source = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
+    >>> swapped = swap_subspace(model, base, source, torch.eye(8), ("resid_post", 0))  # everything
+    >>> bool(torch.allclose(swapped[:, -1], model(source)[:, -1], atol=1e-5))
+    True
+    """
+    values = read_site(model, base, source, site, position)
+    check_subspace(subspace, values[0].shape[1])
+    with torch.no_grad():
+        return run_swapped(model, base, values, subspace, torch.ones(len(subspace)).to(subspace), site, position)
+
+
+def measure_interchange(
+    model: Transformer,
+    base: Tokens,
+    source: Tokens,
+    answers: Answers,
+    subspace: Subspace,
+    site: HookName,
+    position: int = -1,
+    answer_position: int = -1,
+) -> float:
+    """Share of pairs in which swapping the subspace brings the counterfactual answer (interchange accuracy).
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("unused_feature")  # x y = is followed by x + 1
+    >>> base, source = torch.tensor([[1, 2, 8], [3, 4, 8]]), torch.tensor([[5, 6, 8], [7, 0, 8]])
+    >>> x = case.truth.variables["x"]
+    >>> measure_interchange(case.model, base, source, torch.tensor([6, 0]), x.subspace, x.site)
+    1.0
+    """
+    check_answers(model, base, answers, answer_position)
+    logits = swap_subspace(model, base, source, subspace, site, position)
+    return (logits[:, answer_position].argmax(dim=-1) == answers).float().mean().item()
+
+
+def run_swapped(
+    model: Transformer,
+    base: Tokens,
+    values: tuple[Tensor, Tensor],
+    rows: Subspace,
+    mask: Float[Tensor, "dim"],
+    site: HookName,
+    position: int,
+) -> Tensor:
+    """One run on `base` in which each row of the subspace, as far as its mask says, is taken from the source."""
+    own, other = values
+    swapped = own + ((other - own) @ rows.T * mask) @ rows
+
+    def put(value: Tensor, hook: HookPoint) -> None:
+        value[:, position] = swapped
+
+    return model.run_with_hooks(base, fwd_hooks=[(site, put)])
+
+
+def read_site(model: Transformer, base: Tokens, source: Tokens, site: HookName, position: int) -> tuple[Tensor, Tensor]:
+    """The activation (b, d) at site and position in both runs; ValueError where the prompts or the site do not fit."""
+    if base.shape != source.shape or base.ndim != 2 or not base.numel():
+        given = f"{tuple(base.shape)} and {tuple(source.shape)}"
+        raise ValueError(
+            f"base and source prompts are {given}, but must be pairs of one shape (batch, pos), at least one"
+        )
+    if not -base.shape[1] <= position < base.shape[1]:
+        raise ValueError(f"position is {position}, but the prompts have {base.shape[1]} tokens")
+    with torch.no_grad():
+        runs = [model.run_with_cache(tokens, names_filter=site)[1][site] for tokens in (base, source)]
+    if runs[0].ndim != 3:
+        raise ValueError(f"{site!r} is {tuple(runs[0].shape)}, but a site with axes (batch, pos, width) is needed")
+    return runs[0][:, position], runs[1][:, position]
+
+
+def check_subspace(subspace: Subspace, width: int) -> None:
+    """ValueError unless the rows are orthonormal, and as wide as the site."""
+    dim, d = subspace.shape
+    if d != width:
+        raise ValueError(f"the subspace is {tuple(subspace.shape)}, but the site's width is {width}")
+    if dim > d:
+        raise ValueError(f"the subspace has {dim} rows, but there are only {d} dimensions")
+    if not torch.allclose(subspace @ subspace.T, torch.eye(dim).to(subspace), atol=1e-4):
+        raise ValueError(
+            "the rows of the subspace are not orthonormal: give the rows of torch.linalg.qr(subspace.T)[0].T"
+        )
+
+
+def check_answers(model: Transformer, base: Tokens, answers: Answers, position: int) -> None:
+    """ValueError unless there is one answer in the vocabulary for each prompt, at a position that it has."""
+    if answers.is_floating_point() or answers.shape != base.shape[:1] or not len(answers):
+        raise ValueError(
+            f"answers are {answers.dtype} {tuple(answers.shape)}, but must be one token per pair: ({len(base)},)"
+        )
+    if int(answers.min()) < 0 or int(answers.max()) >= model.config.d_vocab_out:
+        raise ValueError(f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}")
+    if not -base.shape[1] <= position < base.shape[1]:
+        raise ValueError(f"answer_position is {position}, but the prompts have {base.shape[1]} tokens")

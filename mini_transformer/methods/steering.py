@@ -1,0 +1,123 @@
+"""Steering: add a vector to the stream while the model runs, and see how its behaviour shifts with the strength.
+
+The vector is the mean activation on prompts that show a property minus that on prompts that do not, so everything else
+in which the two sets differ is in it too. A shift proves only that the model can be pushed along the vector, not that it uses it:
+almost any vector does something when it is long enough. Compare a random vector of the same norm, look at what else
+changes, and at whether the effect grows evenly with the strength or only when the stream is no longer like any that was trained on.
+Sources: Turner et al. 2023 (2308.10248), section 3; Rimsky et al. 2024 (2312.06681), section 3; Belrose 2023 on why the difference in means.
+
+Checked against: hooks written out in loops, linear models in which the effect is known, and a hand-set refusal direction.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+
+
+@torch.no_grad()
+def find_steering_vector(
+    model: Transformer,
+    positive: Int[Tensor, "positive pos"],
+    negative: Int[Tensor, "negative pos"],
+    site: HookName,
+    position: int | None = -1,
+) -> Float[Tensor, "width"]:
+    """Mean activation at `site` and `position` on `positive` prompts, minus that on `negative` ones.
+
+    `position` None averages over all positions too. The site's last axis is the vector's. ValueError for an empty class.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("refusal_with_trigger")
+    >>> flagged, harmless = torch.tensor([[0, 3, 3, 9, 4]]), torch.tensor([[0, 3, 3, 7, 4]])
+    >>> vector = find_steering_vector(case.model, flagged, harmless, ("mlp_out", 1))
+    >>> steer(case.model, harmless, vector, ("mlp_out", 1))[0, -1].argmax().item()  # REFUSE
+    5
+    """
+    means = []
+    for label, tokens in (("positive", positive), ("negative", negative)):
+        if not len(tokens):
+            raise ValueError(f"there are no {label} prompts, but a difference in means needs some of both classes")
+        _, cache = model.run_with_cache(tokens, names_filter=site)
+        values = cache[site]
+        if values.ndim != 3:
+            raise ValueError(
+                f"{site!r} is {tuple(values.shape)}, but steering needs a site with axes (batch, pos, width)"
+            )
+        at = find_positions(position, values.shape[1])
+        means.append(values[:, at].flatten(0, -2).mean(dim=0))
+    return means[0] - means[1]
+
+
+def steer(
+    model: Transformer,
+    tokens: Tokens,
+    vector: Float[Tensor, "width"],
+    site: HookName,
+    strength: int | float = 1.0,
+    position: int | None = None,
+) -> Float[Tensor, "batch pos out"]:
+    """Logits of a run in which `strength` times `vector` is added to the activation at `site`.
+
+    At one position, or by default at all. ValueError for a vector of another width, and a position that the prompts do not have.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
+    >>> tokens, vector = torch.tensor([[1, 2, 3]]), torch.ones(8)
+    >>> shift = steer(model, tokens, vector, ("resid_post", 0), strength=2.0) - model(tokens)
+    >>> bool(torch.allclose(shift, 2 * vector @ model.W_U, atol=1e-5))
+    True
+    """
+
+    def add(value: Tensor, hook: HookPoint) -> None:
+        if vector.shape != value.shape[-1:]:
+            raise ValueError(f"the vector is {tuple(vector.shape)}, but {hook.name} has width {value.shape[-1]}")
+        value[:, find_positions(position, value.shape[1])] += strength * vector.to(value)
+
+    with torch.no_grad():
+        return model.run_with_hooks(tokens, fwd_hooks=[(site, add)])
+
+
+def measure_doses(
+    model: Transformer,
+    tokens: Tokens,
+    metric: Metric,
+    vector: Float[Tensor, "width"],
+    site: HookName,
+    strengths: Sequence[int | float],
+    position: int | None = None,
+) -> Float[Tensor, "strength"]:
+    """The mean metric of runs steered with each strength: the dose-response curve of a vector.
+
+    `metric(logits)` gives one number per prompt. Negative strengths steer away; 0 is the plain run.
+
+    >>> from mini_transformer import toys
+    >>> from mini_transformer.toys.refusal_with_trigger import REFUSAL, REFUSE
+    >>> case = toys.load("refusal_with_trigger")
+    >>> def refuses(logits):
+    ...     return (logits[:, -1].argmax(dim=-1) == REFUSE).float()
+    >>> measure_doses(case.model, torch.tensor([[0, 3, 3, 7, 4]]), refuses, REFUSAL, ("resid_post", 1), [0, 0.4, 0.6, 1])
+    tensor([0., 0., 1., 1.])
+    """
+    if not len(strengths):
+        raise ValueError("no strengths were given, but a curve needs at least one")
+    if not len(tokens):
+        raise ValueError("the batch holds no prompts, but a mean needs at least one")
+    runs = (steer(model, tokens, vector, site, strength, position) for strength in strengths)
+    return torch.stack([check_metric(metric, logits) for logits in runs])
+
+
+def find_positions(position: int | None, length: int) -> slice:
+    """One position as a slice, or all; ValueError for one that the prompts do not have."""
+    if position is None:
+        return slice(None)
+    if not -length <= position < length:
+        raise ValueError(f"position {position} was asked for, but the prompts have positions {-length} to {length - 1}")
+    return slice(position % length, position % length + 1)

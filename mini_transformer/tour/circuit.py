@@ -1,0 +1,105 @@
+"""Find an induction circuit in any model that copies: two heads, what they are needed for, and what runs between them."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
+from mini_transformer.methods import ablate_each_head, patch_activations, score_heads, share_recovered
+from mini_transformer.model import Transformer
+from mini_transformer.toys import Batch
+
+Heads = Float[Tensor, "layer head"]
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """What was found in one model: heads by name, and the numbers that pointed to them."""
+
+    previous: str  # the head that looks from the token after an earlier A back to that A
+    induction: str  # the head that looks from the last A to the tokens after earlier A's
+    control: str  # the neighbour of `previous` that looks back least
+    previous_scores: Heads
+    induction_scores: Heads
+    accuracy: float
+    accuracy_without: Heads  # each head alone
+    accuracy_cut: dict[str, float]  # with the edges from `previous` to the q, k or v of all later heads cut
+
+    @property
+    def parts(self) -> set[str]:
+        """Which inputs of later heads carry what the previous-token head wrote, so far as the answer needs it."""
+        return {part for part, accuracy in self.accuracy_cut.items() if accuracy < self.accuracy / 2}
+
+
+def find_circuit(model: Transformer, batch: Batch) -> Circuit:
+    """Find both heads by where they look, and measure what the answer needs; `corrupt` replaces the earlier A's.
+
+    Attention is measured where the mechanism needs it and nowhere else. Of several heads that look one back, the one
+    is taken whose ablation costs most: a head may look and write nothing.
+    """
+    back, match = mark_targets(batch)
+    previous, induction = score_heads(model, batch.clean, back), score_heads(model, batch.clean, match)
+    without = ablate_each_head(model, batch.clean, lambda logits: batch.correct(logits).float())
+    needed = torch.where(previous > previous.max() - 0.1, -without, float("-inf"))  # looking there is not yet writing
+    layer, head = divmod(int(needed.argmax()), model.config.n_heads)
+    others = previous[layer].clone()
+    others[head] = float("inf")
+    return Circuit(
+        previous=f"a{layer}.h{head}",
+        induction="a{}.h{}".format(*divmod(int(induction.argmax()), model.config.n_heads)),
+        control=f"a{layer}.h{int(others.argmin())}",
+        previous_scores=previous,
+        induction_scores=induction,
+        accuracy=batch.accuracy(model),
+        accuracy_without=without,
+        accuracy_cut=cut_edges(model, batch, f"a{layer}.h{head}"),
+    )
+
+
+def mark_targets(batch: Batch) -> Bool[Tensor, "2 batch query key"]:
+    """Where the two heads should look: from each token after an earlier A back to it, and from the last A to those tokens."""
+    row, key = (batch.clean != batch.corrupt)[:, :-1].nonzero(as_tuple=True)  # the earlier A's
+    targets = torch.zeros(2, *batch.clean.shape, batch.clean.shape[1], dtype=torch.bool)
+    targets[0, row, key + 1, key] = True
+    targets[1, row, batch.position[row], key + 1] = True
+    return targets
+
+
+@torch.no_grad()
+def cut_edges(model: Transformer, batch: Batch, sender: str) -> dict[str, float]:
+    """Accuracy when what one head writes no longer reaches the queries, or the keys, or the values of later heads."""
+    cut = {
+        part: [edge for edge in list_edges(model) if edge.startswith(f"{sender}->a") and part in edge[-2]]
+        for part in "qkv"
+    }
+    masks = torch.stack([1 - mask_of(model, edges) for edges in cut.values()])
+    logits = run_edges(model, batch.clean, masks, write_outputs(model, batch.clean, "zero"))
+    return dict(zip(cut, batch.correct(logits).float().mean(dim=1).tolist(), strict=True))
+
+
+def map_information(model: Transformer, batch: Batch) -> Float[Tensor, "place pos"]:
+    """Share of the answer that one clean stream at one position restores: before each layer, and after the last.
+
+    All zeros for a model to which the corruption makes no difference.
+    """
+    pre, post = (
+        patch_activations(model, batch.clean, batch.corrupt, batch.logit_difference, site)
+        for site in ("resid_pre", "resid_post")
+    )
+    values = torch.cat([pre, post[-1:]])
+    try:
+        return share_recovered(values, model, batch.clean, batch.corrupt, batch.logit_difference)
+    except ValueError:
+        return torch.zeros_like(values)
+
+
+def align(batch: Batch) -> Batch:
+    """The prompts with one earlier A, in the place where most of them have it, so that a map can average over them."""
+    earlier = batch.clean != batch.corrupt
+    place = torch.where(earlier.sum(dim=1) == 1, earlier.float().argmax(dim=1), -1)
+    if not (place >= 0).any():
+        raise ValueError("every prompt has several earlier occurrences of its last token, but a map needs exactly one")
+    same = place == place[place >= 0].mode().values
+    return Batch(*(getattr(batch, name)[same] for name in ("clean", "corrupt", "answer", "wrong", "position")))

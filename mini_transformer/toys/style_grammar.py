@@ -1,0 +1,279 @@
+"""A small language model of reviews whose topic, register and sentiment are known: for probing, erasing and steering.
+
+Every text has three hidden attributes that stay the same throughout: topic (film or food), register (formal or casual),
+sentiment (good or bad). Sentences look like "indeed the plot is not bland .": the opener and the verb show the register,
+the noun the topic, the adjective topic and sentiment, but "not" (in 3 of 10 sentences) turns the adjective around: no
+word alone gives the sentiment away. What comes next is known exactly, so the loss has a known floor.
+
+Seed 3 is not shipped: its sentiment is decoded by a probe at .996, but adding the difference of means hardly moves it
+(.97 of the adjectives keep their sentiment). Decodable by a line is not the same as steered by the means.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.model import Config, Transformer
+from mini_transformer.toys.measuring import measure_accuracy
+from mini_transformer.toys.shipped import load_shipped
+from mini_transformer.toys.truth import Batch, Case, Signature, Task, Truth
+from mini_transformer.train import Recipe, Trained
+from mini_transformer.train import train as run_training
+
+WORDS = (
+    *("|", "the", ".", "not", "is", "'s"),
+    *("indeed", "moreover", "overall", "honestly", "anyway", "well"),  # openers: formal, casual
+    *("film", "plot", "actor", "scene", "soup", "bread", "sauce", "dessert"),
+    *("gripping", "tedious", "tasty", "bland"),
+)
+START, THE, STOP, NOT, VERB = range(5)
+OPENER, NOUN, ADJECTIVE = (WORDS.index(word) for word in ("indeed", "film", "gripping"))  # the first of each
+N_OPENERS, N_NOUNS, N_SENTENCES, LENGTH = 3, 4, 4, 25
+NEGATED = 0.3  # of all sentences
+TOPIC, REGISTER, SENTIMENT = range(3)
+SITE = ("resid_mid", 1)  # after attention 1: everything that will be used has arrived
+
+CONFIG = Config(d_vocab=len(WORDS), n_ctx=LENGTH, d_model=64, n_layers=2, n_heads=4, d_mlp=128)
+RECIPE = Recipe(steps=700, lr=5e-3, batch=64, warm_up=20, cool_down=500)
+
+PICTURE = """\
+  earlier nouns    --topic-----> `the`     \\
+  earlier openers  --register--> `.`        >  stream after attention 1 --> next word
+  not, adjectives  --sentiment-> the verb  /"""
+
+
+def draw_texts(
+    n: int, generator: torch.Generator, attributes: Int[Tensor, "text 3"] | None = None
+) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text 3"]]:
+    """Texts of 25 tokens and their (topic, register, sentiment), each 0 or 1: film, formal and good are 0."""
+    drawn = torch.randint(2, (n, 3), generator=generator)
+    attributes = drawn if attributes is None else attributes
+    topic, register, sentiment = attributes.unsqueeze(2).expand(-1, -1, N_SENTENCES).unbind(dim=1)
+    negated = torch.rand(n, N_SENTENCES, generator=generator) < NEGATED
+    opener = OPENER + N_OPENERS * register + torch.randint(N_OPENERS, (n, N_SENTENCES), generator=generator)
+    noun = NOUN + N_NOUNS * topic + torch.randint(N_NOUNS, (n, N_SENTENCES), generator=generator)
+    adjective = ADJECTIVE + 2 * topic + (sentiment ^ negated.long())
+    the, stop = torch.full_like(noun, THE), torch.full_like(noun, STOP)
+    slots = [opener, the, noun, VERB + register, torch.where(negated, NOT, -1), adjective, stop]
+    words = torch.stack(slots, dim=2).flatten(1)
+    kept = words.gather(1, (words < 0).long().argsort(dim=1, stable=True))  # empty slots go to the end
+    return F.pad(kept[:, : LENGTH - 1], (1, 0), value=START), attributes
+
+
+def measure_floor(tokens: Int[Tensor, "text pos"]) -> Float[Tensor, "text pos-1"]:
+    """-log probability of each token after the first, under the grammar itself, in nats."""
+    cost, after = torch.zeros(tokens[:, 1:].shape), tokens[:, 1:]
+    first = (after == STOP).cumsum(dim=1) == 0  # the first sentence, where the attributes are not yet known
+    cost += ((after >= OPENER) & (after < NOUN)) * (math.log(N_OPENERS) + math.log(2) * first)
+    cost += ((after >= NOUN) & (after < ADJECTIVE)) * (math.log(N_NOUNS) + math.log(2) * first)
+    cost += (after >= ADJECTIVE) * math.log(2) * first
+    at_verb = (tokens[:, :-1] == VERB) | (tokens[:, :-1] == VERB + 1)
+    return cost - at_verb * torch.where(after == NOT, math.log(NEGATED), math.log(1 - NEGATED))
+
+
+def make_objective(batch: int) -> Callable[[Any, torch.Generator], tuple[Tensor, None]]:
+    """Cross-entropy of the next token; the attributes are never shown."""
+
+    def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, None]:
+        tokens, _ = draw_texts(batch, generator)
+        return F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()), None
+
+    return objective
+
+
+def train(seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
+    """Train from scratch, 700 steps; `options` are those of `train`."""
+    recipe = dataclasses.replace(recipe, seed=seed)
+    return run_training(Transformer(CONFIG, seed), make_objective(recipe.batch), recipe, **options)
+
+
+def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
+    """Texts that end in the verb of their third sentence, and call for an adjective (which is likelier than "not").
+
+    corrupt "sentiment" turns every adjective before it into its opposite, "topic" changes every noun and adjective to the other topic.
+    """
+    tokens, attributes = draw_texts(n, generator)
+    is_verb = (tokens == VERB) | (tokens == VERB + 1)
+    position = (is_verb & (is_verb.cumsum(dim=1) == 3)).long().argmax(dim=1)
+    tokens = torch.where(torch.arange(LENGTH) <= position.unsqueeze(1), tokens, STOP)[:, : int(position.max()) + 1]
+    is_noun, is_adjective = (tokens >= NOUN) & (tokens < ADJECTIVE), tokens >= ADJECTIVE
+    if corrupt == "sentiment":
+        corrupted = torch.where(is_adjective, ADJECTIVE + ((tokens - ADJECTIVE) ^ 1), tokens)
+    else:
+        corrupted = torch.where(is_noun, NOUN + ((tokens - NOUN + N_NOUNS) % (2 * N_NOUNS)), tokens)
+        corrupted = torch.where(is_adjective, ADJECTIVE + ((tokens - ADJECTIVE) ^ 2), corrupted)
+    answer = 2 * attributes[:, TOPIC] + attributes[:, SENTIMENT]
+    wrong = answer ^ (1 if corrupt == "sentiment" else 2)
+    return Batch(tokens, corrupted, ADJECTIVE + answer, ADJECTIVE + wrong, position)
+
+
+TASK = Task("a text goes on in its topic, register and sentiment", draw_batch, WORDS, ("sentiment", "topic"))
+
+
+def find_uses(tokens: Int[Tensor, "text pos"], attribute: int) -> Bool[Tensor, "text pos"]:
+    """Where the next word depends on this attribute, from the second sentence on; sentiment without "not" in between."""
+    verb = (tokens == VERB) | (tokens == VERB + 1)
+    return ((tokens == STOP).cumsum(dim=1) > 0) & (tokens == THE, tokens == STOP, verb)[attribute]
+
+
+def share_own(
+    logits: Float[Tensor, "text pos vocab"], tokens: Tensor, attributes: Tensor, attribute: int, at: int | None = None
+) -> float:
+    """Mean probability of words that show the text's own value of an attribute, among those that show either value.
+
+    Read where the attribute `at` is used, by default itself; at the verb both topic and sentiment can be read off the adjective.
+    """
+    p, shown = logits.softmax(dim=-1), torch.arange(len(WORDS))
+    adjective, at = shown - ADJECTIVE, attribute if at is None else at
+    groups = {THE: (shown - NOUN) // N_NOUNS, STOP: (shown - OPENER) // N_OPENERS}
+    groups[VERB] = torch.where(adjective >= 0, adjective // 2 if attribute == TOPIC else adjective % 2, -1)
+    group = groups[(THE, STOP, VERB)[at]]
+    either = torch.stack([p[..., group == value].sum(dim=-1) for value in (0, 1)], dim=-1)  # text pos value
+    own = either.gather(2, attributes[:, [attribute]].unsqueeze(1).expand(-1, either.shape[1], -1)).squeeze(2)
+    return (own / either.sum(dim=-1))[find_uses(tokens, at)].mean().item()
+
+
+def find_direction(model: Transformer, attribute: int) -> Float[Tensor, "d_model"]:
+    """From the mean of texts with value 0 to that of texts with value 1, where the attribute is used, at SITE."""
+    tokens, attributes = draw_texts(512, torch.Generator().manual_seed(1))
+    stream, is_one = read_stream(model, tokens), (attributes[:, attribute] == 1).unsqueeze(1)
+    used = find_uses(tokens, attribute)
+    return stream[used & is_one].mean(dim=0) - stream[used & ~is_one].mean(dim=0)
+
+
+def read_stream(
+    model: Transformer, tokens: Int[Tensor, "text pos"], site: HookName = SITE
+) -> Float[Tensor, "text pos d_model"]:
+    with torch.no_grad():
+        return model.run_with_cache(tokens, names_filter=[site])[1][site]
+
+
+def measure_steered(case: Case, attribute: int, read: int | None = None, random: bool = False) -> float:
+    """What is left of the text's own value when twice the direction to the other value is added where it is used.
+
+    `read` names another attribute to look at there; `random` adds one of ten random directions of the same norm to each text instead.
+    """
+    tokens, attributes = draw_texts(512, torch.Generator().manual_seed(2))
+    direction = find_direction(case.model, attribute).expand(len(tokens), -1)
+    if random:
+        noise = torch.randn(10, direction.shape[1], generator=torch.Generator().manual_seed(3))
+        direction = F.normalize(noise, dim=1)[torch.arange(len(tokens)) % 10] * direction.norm(dim=1, keepdim=True)
+    to_other = 2.0 * ((1 - 2 * attributes[:, [attribute]]) * direction).unsqueeze(1)
+
+    def steer(stream: Tensor, hook: HookPoint) -> Tensor:
+        return torch.where(find_uses(tokens, attribute).unsqueeze(2), stream + to_other, stream)
+
+    with torch.no_grad():
+        logits = case.model.run_with_hooks(tokens, fwd_hooks=[(SITE, steer)])
+    return share_own(logits, tokens, attributes, attribute if read is None else read, at=attribute)
+
+
+def measure_probe(case: Case, attribute: int, site: HookName = SITE) -> float:
+    """Accuracy, on fresh texts, of a linear probe (least squares) for an attribute, where it is used."""
+    points = []
+    for seed in (1, 2):
+        tokens, attributes = draw_texts(512, torch.Generator().manual_seed(seed))
+        used = find_uses(tokens, attribute)
+        stream = F.pad(read_stream(case.model, tokens, site)[used], (0, 1), value=1.0).double()
+        points.append((stream, 2.0 * attributes[:, [attribute]].expand_as(used)[used].double() - 1))
+    (x, y), (fresh_x, fresh_y) = points
+    return (
+        ((fresh_x @ torch.linalg.lstsq(x, y.unsqueeze(1), driver="gelsd").solution)[:, 0] * fresh_y > 0)
+        .float()
+        .mean()
+        .item()
+    )
+
+
+def measure_excess(case: Case) -> float:
+    """Loss above that of the grammar itself, in nats per token, on 512 texts."""
+    tokens, _ = draw_texts(512, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        logits = case.model(tokens[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item() - measure_floor(tokens).mean().item()
+
+
+SIGNATURES = {
+    "excess loss": Signature(
+        "above the grammar's own entropy, nats per token",
+        measure_excess,
+        high=0.01,
+        note="seeds 0, 1, 2, 4, 5: .0010 to .0015",
+    ),
+    "accuracy": Signature(
+        "on the task: the right adjective", measure_accuracy, low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+    ),
+    "topic decodable": Signature(
+        "probe at the", lambda case: measure_probe(case, TOPIC), low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+    ),
+    "register decodable": Signature(
+        "probe at .", lambda case: measure_probe(case, REGISTER), low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+    ),
+    "sentiment decodable": Signature(
+        "probe at the verb",
+        lambda case: measure_probe(case, SENTIMENT),
+        low=0.98,
+        note="seeds 0, 1, 2, 4, 5: .9921 to 1.0",
+    ),
+    "sentiment decodable from the verb itself": Signature(
+        "the control, before layer 0: a guess",
+        lambda case: measure_probe(case, SENTIMENT, ("resid_pre", 0)),
+        high=0.6,
+        note="seeds 0, 1, 2, 4, 5: .5076",
+    ),
+    "topic left after steering it": Signature(
+        "share of nouns of the text's own topic",
+        lambda case: measure_steered(case, TOPIC),
+        high=0.2,
+        note="seeds 0, 1, 2, 4, 5: .0000",
+    ),
+    "register left after steering it": Signature(
+        "share of openers of the text's own register",
+        lambda case: measure_steered(case, REGISTER),
+        high=0.2,
+        note="seeds 0, 1, 2, 4, 5: .0000",
+    ),
+    "sentiment left after steering it": Signature(
+        "share of adjectives of the text's own sentiment",
+        lambda case: measure_steered(case, SENTIMENT),
+        high=0.3,
+        note="seeds 0, 1, 2, 4, 5: .0000 to .2171",
+    ),
+    "sentiment left after a random direction": Signature(
+        "the control, same norm",
+        lambda case: measure_steered(case, SENTIMENT, random=True),
+        low=0.85,
+        note="seeds 0, 1, 2, 4, 5: .9102 to .9735",
+    ),
+    "topic left after steering sentiment": Signature(
+        "off target: the same adjectives' topic",
+        lambda case: measure_steered(case, SENTIMENT, TOPIC),
+        low=0.7,
+        note="seeds 0, 1, 2, 4, 5: .8335 to .9978",
+    ),
+}
+
+
+def load(seed: int = 0) -> Case:
+    """The shipped model of this seed; KeyError for one that is not shipped, with how to train it.
+
+    >>> load(0).task.read(draw_texts(1, torch.Generator().manual_seed(0))[0][0, :8])
+    "| anyway the actor 's not gripping ."
+    """
+    return make_case(load_shipped("style_grammar", seed), seed)
+
+
+def make_case(model: Transformer, seed: int = 0) -> Case:
+    """A trained model with its task and truth."""
+    notes = (
+        "the attributes are carried by several positions at once, sentiment by the verb and by earlier adjectives already "
+        "after layer 0: steering after layer 0 does little; which heads do what is not known"
+    )
+    return Case("style_grammar", model, TASK, Truth(SIGNATURES, notes=notes), seed, PICTURE)

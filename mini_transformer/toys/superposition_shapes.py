@@ -1,0 +1,231 @@
+"""The shapes in which superposition packs features: pentagon, digons, tetrahedron; and forty features in ten dimensions.
+
+Sparse features end up in regular shapes (Elhage et al. 2022, 2209.10652, "The Geometry of Superposition"). A case is the
+best of several trained autoencoders that differ in their initial weights, written as a Transformer: one head adds up the
+features that the prompt lists, and the logits are W^T W x + b, the reconstruction before its ReLU.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mini_transformer.model import Config, Transformer
+from mini_transformer.toys import by_hand, planted_features
+from mini_transformer.toys.measuring import measure_accuracy
+from mini_transformer.toys.planted_features import FIRST, LEVELS, PLAIN, SITE, SLOTS
+from mini_transformer.toys.shipped import load_shipped
+from mini_transformer.toys.superposition import (
+    Autoencoders,
+    draw_features,
+    make_objective,
+    measure_dimensionality,
+    measure_errors,
+)
+from mini_transformer.toys.truth import Case, Features, Signature, Truth
+from mini_transformer.train import Recipe, Trained
+from mini_transformer.train import train as run_training
+
+RECIPE = Recipe(steps=2000, lr=1e-2, batch=256, weight_decay=0.0, cool_down=1000)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How many features, how rare, how important; and the shape that they take: D_i, and the angles in it (degrees)."""
+
+    name: str
+    n_features: int
+    n_hidden: int
+    density: float  # how often a feature is on
+    fraction: float  # of a dimension, that every stored feature has for itself
+    stored: int
+    angles: tuple[float, ...] = ()  # to the nearest and to the farthest other feature
+    deviation: str = ""  # from `fraction`, largest over features, on the shipped seeds 0-4
+    decay: float = 1.0  # feature i has importance decay ** i
+    lowest: float = 0.0  # a feature that is on is uniform on [lowest, 1]
+    starts: int = 16  # initial weights, of which the best is kept: many end in a local minimum
+
+
+PENTAGON = Setting(
+    "superposition_pentagon", 5, 2, 0.05, fraction=2 / 5, stored=5, angles=(72.0, 144.0), deviation=".0018 to .0045"
+)
+DIGONS = Setting(
+    "superposition_digons",
+    5,
+    2,
+    0.2,
+    fraction=1 / 2,
+    stored=4,
+    angles=(90.0, 180.0),
+    deviation=".0040 to .0078",
+    decay=0.9,
+)
+CORNER = math.degrees(math.acos(-1 / 3))
+TETRAHEDRON = Setting(
+    "superposition_tetrahedron",
+    4,
+    3,
+    0.1,
+    fraction=3 / 4,
+    stored=4,
+    angles=(CORNER, CORNER),
+    deviation=".0133 to .0193",
+    lowest=0.75,
+    starts=32,
+)
+FORTY = Setting("superposition_40_in_10", 40, 10, 0.05, fraction=1 / 4, stored=40, deviation=".0038 to .0068")
+
+
+def train(setting: Setting, seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
+    """Train from many initial weights at once and keep the best, by its error on 20,000 fresh inputs."""
+    density = torch.full((setting.starts,), setting.density)
+    importance = (setting.decay ** torch.arange(setting.n_features)).expand(setting.starts, -1)
+    objective = make_objective(density, importance, recipe.batch, setting.lowest)
+    start = Autoencoders(setting.starts, setting.n_features, setting.n_hidden, seed)
+    trained = run_training(start, objective, dataclasses.replace(recipe, seed=seed), **options)
+    generator = torch.Generator().manual_seed(seed)
+    x = draw_features(density[:1], 20_000, setting.n_features, generator, setting.lowest)
+    best, model = Autoencoders(1, setting.n_features, setting.n_hidden), trained.model
+    with torch.no_grad():
+        i = int(measure_errors(model, x.expand(setting.starts, -1, -1), importance).argmin())  # type: ignore[arg-type]
+        for kept, all_of_them in zip(best.parameters(), model.parameters(), strict=True):
+            kept.copy_(all_of_them[i : i + 1])
+    return dataclasses.replace(trained, model=best.eval())
+
+
+def build_model(weights: Autoencoders) -> Transformer:
+    """The same map on prompts that list the active features, see `planted_features`: logits W^T W x + b at the `?`."""
+    W, b = weights.W[0].detach(), weights.b[0].detach()
+    d, n = W.shape
+    config = Config(
+        d_vocab=FIRST + n * len(LEVELS),
+        n_ctx=SLOTS + 1,
+        d_model=d,
+        n_layers=1,
+        d_head=d,
+        positions="none",
+        biases=True,
+        d_vocab_out=n,
+    )
+    model = by_hand.make_blank(config)
+    written = (W.T[:, None] * LEVELS[:, None]).flatten(0, 1)  # feature 0 at each level, feature 1 at ...
+    by_hand.write_embedding(model, torch.cat([torch.zeros(FIRST, d), written]))
+    by_hand.copy_directions(model, 0, 0, torch.eye(d), torch.eye(d) * (SLOTS + 1))  # a sum: attention is a mean
+    by_hand.read_out(model, W.T, strength=1.0)
+    with torch.no_grad():
+        model.b_U.copy_(b)  # type: ignore[union-attr]
+    return model
+
+
+def find_stored(model: Transformer) -> Float[Tensor, "d_model stored"]:
+    """The columns of W that are longer than one half: features that the model gave up have nearly none."""
+    W = model.W_U.detach()
+    return W[:, W.norm(dim=0) > 0.5]
+
+
+def measure_deviation(case: Case, setting: Setting) -> float:
+    """Largest difference of any stored feature's D_i from the setting's fraction."""
+    return (measure_dimensionality(find_stored(case.model)) - setting.fraction).abs().max().item()
+
+
+def measure_angle_error(case: Case, setting: Setting) -> float:
+    """Largest error, in degrees, of the angle of any stored feature to its nearest and to its farthest other."""
+    unit = torch.nn.functional.normalize(find_stored(case.model), dim=0)
+    angle = torch.rad2deg((unit.T @ unit).clamp(-1, 1).acos())
+    others = angle[~torch.eye(len(angle)).bool()].reshape(len(angle), -1)
+    ends = torch.stack([others.amin(dim=1), others.amax(dim=1)], dim=1)
+    return (ends - torch.tensor(setting.angles)).abs().max().item()
+
+
+def make_signatures(setting: Setting) -> dict[str, Signature]:
+    """What is stored, in what shape; and that the prompts of the task say the same."""
+    fraction, stored = setting.fraction, setting.stored
+    signatures = {
+        "stored features": Signature(
+            f"of {setting.n_features}",
+            lambda case: float(find_stored(case.model).shape[1]),
+            low=float(stored),
+            high=float(stored),
+            note="seeds 0-4: all",
+        ),
+        "deviation of D": Signature(
+            f"from {fraction:.4g}, largest",
+            lambda case: measure_deviation(case, setting),
+            low=0.0,
+            high=0.03,
+            note=f"seeds 0-4: {setting.deviation}",
+        ),
+        "sum of D": Signature(
+            f"cannot exceed the {setting.n_hidden} dimensions",
+            lambda case: measure_dimensionality(case.model.W_U.detach()).sum().item(),
+            low=fraction * stored - 0.03 * setting.n_hidden,
+            high=setting.n_hidden + 1e-3,
+            note="seeds 0-4: at most .0021 below, never above",
+        ),
+        "accuracy": Signature(
+            "names the only feature in the prompt; a feature given up is the answer where nothing is stored",
+            measure_accuracy,
+            low=1.0,
+            note="seeds 0-4: 1.0",
+        ),
+    }
+    if setting.angles:
+        what = "to the nearest and farthest other feature, largest error in degrees"
+        signatures["angles"] = Signature(
+            what,
+            lambda case: measure_angle_error(case, setting),
+            low=0.0,
+            high=3.0,
+            note="seeds 0-4: .05 to .62; tetrahedron 1.5 to 2.2",
+        )
+    return signatures
+
+
+def make_case(setting: Setting, weights: Autoencoders, seed: int = 0) -> Case:
+    """A trained model as a Transformer, with the task and the truth that it should meet."""
+    n, length = setting.n_features, weights.W[0].detach().norm(dim=0)
+    kept = length > 0.5
+    features = Features(
+        (weights.W[0].detach() / length).T[kept],
+        lambda tokens: (planted_features.read_codes(tokens, n) * length)[:, kept],
+        how="construction",
+        note=f"stored: {kept.nonzero().flatten().tolist()}; each is active by what the prompt says times its length",
+        site=SITE,
+        position=SLOTS,
+        draw=lambda n_prompts, seed: planted_features.draw_prompts(PLAIN, n_prompts, seed, n),
+    )
+    truth = Truth(make_signatures(setting), features=features, roles={"sum": "a0.h0"})
+    picture = f"  features in the prompt --> a0.h0 --(W x: {n} in {setting.n_hidden} dimensions)--> logits W^T W x + b"
+    return Case(setting.name, build_model(weights), planted_features.make_task(PLAIN, n), truth, seed, picture)
+
+
+def load(setting: Setting, seed: int = 0) -> Case:
+    """The shipped model of this setting and seed; KeyError for a seed that is not shipped."""
+    return make_case(setting, load_shipped(setting.name, seed, lambda config: Autoencoders(**config)), seed)
+
+
+def load_pentagon(seed: int = 0) -> Case:
+    """Five sparse features learned in two dimensions: a pentagon."""
+    return load(PENTAGON, seed)
+
+
+def load_digons(seed: int = 0) -> Case:
+    """Five features, less sparse and not equally important: four in two pairs of opposites, the last given up."""
+    return load(DIGONS, seed)
+
+
+def load_tetrahedron(seed: int = 0) -> Case:
+    """Four features learned in three dimensions: a tetrahedron, where those that are on are never weak.
+
+    With values from 0 to 1, as in the other cases, two features share a dimension and two have one each: that loses less.
+    """
+    return load(TETRAHEDRON, seed)
+
+
+def load_forty(seed: int = 0) -> Case:
+    """Forty sparse features learned in ten dimensions: each has a quarter of one."""
+    return load(FORTY, seed)

@@ -1,0 +1,70 @@
+"""Trains any of the trained toys again, from its recipe and a seed to the checkpoint that `toys.load` reads."""
+
+import difflib
+import functools
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from mini_transformer.checkpoints import save
+from mini_transformer.toys.shipped import FOLDER
+from mini_transformer.train import Trained
+
+# name -> the module here whose train(seed) trains it; or module:function; or module:function:first argument, a constant of
+# the module or a string.
+_TRAINERS = {
+    "induction": "induction:train_induction",
+    "modular_addition": "modular_addition",
+    "clock": "clock_pizza:train:clock",
+    "pizza": "clock_pizza:train:pizza",
+    "superposition_pentagon": "superposition_shapes:train:PENTAGON",
+    "superposition_digons": "superposition_shapes:train:DIGONS",
+    "superposition_tetrahedron": "superposition_shapes:train:TETRAHEDRON",
+    "superposition_40_in_10": "superposition_shapes:train:FORTY",
+    "max_of_list": "max_of_list",
+    "facts": "facts",
+    "style_grammar": "style_grammar",
+    "brackets": "brackets",
+    "belief_states": "belief_states",
+}
+
+
+def names() -> list[str]:
+    """The toys that are trained; all others are set by hand.
+
+    >>> names()[:2]
+    ['induction', 'modular_addition']
+    """
+    return list(_TRAINERS)
+
+
+def find_trainer(name: str) -> Callable[..., Trained]:
+    """The function that trains this toy from a seed; KeyError for a name that is not one of `names()`."""
+    if name not in _TRAINERS:
+        nearest = difflib.get_close_matches(str(name), _TRAINERS, n=1, cutoff=0.0)[0]
+        raise KeyError(f"no trained toy is called {name!r}; nearest: {nearest!r}; those set by hand need no training")
+    module, function, argument = (*_TRAINERS[name].split(":"), "", "")[:3]
+    home = importlib.import_module(f"mini_transformer.toys.{module}")
+    train = getattr(home, function or "train")
+    return functools.partial(train, getattr(home, argument, argument)) if argument else train
+
+
+def train_toy(name: str, seed: int = 0, folder: Path = FOLDER, replace: bool = False, progress: bool = True) -> Path:
+    """Train a toy from scratch and write its checkpoint; by default where `toys.load(name, seed)` looks for it.
+
+    KeyError for an unknown name; ValueError for a seed that is not a whole number from 0, for a file that exists already unless
+    `replace`, and (CheckpointError) for a folder that cannot be written to.
+
+    >>> train_toy("max_of_list", seed=0)
+    Traceback (most recent call last):
+    ValueError: max_of_list with seed 0 is there already, max_of_list-0.safetensors: give another seed, or replace it (--replace)
+    """
+    train, path = find_trainer(name), Path(folder) / f"{name}-{seed}.safetensors"
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, but must be a whole number from 0")
+    if path.exists() and not replace:
+        raise ValueError(
+            f"{name} with seed {seed} is there already, {path.name}: give another seed, or replace it (--replace)"
+        )
+    trained = train(seed=seed, progress=progress)
+    return save(path, trained.model, recipe=trained.recipe, seed=seed)

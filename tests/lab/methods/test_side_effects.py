@@ -1,0 +1,200 @@
+"""No technique changes the model, its hooks, the tokens, the global seed or the thread count, also when it is interrupted.
+
+EXAMPLES holds one call per public function. Each is run to its end, and then again with an exception raised inside, at
+several of its tensor operations.
+"""
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from mini_transformer import Config, Transformer, methods
+
+
+def first_logit(logits):
+    return logits[:, -1, 0]
+
+
+def stream(model, tokens):
+    """The stream after layer 0, one row per prompt and position: (15, 8)."""
+    return model.run_with_cache(tokens)[1]["resid_post", 0].detach().flatten(0, 1)
+
+
+PARITY = torch.arange(15) % 2
+ZEROS = torch.zeros(8)
+AXES = methods.Dictionary(torch.eye(8), ZEROS, torch.eye(8), ZEROS, ZEROS, ZEROS)
+
+EXAMPLES = {
+    "ablate": lambda model, clean, corrupt: methods.ablate(model, clean, ["a0.h0", "a1.h2"], "resample", corrupt),
+    "ablate_each_head": lambda model, clean, corrupt: methods.ablate_each_head(
+        model, clean, first_logit, "mean", corrupt
+    ),
+    "attribute_logits": lambda model, clean, corrupt: methods.attribute_logits(
+        model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+    ),
+    "duplicate_token_scores": lambda model, clean, corrupt: methods.duplicate_token_scores(model, clean),
+    "induction_scores": lambda model, clean, corrupt: methods.induction_scores(model, clean),
+    "patch_activations": lambda model, clean, corrupt: methods.patch_activations(
+        model, clean, corrupt, first_logit, "z", "head"
+    ),
+    "previous_token_scores": lambda model, clean, corrupt: methods.previous_token_scores(model, clean),
+    "score_heads": lambda model, clean, corrupt: methods.score_heads(
+        model, clean, torch.ones(*clean.shape, clean.shape[1], dtype=torch.bool)
+    ),
+    "share_recovered": lambda model, clean, corrupt: methods.share_recovered(
+        torch.zeros(2), model, clean, corrupt, first_logit
+    ),
+    "sink_scores": lambda model, clean, corrupt: methods.sink_scores(model, clean),
+    "ablate_directions": lambda model, clean, corrupt: methods.ablate_directions(
+        model, clean, torch.eye(8)[:2], kind="mean", reference=corrupt
+    ),
+    "ablate_each": lambda model, clean, corrupt: methods.ablate_each(model, clean, first_logit, "post", "neuron"),
+    "ablate_pairs": lambda model, clean, corrupt: methods.ablate_pairs(
+        model, clean, first_logit, ["a0.h1", "m1.n2"], "resample", corrupt
+    ),
+    "answer_early": lambda model, clean, corrupt: methods.answer_early(model, clean, slice(1, 3), filler=0),
+    "edit_rank_one": lambda model, clean, corrupt: methods.edit_rank_one(
+        model, 0, torch.ones(5), torch.ones(8), torch.eye(5)
+    ),
+    "estimate_patches": lambda model, clean, corrupt: methods.estimate_patches(
+        model, clean, corrupt, first_logit, "z", "head", steps=2
+    ),
+    "find_steering_vector": lambda model, clean, corrupt: methods.find_steering_vector(
+        model, clean, corrupt, ("resid_post", 0)
+    ),
+    "find_value": lambda model, clean, corrupt: methods.find_value(model, clean, corrupt[:, 0], 0, -1, steps=3),
+    "measure_doses": lambda model, clean, corrupt: methods.measure_doses(
+        model, clean, first_logit, torch.ones(8), ("resid_pre", 1), [0.0, 1.0]
+    ),
+    "orthogonalise_weights": lambda model, clean, corrupt: methods.orthogonalise_weights(model, torch.eye(8)[:2]),
+    "patch_path": lambda model, clean, corrupt: methods.patch_path(
+        model, clean, corrupt, "a0.h1->m0->a1.h2<k>->logits"
+    ),
+    "patch_senders": lambda model, clean, corrupt: methods.patch_senders(
+        model, clean, corrupt, first_logit, ["m1", "a1.h0<v>"]
+    ),
+    "run_with_noise": lambda model, clean, corrupt: methods.run_with_noise(model, clean, clean > 2, draws=2),
+    "score_reliance": lambda model, clean, corrupt: methods.score_reliance(
+        model, clean, slice(1, 3), (clean[None, :, 1:3] + 1) % 7
+    ),
+    "split_effects": lambda model, clean, corrupt: methods.split_effects(model, clean, corrupt, first_logit, "mean"),
+    "steer": lambda model, clean, corrupt: methods.steer(model, clean, torch.ones(8), ("resid_pre", 1), 2.0, -1),
+    "trace_causally": lambda model, clean, corrupt: methods.trace_causally(
+        model, clean, first_logit, clean > 2, "mlp_out", draws=2
+    ),
+    "write_scratchpad": lambda model, clean, corrupt: methods.write_scratchpad(model, clean, 1),
+    "align_subspace": lambda model, clean, corrupt: methods.align_subspace(
+        model, clean, corrupt, clean[:, 0], ("resid_post", 0), dim=2, steps=2
+    ),
+    "align_subspace_boundless": lambda model, clean, corrupt: methods.align_subspace_boundless(
+        model, clean, corrupt, clean[:, 0], ("resid_post", 0), steps=2
+    ),
+    "answer_pairs": lambda model, clean, corrupt: methods.answer_pairs(
+        torch.ones(8), stream(model, clean), stream(model, corrupt)
+    ),
+    "draw_control_labels": lambda model, clean, corrupt: methods.draw_control_labels(clean[0], clean[1]),
+    "find_consistent_direction": lambda model, clean, corrupt: methods.find_consistent_direction(
+        stream(model, clean), stream(model, corrupt), steps=2
+    ),
+    "fit_inlp": lambda model, clean, corrupt: methods.fit_inlp(stream(model, clean), PARITY),
+    "fit_leace": lambda model, clean, corrupt: methods.fit_leace(stream(model, clean), PARITY),
+    "fit_projection": lambda model, clean, corrupt: methods.fit_projection(stream(model, clean), PARITY),
+    "fit_supervised_dictionary": lambda model, clean, corrupt: methods.fit_supervised_dictionary(
+        stream(model, clean), torch.eye(15)[:, :3]
+    ),
+    "measure_interchange": lambda model, clean, corrupt: methods.measure_interchange(
+        model, clean, corrupt, clean[:, 0], torch.eye(8)[:3], ("resid_post", 0)
+    ),
+    "measure_selectivity": lambda model, clean, corrupt: methods.measure_selectivity(
+        stream(model, clean), PARITY, torch.arange(15)
+    ),
+    "scale_features": lambda model, clean, corrupt: methods.scale_features(
+        model, clean, ("resid_post", 0), AXES, [0, 3]
+    ),
+    "share_of_second": lambda model, clean, corrupt: methods.share_of_second(AXES, 3),
+    "swap_subspace": lambda model, clean, corrupt: methods.swap_subspace(
+        model, clean, corrupt, torch.eye(8)[:3], ("resid_post", 0)
+    ),
+    "train_crosscoder": lambda model, clean, corrupt: methods.train_crosscoder(
+        stream(model, clean), stream(model, corrupt), 6, steps=3
+    ),
+    "train_dictionary": lambda model, clean, corrupt: methods.train_dictionary(stream(model, clean), 6, steps=3),
+    "train_probe": lambda model, clean, corrupt: methods.train_probe(stream(model, clean), PARITY, "mlp"),
+    "train_transcoder": lambda model, clean, corrupt: methods.train_transcoder(
+        stream(model, clean), stream(model, corrupt), 6, steps=3
+    ),
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+# Attributes, which the shape checks read, too; and what the end of no_grad() puts back, which cannot be asked to survive.
+NOT_COUNTED = ("__get__", "_set_grad_enabled", "set_grad_enabled")
+
+
+class Interruption(TorchFunctionMode):
+    """Counts tensor operations, and raises once: at operation number `at`."""
+
+    def __init__(self, at=None):
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.seen += getattr(function, "__name__", "") not in NOT_COUNTED
+        if self.seen == self.at:
+            self.at = None
+            raise Interrupted
+        return function(*args, **kwargs or {})
+
+
+@pytest.fixture
+def whole():
+    """A model with MLPs, biases and norms, so that there is everything that could be changed."""
+    config = Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=3, d_head=4, d_mlp=5, norm="layer", biases=True)
+    return Transformer(config)
+
+
+def take_stock(model, *tokens):
+    """Everything that a technique must leave as it was."""
+    return {
+        "values": [value.clone() for value in (*model.state_dict().values(), *tokens)],
+        "names": list(model.state_dict()),
+        "gradients": [(parameter.grad, parameter.requires_grad) for parameter in model.parameters()],
+        "listeners": [list(point.listeners) for point in model.hook_points.values()],
+        "training": [module.training for module in model.modules()],
+        "seed": torch.random.get_rng_state(),
+        "threads": torch.get_num_threads(),
+        "gradients on": torch.is_grad_enabled(),
+        "precision": torch.get_default_dtype(),
+    }
+
+
+def list_changed(before, after):
+    same = {
+        name: all(map(torch.equal, old, after[name])) if name == "values" else old == after[name]
+        for name, old in before.items()
+        if name != "seed"
+    }
+    same["seed"] = torch.equal(before["seed"], after["seed"])
+    return [name for name, unchanged in same.items() if not unchanged]
+
+
+def test_every_public_technique_has_an_example():
+    functions = {name for name in methods.__all__ if not isinstance(getattr(methods, name), type)}
+    assert functions <= set(EXAMPLES), sorted(functions - set(EXAMPLES))
+    assert set(EXAMPLES) <= functions, sorted(set(EXAMPLES) - functions)
+
+
+@pytest.mark.parametrize("technique", EXAMPLES.values(), ids=EXAMPLES.keys())
+def test_a_technique_leaves_everything_as_it_was(whole, clean, corrupt, technique):
+    before, count = take_stock(whole, clean, corrupt), Interruption()
+    with count:
+        technique(whole, clean, corrupt)
+    assert list_changed(before, take_stock(whole, clean, corrupt)) == []
+    assert count.seen > 3
+    for share in (0.3, 0.6, 0.9):
+        with pytest.raises(Interrupted), Interruption(at=1 + int(share * count.seen)):
+            technique(whole, clean, corrupt)
+        assert list_changed(before, take_stock(whole, clean, corrupt)) == []

@@ -1,0 +1,99 @@
+"""Clock and pizza: the shipped models are told apart, and the two measures equal their definitions by slow loops."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from damaging import list_broken
+
+from mini_transformer import toys
+from mini_transformer.toys import clock_pizza
+from mini_transformer.toys.modular_addition import list_pairs, predict_last
+from mini_transformer.toys.shipped import list_seeds
+
+SEEDS = list_seeds("clock")
+KINDS = ["clock", "pizza"]
+
+
+def test_both_are_shipped_with_the_same_seeds():
+    assert list_seeds("pizza") == SEEDS == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_signature_holds_on_every_shipped_seed(kind, seed):
+    assert list_broken(toys.load(kind, seed)) == []
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_signatures_of_one_do_not_hold_for_the_other(seed):
+    clock, pizza = toys.load("clock", seed), toys.load("pizza", seed)
+    swapped = dataclasses.replace(clock, model=pizza.model), dataclasses.replace(pizza, model=clock.model)
+    for case in swapped:
+        assert {"gradient symmetry", "distance irrelevance", "accuracy with uniform attention"} <= set(
+            list_broken(case)
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shuffled_embedding_is_noticed(kind):
+    case = toys.load(kind)
+    model = copy.deepcopy(case.model)
+    with torch.no_grad():
+        model.W_E[:] = model.W_E[torch.randperm(59, generator=torch.Generator().manual_seed(0))]
+    assert "accuracy" in list_broken(dataclasses.replace(case, model=model))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_the_pattern_in_use_is_blended_with_the_uniform_one(rate):
+    plain, model = clock_pizza.build_model("clock"), clock_pizza.build_model("clock")
+    clock_pizza.blend_attention(model, rate)
+    tokens = list_pairs(59)[:50, :2]
+    full, used = (m.run_with_cache(tokens)[1]["pattern", 0] for m in (plain, model))
+    uniform = torch.tensor([[1.0, 0.0], [0.5, 0.5]]).expand_as(full)
+    torch.testing.assert_close(used, rate * full + (1 - rate) * uniform)
+    torch.testing.assert_close(model(tokens)[:, -1], predict_last(model, tokens, rate), rtol=1e-5, atol=1e-5)
+
+
+def test_a_copied_pizza_stays_a_pizza():
+    model = clock_pizza.build_model("pizza")
+    tokens = list_pairs(59)[:50, :2]
+    assert torch.equal(copy.deepcopy(model)(tokens), model(tokens))
+    assert not torch.equal(clock_pizza.build_model("clock")(tokens), model(tokens))
+
+
+def test_hooks_edit_the_blended_pattern():
+    model, tokens = clock_pizza.build_model("pizza"), list_pairs(59)[:50, :2]
+    first = torch.tensor([1.0, 0.0]).expand(50, 4, 2, 2)
+    edited = model.run_with_hooks(tokens, fwd_hooks=[(("pattern", 0), lambda pattern, hook: first.clone())])
+    assert (edited - model(tokens)).abs().max() > 0.01
+
+
+def test_gradient_symmetry_is_its_definition_on_one_triple_at_a_time():
+    model = toys.load("clock").model
+    draw = torch.Generator().manual_seed(1)
+    tokens, answer = torch.randint(59, (20, 2), generator=draw), torch.randint(59, (20,), generator=draw)
+    cosines = []
+    for pair, c in zip(tokens, answer, strict=True):
+        stream = model.embed(pair[None]).detach().requires_grad_()
+        model(resid=stream)[0, -1, c].backward()
+        cosines.append(torch.cosine_similarity(stream.grad[0, 0], stream.grad[0, 1], dim=0))
+    slow = torch.stack(cosines).mean().item()
+    assert clock_pizza.measure_gradient_symmetry(model, n=20) == pytest.approx(slow, abs=1e-4)
+
+
+def test_distance_irrelevance_is_its_definition_by_slow_loops():
+    model = toys.load("pizza").model
+    with torch.no_grad():
+        logits = model(list_pairs(59)[:, :2])[:, -1]
+    correct = {(a, b): logits[59 * a + b, (a + b) % 59] for a in range(59) for b in range(59)}
+    rows = [torch.stack([correct[a, (a + d) % 59] for a in range(59)]).std() for d in range(59)]
+    slow = torch.stack(rows).mean() / torch.stack(list(correct.values())).std()
+    assert clock_pizza.measure_distance_irrelevance(model) == pytest.approx(slow.item(), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_from_scratch_meets_every_signature(kind):
+    assert list_broken(clock_pizza.make_case(kind, clock_pizza.train(kind, 0, progress=False).model)) == []

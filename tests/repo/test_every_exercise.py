@@ -1,0 +1,166 @@
+"""Every exercise keeps its promises: trees match, stubs fail, wrong answers fail by name, right ones pass."""
+
+import ast
+import doctest
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mini_transformer.course.exercises import count_answer_lines, read_course, read_exercises, read_stub
+from mini_transformer.course.grading import find_checks
+from mini_transformer.course.material import find_material
+from mini_transformer.course.report import CheckResult, find_registered, grade_file, load_module, run_check
+from mini_transformer.course.student import InProcessStudent
+
+TOP = Path(__file__).parents[2]
+MATERIAL = find_material()
+KEYS = MATERIAL.list_keys()
+COURSE = read_course(MATERIAL)
+GRADERS = {key: load_module(path) for key in KEYS if (path := MATERIAL.graders / f"test_ex{key}.py").exists()}
+MUTANTS = {key: load_module(path) for key in KEYS if (path := TOP / "tests" / "mutants" / f"ex{key}.py").exists()}
+
+# ids start with exNN_topic, so that `pytest tests/repo -k ex01` looks at one lesson
+each_lesson = pytest.mark.parametrize("key", KEYS, ids="ex{}".format)
+each_exercise = pytest.mark.parametrize("exercise", COURSE, ids=lambda exercise: f"ex{exercise.key}-{exercise.name}")
+
+
+def list_cases(where: str) -> list:
+    found = [(key, *case) for key in MUTANTS for case in find_registered(MUTANTS[key], where)]
+    return [pytest.param(*case, id="-".join(("ex" + case[0], *case[1:3]))) for case in found]
+
+
+def judge(key: str, exercise: str, answer: Callable, base_seed: int = 0) -> CheckResult | None:
+    """The first check that fails when `answer` stands in the solution's place, or None."""
+    student = InProcessStudent(MATERIAL.solutions / f"ex{key}.py", base_seed, overrides={exercise: answer})
+    results = (run_check(check, student) for check in find_checks(vars(GRADERS[key]))[exercise])
+    return next((result for result in results if result.outcome != "passed"), None)
+
+
+def test_lessons_exercises_solutions_graders_and_mutants_have_the_same_keys():
+    trees = {
+        "lessons": {path.stem for path in (TOP / "lessons").glob("*.py")},
+        "exercises": {path.stem.removeprefix("ex") for path in (TOP / "exercises").glob("*.py")},
+        "solutions": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.py")},
+        "facts": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.toml")},
+        "graders": {path.stem.removeprefix("test_ex") for path in (TOP / "tests" / "exercises").glob("test_*.py")},
+        "mutants": {path.stem.removeprefix("ex") for path in (TOP / "tests" / "mutants").glob("*.py")},
+    }
+    assert trees == {tree: set(KEYS) for tree in trees}
+    assert KEYS
+
+
+@each_lesson
+def test_the_stubs_are_those_that_the_solutions_make(key):
+    shipped = (MATERIAL.exercises / f"ex{key}.py").read_text(encoding="utf-8")
+    assert shipped == read_stub(MATERIAL, key), "run `make exercises`"
+
+
+@each_lesson
+def test_every_stub_fails_as_not_written_yet(key, tmp_path):
+    path = tmp_path / f"ex{key}.py"
+    path.write_text(read_stub(MATERIAL, key), encoding="utf-8")
+    report = grade_file(MATERIAL, key, path)
+    assert report.problem == ""
+    assert {result.name: (result.points, result.unwritten) for result in report.exercises} == {
+        exercise.name: (0.0, True) for exercise in read_exercises(MATERIAL, key)
+    }
+    assert all(check.outcome == "unwritten" for result in report.exercises for check in result.checks)
+
+
+def assert_solved(key: str, base_seed: int) -> None:
+    report = grade_file(MATERIAL, key, MATERIAL.solutions / f"ex{key}.py", base_seed)
+    wrong = [c.sentence for r in report.exercises for c in r.checks if c.outcome != "passed"]
+    assert report.solved, f"base seed {base_seed}: {report.problem} {wrong}"
+
+
+@pytest.mark.parametrize("base_seed", [0, 1, 2])
+@each_lesson
+def test_every_solution_gets_all_points(key, base_seed):
+    assert_solved(key, base_seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base_seed", range(3, 23))
+@each_lesson
+def test_every_solution_gets_all_points_for_twenty_more_learners(key, base_seed):
+    assert_solved(key, base_seed)
+
+
+@pytest.mark.parametrize(("key", "exercise", "name", "answer"), list_cases("mutants"))
+def test_every_mutant_fails_with_its_own_name(key, exercise, name, answer):
+    failed = judge(key, exercise, answer)
+    assert failed is not None, f"the grader accepts {name}"
+    assert (failed.outcome, failed.mistake) == ("wrong", name), failed.sentence
+    assert failed.sentence == GRADERS[key].MISTAKES[exercise][name]
+
+
+@pytest.mark.parametrize(("key", "exercise", "name", "answer"), list_cases("alternatives"))
+def test_every_alternative_passes(key, exercise, name, answer):
+    for base_seed in (0, 1):
+        failed = judge(key, exercise, answer, base_seed)
+        assert failed is None, failed.sentence
+
+
+@each_exercise
+def test_mistakes_and_mutants_are_the_same_and_at_least_five(exercise):
+    mutants = [name for of, name, _ in find_registered(MUTANTS[exercise.key], "mutants") if of == exercise.name]
+    mistakes = GRADERS[exercise.key].MISTAKES[exercise.name]
+    assert sorted(mutants) == sorted(mistakes)
+    assert len(mutants) >= 5
+    assert any(of == exercise.name for of, _, _ in find_registered(MUTANTS[exercise.key], "alternatives"))
+
+
+@each_lesson
+def test_graders_name_only_exercises_that_exist_and_check_each(key):
+    names = {exercise.name for exercise in read_exercises(MATERIAL, key)}
+    assert set(find_checks(vars(GRADERS[key]))) == names
+    assert set(GRADERS[key].MISTAKES) == names
+    assert {of for where in ("mutants", "alternatives") for of, _, _ in find_registered(MUTANTS[key], where)} == names
+
+
+@each_lesson
+def test_no_two_checks_share_a_name_and_each_says_what_it_checks(key):
+    tree = ast.parse((MATERIAL.graders / f"test_ex{key}.py").read_text(encoding="utf-8"))
+    names = Counter(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    assert [name for name, n in names.items() if name.startswith("test_") and n > 1] == []
+    checks = [check for found in find_checks(vars(GRADERS[key])).values() for check in found]
+    assert [check.__name__ for check in checks if not check.__doc__] == []
+
+
+@each_exercise
+def test_each_mistake_has_a_sentence_of_its_own(exercise):
+    sentences = list(GRADERS[exercise.key].MISTAKES[exercise.name].values())
+    assert len(set(sentences)) == len(sentences)
+    assert all(len(sentence.split()) >= 5 and sentence.strip()[-1] in ".?!" for sentence in sentences)
+
+
+@each_exercise
+def test_the_promised_size_is_true(exercise):
+    source = (MATERIAL.solutions / f"ex{exercise.key}.py").read_text(encoding="utf-8")
+    written = count_answer_lines(source, exercise.name)
+    assert written <= exercise.lines <= written + 2
+
+
+@each_exercise
+def test_each_exercise_has_a_task_three_hints_and_an_explanation(exercise):
+    assert exercise.task.endswith((".", "?", ":"))
+    assert len(exercise.hints) == 3
+    assert len(set(exercise.hints)) == 3
+    assert all(len(text.split()) >= 4 for text in (*exercise.hints, exercise.explanation))
+    assert 1 <= exercise.difficulty <= 5
+    assert 1 <= exercise.importance <= 5
+    assert exercise.points >= 1
+    assert exercise.minutes >= 1
+
+
+@each_lesson
+def test_the_examples_in_the_tasks_are_true(key):
+    solution = load_module(MATERIAL.solutions / f"ex{key}.py")
+    assert doctest.testmod(solution).failed == 0
+
+
+@each_lesson
+def test_each_lesson_has_three_to_five_exercises(key):
+    assert 3 <= len(read_exercises(MATERIAL, key)) <= 5

@@ -1,0 +1,65 @@
+"""Every lesson keeps its shape, and its notebook runs from top to bottom."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import jupytext
+import pytest
+
+from mini_transformer.course.exercises import read_exercises
+from mini_transformer.course.material import find_material
+from mini_transformer.course.workspace import make_notebook
+
+MATERIAL = find_material()
+LESSONS = MATERIAL.list_lessons()
+
+
+def read_text(key: str) -> str:
+    """What a reader reads: the lesson's markdown, without its code."""
+    notebook = jupytext.read(MATERIAL.lessons / f"{key}.py", fmt="py:percent")
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_first_exercise_comes_within_600_words(key):
+    before, found, _ = read_text(key).partition(f"Exercise {int(key[:2])}.1")
+    assert found, f"the lesson never says 'Exercise {int(key[:2])}.1'"
+    assert len(before.split()) <= 600
+
+
+@pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_lesson_names_each_of_its_exercises_in_order(key):
+    exercises = read_exercises(MATERIAL, key)
+    named = re.findall(r"Exercise (\d+\.\d+)\W+(\w+)", read_text(key))
+    assert named == [(exercise.number, exercise.name) for exercise in exercises]
+
+
+@pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_notebook_runs_in_under_a_minute(key, tmp_path):
+    notebook = tmp_path / f"{key}.ipynb"
+    notebook.write_text(make_notebook(MATERIAL.lessons / f"{key}.py"), encoding="utf-8")
+    run = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--nbval-lax",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        str(notebook),
+    ]
+    started = time.monotonic()
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_same_lesson_makes_the_same_notebook(key):
+    lesson = MATERIAL.lessons / f"{key}.py"
+    assert make_notebook(lesson) == make_notebook(lesson)
