@@ -1,6 +1,7 @@
 """Trained models that come with the package, by name and seed: nothing is trained behind the user's back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,23 @@ from mini_transformer import checkpoints
 FOLDER = Path(__file__).parent / "checkpoints"
 
 
+_FOLDERS = [FOLDER]  # where trained models are looked for, in this order
+
+
+@contextmanager
+def look_also_in(folder: Path) -> Iterator[None]:
+    """Inside the block, models in this folder count as shipped, too."""
+    _FOLDERS.append(folder)
+    try:
+        yield
+    finally:
+        _FOLDERS.remove(folder)
+
+
 def list_seeds(name: str) -> list[int]:
     """The seeds of which a trained model is shipped."""
-    return sorted(int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{name}-*.safetensors"))
+    paths = (path for folder in _FOLDERS for path in folder.glob(f"{name}-*.safetensors"))
+    return sorted({int(path.stem.rpartition("-")[2]) for path in paths})
 
 
 def load_shipped(name: str, seed: int, build: Callable[[Any], nn.Module] | None = None) -> Any:
@@ -27,4 +42,5 @@ def load_shipped(name: str, seed: int, build: Callable[[Any], nn.Module] | None 
         raise KeyError(
             f"no trained {name} with seed {seed} is shipped (seeds: {there}): minilab train {name} --seed {seed}"
         )
-    return checkpoints.load(FOLDER / f"{name}-{seed}.safetensors", build).model
+    paths = (folder / f"{name}-{seed}.safetensors" for folder in _FOLDERS)
+    return checkpoints.load(next(path for path in paths if path.exists()), build).model
