@@ -3,7 +3,8 @@
 A score says where a head looks, not what it moves nor whether anything reads it: a head whose output is zero scores as
 high as one that does the work (`ablation` and `patching` tell them apart). A score is an average over the queries it is
 taken on, so take it where the behaviour is needed: a model that repeats after at most 20 tokens may have a perfect
-previous-token head in the first 20 positions and a uniform one after them.
+previous-token head in the first 20 positions and a uniform one after them. Sources: Olsson et al. 2022 (2209.11895) for
+prefix matching; Xiao et al. 2023 (2309.17453) for sinks.
 
 Checked against: a slow loop over prompts and queries, and heads that were set by hand.
 """
