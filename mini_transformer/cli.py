@@ -87,7 +87,10 @@ def init(
     from mini_transformer.course.workspace import make_workspace
 
     setup = make_workspace(folder, find_material(), seed)
-    say(f"{folder}: {len(setup.added)} files added" + (f": {', '.join(setup.added)}" if setup.kept else ""))
+    say(
+        f"{folder}: {len(setup.added)} files added"
+        + (f": {', '.join(setup.added)}" if setup.kept and setup.added else "")
+    )
     if setup.kept:
         say(f"kept as they were: {', '.join(setup.kept)}")
     say(f"Now: cd {folder} && minilab next")
@@ -126,7 +129,7 @@ def grade(what: What = None, as_data: AsData = False) -> int:
 
 @command
 def hint(what: What = None) -> None:
-    """The next hint, of three, for an exercise (by default the one that `minilab next` names)."""
+    """The next hint, of three, for an exercise, or for the first unsolved one of a lesson (by default, of all). No points are lost."""
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say
 
@@ -134,7 +137,9 @@ def hint(what: What = None) -> None:
     exercises = course.find_exercises(what) if what else course.exercises
     exercise = course.find_next(exercises) or exercises[0]
     number, text = course.take_hint(exercise)
-    say(f"Hint {number} of {len(exercise.hints)} for {exercise.number} {exercise.name}", "bold")
+    last = " (the last)" if number == len(exercise.hints) else ""
+    solved = " (solved already)" if course.progress.of(exercise).solved else ""
+    say(f"Hint {number} of {len(exercise.hints)}{last} for {exercise.number} {exercise.name}{solved}", "bold")
     say(text)
 
 

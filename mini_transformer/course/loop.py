@@ -49,6 +49,9 @@ class Course:
         if not what.removeprefix("ex")[:1].isdigit():
             near = difflib.get_close_matches(what, [exercise.name for exercise in self.exercises], n=1, cutoff=0.0)
             raise CourseError(f"no exercise is called {what!r}; nearest: {near[0] if near else 'there are none yet'}")
+        if "." in what:
+            there = ", ".join(exercise.number for exercise in self.exercises)
+            raise CourseError(f"no exercise has the number {what!r}; there are {there or 'none yet'}")
         key = find_key(what, self.material.list_keys())
         return [exercise for exercise in self.exercises if exercise.key == key]
 

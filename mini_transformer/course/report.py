@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -83,7 +83,19 @@ def grade_file(
         return Report(key, [ExerciseResult(e.number, e.name, 0.0, e.points, lost) for e in exercises], str(error))
     checks = find_checks(vars(load_module(material.graders / f"test_ex{key}.py")))
     results = [grade_exercise(exercise, checks.get(exercise.name, []), student) for exercise in exercises]
-    return Report(key, results, output=student.file.output.show())
+    return Report(
+        key, [point_to_cause(result, results, student) for result in results], output=student.file.output.show()
+    )
+
+
+def point_to_cause(result: ExerciseResult, results: list[ExerciseResult], student: InProcessStudent) -> ExerciseResult:
+    """A remark on an exercise that fails and calls the answer to another that fails: mend that one first."""
+    failing = [other.name for other in results if not other.solved and other.name != result.name]
+    code = getattr(student.file.names.get(result.name), "__code__", None)
+    if result.solved or code is None or not (called := [name for name in failing if name in code.co_names]):
+        return result
+    cause = f"it calls {' and '.join(called)}, not right yet: mend that first"
+    return replace(result, remark="; ".join(filter(None, (result.remark, cause))))
 
 
 def grade_exercise(exercise: Exercise, checks: list[Check], student: InProcessStudent) -> ExerciseResult:

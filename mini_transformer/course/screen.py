@@ -35,8 +35,8 @@ def show_next(exercise: Exercise, record: Record, where: str) -> None:
     say(exercise.task)
     say(exercise.size, "dim")
     say(f"write in   {where}")
-    say(f"check it   minilab grade {number}")
-    say(f"stuck?     minilab hint        ({record.hints} of {len(exercise.hints)} hints taken)")
+    say(f"check it   minilab grade {exercise.number}")
+    say(f"stuck?     minilab hint        ({record.hints} of {len(exercise.hints)} hints taken; they cost no points)")
     say(f"read       minilab lesson {number}")
 
 

@@ -232,7 +232,7 @@ def judge_transformer(student, sizes: list[dict[str, int]], without: tuple[str, 
                 name: lambda name=name, weights=weights, tokens=tokens: slow_transformer(weights, tokens, name)
                 for name in MISTAKES["run_transformer"]
             }
-            expect(got, want, mistakes=blame, rtol=1e-3, atol=1e-4, what="the logits")
+            expect(got, want, mistakes=blame, rtol=1e-3, atol=1e-4, what="the tensor of logits")
 
 
 @check("run_transformer")

@@ -47,6 +47,13 @@ def test_a_crash_in_one_exercise_costs_that_exercise_alone(tmp_path):
     assert "line 13" in report.exercises[0].checks[0].sentence
 
 
+def test_a_failing_answer_that_calls_another_failing_one_says_so(tmp_path):
+    calling = SOLUTION.replace("total = x + y", "total = double(x) / 2 + y")
+    assert [result.remark for result in grade(tmp_path / "right", calling).exercises] == ["", ""]
+    report = grade(tmp_path / "wrong", calling.replace("return 2 * x", "return 3 * x"))
+    assert [result.remark for result in report.exercises] == ["", "it calls double, not right yet: mend that first"]
+
+
 def test_an_endless_loop_is_waited_for_once(tmp_path):
     report = grade(tmp_path, SOLUTION.replace("return 2 * x", "while True: pass"), seconds=0.3)
     assert summarize(report) == {"double": (0, ["error"] * 2), "add_halves": (2, ["passed"])}
