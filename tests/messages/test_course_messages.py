@@ -154,6 +154,7 @@ def workspace(tmp_path, monkeypatch):
     [
         (["grade", "77"], "no lesson is called '77'; there are 01_residual_stream"),
         (["grade", "01_residual_strem"], "no lesson is called '01_residual_strem'; nearest: 01_residual_stream"),
+        (["grade", "1.9"], "no exercise has the number '1.9'; there are 1.1, 1.2"),
         (["hint", "attention_patern"], "no exercise is called 'attention_patern'; nearest: attention_pattern"),
         (["lesson", "77"], "no lesson is called '77'"),
         (["hint", "zzz"], "no exercise is called 'zzz'; nearest: "),
