@@ -144,16 +144,62 @@ def hint(what: What = None) -> None:
 
 
 @command
-def status(as_data: AsData = False) -> None:
-    """What you have solved so far, with points and hints."""
+def watch(what: What = None) -> None:
+    """Check again whenever you save: a lesson (01), an exercise (1.2), or by default everything. Ctrl-C ends it."""
     from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import show_status
+    from mini_transformer.course.screen import say, show_next, show_report
+    from mini_transformer.course.watching import watch_files
 
     course = open_course(Path.cwd())
+    exercises = course.find_exercises(what) if what else course.exercises
+    paths = {course.file_of(exercise.key): exercise.key for exercise in exercises}
+    say(f"Watching {len(paths)} file{'s' * (len(paths) != 1)} in {course.folder / 'exercises'}; save one. Ctrl-C ends.")
+    try:
+        for saved in watch_files(list(paths)):
+            chosen = [exercise for exercise in exercises if exercise.key in [paths[path] for path in saved]]
+            reports, newly = course.grade(chosen)
+            for report in reports:
+                show_report(report, newly)
+            if newly and (ahead := course.find_next(exercises)):
+                show_next(ahead, course.progress.of(ahead), course.locate(ahead))
+    except KeyboardInterrupt:
+        say("Stopped; your progress is kept.")
+
+
+@command
+def reset(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
+    """Put the stubs of a lesson (01) or of one exercise (1.2) back. What you wrote is kept in a copy, your points too."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import say
+
+    path, copy = open_course(Path.cwd()).reset(which)
+    say(f"{path.name} is as it was handed out" + ("." if copy is None else f"; yours is kept in {copy.name}."))
+
+
+@command
+def reveal(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
+    """The solution and the explanation of an exercise, or of the first unsolved one of a lesson. It is recorded."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import show_answer
+
+    course = open_course(Path.cwd())
+    exercises = course.find_exercises(which)
+    exercise = course.find_next(exercises) or exercises[0]
+    show_answer(exercise, course.reveal(exercise))
+
+
+@command
+def status(what: What = None, as_data: AsData = False) -> None:
+    """The map of the course: what is solved, what is next, minutes and points. With NN, also that lesson's exercises."""
+    from mini_transformer.course.loop import open_course
+    from mini_transformer.course.screen import show_map
+
+    course = open_course(Path.cwd())
+    opened = {exercise.key for exercise in course.find_exercises(what)} if what else set()
     if as_data:
         print_data(course.list_status())
     else:
-        show_status(course.list_status(), course.folder)
+        show_map(course.list_status(), course.list_titles(), course.folder, opened)
 
 
 @command

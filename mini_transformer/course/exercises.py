@@ -57,6 +57,12 @@ def read_exercises(material: Material, key: str) -> list[Exercise]:
     return [make_exercise(key, i, fact, functions[fact["name"]]) for i, fact in enumerate(facts, start=1)]
 
 
+def read_title(material: Material, key: str) -> str:
+    """The title of lesson `key`, as its TOML gives it."""
+    facts = tomllib.loads((material.solutions / f"ex{key}.toml").read_text(encoding="utf-8"))
+    return facts.get("title") or key[3:].replace("_", " ")
+
+
 def read_course(material: Material) -> list[Exercise]:
     """All exercises of all lessons, in course order; names are unique."""
     course = [exercise for key in material.list_keys() for exercise in read_exercises(material, key)]

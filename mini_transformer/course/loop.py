@@ -1,12 +1,14 @@
 """What a learner does, in a workspace: look for the next exercise, take a hint, be graded, see how far it went."""
 
+import datetime
 import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_transformer.course.exercises import Exercise, read_course
+from mini_transformer.course.answers import put_back_file, put_back_stub, read_answer
+from mini_transformer.course.exercises import Exercise, read_course, read_title
 from mini_transformer.course.material import CourseError, Material, find_key, find_material
 from mini_transformer.course.progress import Progress, find_workspace, read_progress
 from mini_transformer.course.workspace import find_line
@@ -68,6 +70,22 @@ class Course:
             self.progress.save()
         return record.hints, exercise.hints[record.hints - 1]
 
+    def reveal(self, exercise: Exercise) -> str:
+        """The shipped solution; that it was looked at is remembered, unless the exercise was solved before."""
+        record = self.progress.of(exercise)
+        if not record.solved and not record.revealed:
+            record.revealed = datetime.date.today().isoformat()
+            self.progress.save()
+        return read_answer(self.material, exercise)
+
+    def reset(self, what: str) -> tuple[Path, Path | None]:
+        """Put the stubs of a lesson, or of one exercise, back: the file, and the copy of what was there before."""
+        exercises = self.find_exercises(what)
+        path = self.file_of(exercises[0].key)
+        if what in (exercises[0].name, exercises[0].number):
+            return path, put_back_stub(self.material, path, exercises[0])
+        return path, put_back_file(self.material, path, exercises[0].key)
+
     def grade(self, exercises: list[Exercise]) -> tuple[list["Report"], list[Exercise]]:
         """One report per file, on these exercises, and the exercises that are solved for the first time."""
         from mini_transformer.course.report import grade_file
@@ -82,13 +100,18 @@ class Course:
         return reports, newly
 
     def list_status(self) -> list[dict[str, Any]]:
-        """One row per exercise: number, name, points so far, points in all, hints taken, the day it was solved."""
+        """One row per exercise: where it belongs, points so far and in all, minutes, hints taken, when it was solved."""
         rows = []
         for exercise in self.exercises:
             record = self.progress.of(exercise)
-            row = {"exercise": exercise.number, "name": exercise.name, "points": record.points, "of": exercise.points}
-            rows.append(row | {"hints": record.hints, "solved": record.solved})
+            row: dict[str, Any] = {"exercise": exercise.number, "name": exercise.name, "lesson": exercise.key}
+            row |= {"points": record.points, "of": exercise.points, "minutes": exercise.minutes}
+            rows.append(row | {"hints": record.hints, "solved": record.solved, "revealed": record.revealed})
         return rows
+
+    def list_titles(self) -> dict[str, str]:
+        """The title of each lesson that has exercises, by key."""
+        return {key: read_title(self.material, key) for key in self.material.list_keys()}
 
 
 def open_course(start: Path) -> Course:

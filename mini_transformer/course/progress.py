@@ -19,11 +19,12 @@ HEADER = (
 
 @dataclass
 class Record:
-    """What is remembered about one exercise: the best points so far, hints taken, the day it was solved."""
+    """What is remembered about one exercise: the best points so far, hints taken, the days it was solved and revealed."""
 
     points: float = 0.0
     hints: int = 0
     solved: str = ""  # ISO date, or empty
+    revealed: str = ""  # the day the solution was looked at before it was solved, or empty
 
 
 @dataclass

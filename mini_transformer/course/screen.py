@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
@@ -77,14 +78,58 @@ def show_result(result: "ExerciseResult") -> None:
             said.add(check.sentence)
 
 
-def show_status(rows: list[dict[str, Any]], folder: Path) -> None:
-    show_table(
-        ("", "exercise", "points", "hints", "solved"),
-        [(r["exercise"], r["name"], f"{r['points']:g}/{r['of']}", r["hints"] or "", r["solved"]) for r in rows],
-    )
+def show_map(rows: list[dict[str, Any]], titles: dict[str, str], folder: Path, opened: set[str]) -> None:
+    """A line per lesson; one under it per exercise where the learner is at work, or where it is `opened`."""
+    ahead = next((row["name"] for row in rows if not row["solved"]), None)
+    for key, title in titles.items():
+        lesson = [row for row in rows if row["lesson"] == key]
+        begun = any(row["points"] or row["hints"] for row in lesson) and not all(row["solved"] for row in lesson)
+        console.print(describe_lesson(key, title, lesson), soft_wrap=True)
+        if begun or key in opened or ahead in [row["name"] for row in lesson]:
+            for row in lesson:
+                console.print(describe_exercise(row, row["name"] == ahead), soft_wrap=True)
     solved, points, of = (
         sum(bool(r["solved"]) for r in rows),
         sum(r["points"] for r in rows),
         sum(r["of"] for r in rows),
     )
-    say(f"{solved} of {len(rows)} exercises, {points:g} of {of} points, in {folder}")
+    left = tell_time(sum(row["minutes"] for row in rows if not row["solved"]))
+    say(f"{solved} of {len(rows)} exercises, {points:g} of {of} points, {left}, in {folder}")
+
+
+def describe_lesson(key: str, title: str, rows: list[dict[str, Any]]) -> Text:
+    """`01 The residual stream   ✓✓··   6/14 points   35 minutes to go`"""
+    marks = "".join("✓" if row["solved"] else "·" for row in rows)
+    points = f"{sum(row['points'] for row in rows):g}/{sum(row['of'] for row in rows)} points"
+    minutes = sum(row["minutes"] for row in rows if not row["solved"])
+    line = f"{key[:2]} {title:32}{marks:7}{points:>14}   {tell_time(minutes) if minutes else 'done'}"
+    return Text(line, style="bold" if minutes else "green")
+
+
+def describe_exercise(row: dict[str, Any], ahead: bool) -> Text:
+    """`   → 1.3 split_head_by_source   0/3   15 minutes, 2 hints`"""
+    mark, style = ("✓", "green") if row["solved"] else ("→", "cyan") if ahead else ("·", "")
+    notes = [row["solved"] or f"{row['minutes']} minutes"]
+    notes += [f"{row['hints']} hint{'s' * (row['hints'] != 1)}"] if row["hints"] else []
+    notes += ["solution revealed"] if row["revealed"] else []
+    points = f"{row['points']:g}/{row['of']}"
+    return Text(f"   {mark} {row['exercise']:>5} {row['name']:32}{points:>8}   {', '.join(notes)}", style=style)
+
+
+def tell_time(minutes: int) -> str:
+    """Minutes as a reader plans them.
+
+    >>> tell_time(35), tell_time(150), tell_time(0)
+    ('35 minutes to go', 'about 2.5 hours to go', 'nothing to go')
+    """
+    if minutes < 100:
+        return f"{minutes} minutes to go" if minutes else "nothing to go"
+    return f"about {round(minutes / 30) / 2:g} hours to go"
+
+
+def show_answer(exercise: Exercise, answer: str) -> None:
+    """One right way, and what to remember of it."""
+    say(f"Exercise {exercise.number} · {exercise.name}: one right way", "bold")
+    code = Syntax(answer, "python", background_color="default").highlight(answer.strip())
+    console.print(code, soft_wrap=True)
+    say(" ".join(exercise.explanation.split()), "cyan")

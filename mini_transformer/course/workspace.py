@@ -13,7 +13,9 @@ README = """# Your mini-transformer workspace
 
     minilab next        # what to do now, and where
     minilab grade 01    # check what you wrote in exercises/ex01_*.py
+    minilab watch       # or leave this running: it checks whenever you save
     minilab hint        # stuck? three hints each, from a nudge to almost the answer
+    minilab status      # the map: what is solved, what is next
 
 `lessons/` holds the notebooks (`minilab lesson 01` opens one), `exercises/` is where you write, `progress.toml` remembers.
 """

@@ -121,6 +121,66 @@ def test_init_again_keeps_the_work_and_says_so(workspace):
     assert {path: path.read_bytes() for path in workspace.rglob("*") if path.is_file()} == before
 
 
+def test_reset_of_one_exercise_keeps_the_others_and_a_copy(workspace):
+    path = workspace / "exercises" / f"ex{FIRST.key}.py"
+    stub = path.read_text()
+    write_answer(workspace, LESSON[1])
+    one = path.read_text()
+    write_answer(workspace, FIRST)
+    both = path.read_text()
+    type_command("grade", "1.1")
+    said = type_command("reset", "1.1")
+    assert path.read_text() == one
+    copy = path.with_name(f"ex{FIRST.key}.before-reset-1.py")
+    assert copy.name in said
+    assert copy.read_text() == both
+    type_command("reset", "01")
+    assert path.read_text() == stub
+    assert path.with_name(f"ex{FIRST.key}.before-reset-2.py").read_text() == one
+    assert json.loads(type_command("status", "--json"))[0]["points"] == FIRST.points  # points stay
+
+
+def test_reset_of_a_file_that_is_not_python_says_what_to_do(workspace):
+    path = workspace / "exercises" / f"ex{FIRST.key}.py"
+    path.write_text("def broken(:")
+    assert "`minilab reset 01` puts the whole file back" in type_command("reset", "1.1", status=2)
+    assert path.read_text() == "def broken(:"
+    type_command("reset", "01")
+    path.unlink()
+    assert "is as it was handed out." in type_command("reset", "01")  # also where there is none
+
+
+def test_reveal_shows_a_right_way_and_is_recorded_unless_it_was_solved_before(workspace):
+    said = type_command("reveal", "01")
+    assert f"def {FIRST.name}(" in said
+    assert "ANSWER" not in said
+    assert " ".join(FIRST.explanation.split()) in said
+    assert json.loads(type_command("status", "--json"))[0]["revealed"]
+    assert "solution revealed" in type_command("status")
+    write_answer(workspace, LESSON[1])
+    type_command("grade", "1.2")
+    type_command("reveal", "1.2")
+    assert not json.loads(type_command("status", "--json"))[1]["revealed"]
+
+
+def test_watching_grades_what_is_saved_and_shows_what_is_next(workspace, monkeypatch):
+    steps = iter([lambda: None, lambda: write_answer(workspace, FIRST), lambda: None])
+
+    def pause(seconds):
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    monkeypatch.setattr("mini_transformer.course.watching.time.sleep", pause)
+    monkeypatch.setattr("mini_transformer.course.watching.watch_files.__defaults__", (pause, 0.0))
+    said = type_command("watch", "01")
+    assert said.count(f"✓ 1.1 {FIRST.name}") == 1
+    assert f"Exercise {LESSON[1].number}" in said
+    assert "Stopped; your progress is kept." in said
+    assert json.loads(type_command("status", "--json"))[0]["solved"]
+
+
 def test_every_table_is_also_data(workspace):
     status = json.loads(type_command("status", "--json"))
     assert [row["name"] for row in status] == [exercise.name for exercise in COURSE]

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from mini_transformer.course.report import CheckResult, ExerciseResult, Report
-from mini_transformer.course.screen import show_report, show_status
+from mini_transformer.course.screen import show_map, show_report
 
 PASSED = CheckResult("It has the right shape.", "passed")
 VAGUE = CheckResult("Rows sum to one.", "wrong", "The result differs at [0, 1].")
@@ -40,7 +40,34 @@ def test_long_lines_are_not_broken(capsys):
     assert path in capsys.readouterr().out
 
 
-def test_status_adds_up(capsys):
-    row = {"exercise": "1.1", "name": "double", "points": 1.5, "of": 3, "hints": 2, "solved": ""}
-    show_status([row, row | {"points": 3.0, "solved": "2026-01-01"}], Path("here"))
-    assert "1 of 2 exercises, 4.5 of 6 points, in here" in capsys.readouterr().out
+def row_of(number, points=0.0, solved="", **facts):
+    row = {"exercise": number, "name": f"e{number}", "lesson": f"0{number[0]}_x", "points": points, "of": 3}
+    return row | {"minutes": 20, "hints": 0, "solved": solved, "revealed": ""} | facts
+
+
+MAP = [
+    row_of("1.1", 3.0, "2026-01-01"),
+    row_of("2.1", 1.5, hints=2, revealed="2026-01-02"),
+    row_of("2.2"),
+    row_of("3.1"),
+]
+TITLES = {"01_x": "One", "02_x": "Two", "03_x": "Three"}
+
+
+def test_the_map_adds_up(capsys):
+    show_map(MAP, TITLES, Path("here"), set())
+    assert "1 of 4 exercises, 4.5 of 12 points, 60 minutes to go, in here" in capsys.readouterr().out
+
+
+def test_the_map_opens_the_lesson_at_hand_and_points_at_what_is_next(capsys):
+    show_map(MAP, TITLES, Path("here"), set())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["01", "02", "→", "·", "03"]
+    assert lines[2].endswith("20 minutes, 2 hints, solution revealed")
+    assert "✓" in lines[0]
+    assert lines[0].endswith("done")
+
+
+def test_the_map_opens_a_lesson_that_was_asked_for(capsys):
+    show_map(MAP, TITLES, Path("here"), {"03_x"})
+    assert "3.1 e3.1" in capsys.readouterr().out
