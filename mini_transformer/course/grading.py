@@ -5,8 +5,9 @@ values come out. Its dict `MISTAKES` holds, for every exercise, the mistakes it 
 a grader must reject (`mutant`) and accept (`alternative`) stands in a module of its own and is tested.
 """
 
+import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from mini_transformer.course.comparing import find_difference
@@ -17,13 +18,15 @@ Check = Callable[..., None]
 class Wrong(Exception):
     """An answer that is wrong: either a mistake with a name, `Wrong("constant_output")`, or a sentence of its own.
 
+    `earned` is the share of the check's points that a half-right answer is worth all the same.
+
     >>> Wrong(sentence="The pattern has 3 axes, expected 4.").sentence
     'The pattern has 3 axes, expected 4.'
     """
 
-    def __init__(self, mistake: str | None = None, *, sentence: str = "") -> None:
+    def __init__(self, mistake: str | None = None, *, sentence: str = "", earned: float = 0.0) -> None:
         super().__init__(mistake or sentence)
-        self.mistake, self.sentence = mistake, sentence
+        self.mistake, self.sentence, self.earned = mistake, sentence, earned
 
 
 def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
@@ -81,6 +84,55 @@ def expect(
         if find_difference(got, value() if callable(value) else value, what, rtol, atol) is None:
             raise Wrong(name)
     raise Wrong(sentence=difference[0].upper() + difference[1:] + ".")
+
+
+def expect_found(
+    got: Any,
+    right: Collection[Collection[str]],
+    possible: Collection[str],
+    *,
+    mistakes: Mapping[str, Collection[str]] | None = None,
+    what: str = "heads",
+) -> None:
+    """Raise `Wrong` unless `got` names exactly one of the `right` sets; a half-right answer earns a share.
+
+    The share is the F1 score (the harmonic mean of precision and recall) against the nearest right set, or, if that is
+    less, recall minus the share of the wrong names that were given: naming all that is `possible` earns nothing.
+    A known mistake is named, as in `expect`, and earns its share too.
+
+    >>> expect_found(["a0.h1"], [{"a0.h1", "a1.h0"}], ["a0.h0", "a0.h1", "a1.h0", "a1.h1"])
+    Traceback (most recent call last):
+    mini_transformer.course.grading.Wrong: You name 1 of the 2 heads, and 0 that do not belong there.
+    """
+    if not isinstance(got, (list, tuple)) or not all(isinstance(name, str) for name in got):
+        raise Wrong(sentence=f"Return a list of names of {what}, such as {next(iter(possible))!r}.")
+    if unknown := [name for name in got if name not in possible]:
+        near = difflib.get_close_matches(unknown[0], possible, n=1, cutoff=0.0)
+        raise Wrong(sentence=f"{unknown[0]!r} is not a name of {what} of this model; nearest: {near[0]!r}.")
+    named = set(got)
+    scores = {frozenset(answer): score_found(named, set(answer), len(set(possible))) for answer in right}
+    nearest, earned = max(scores.items(), key=lambda pair: pair[1])
+    if named in map(set, right):
+        return
+    for name, wrong in (mistakes or {}).items():
+        if named == set(wrong):
+            raise Wrong(name, earned=earned)
+    found, extra = len(named & nearest), len(named - nearest)
+    raise Wrong(
+        sentence=f"You name {found} of the {len(nearest)} {what}, and {extra} that do not belong there.", earned=earned
+    )
+
+
+def score_found(named: set[str], right: set[str], n_possible: int) -> float:
+    """The lesser of F1 and informedness (recall minus false-positive rate), at least 0.
+
+    >>> score_found({"a", "b"}, {"a", "b", "c"}, 10), score_found({"a", "b"}, {"a"}, 3)
+    (0.6666666666666667, 0.5)
+    """
+    hits, extra = len(named & right), len(named - right)
+    f1 = 2 * hits / max(1, len(named) + len(right))
+    informedness = hits / max(1, len(right)) - extra / max(1, n_possible - len(right))
+    return max(0.0, min(f1, informedness))
 
 
 def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:

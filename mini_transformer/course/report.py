@@ -23,6 +23,7 @@ class CheckResult:
     sentence: str = ""
     mistake: str | None = None
     weight: float = 1.0
+    earned: float = 0.0  # the share of the weight that a half-right answer is worth
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,11 @@ def point_to_cause(result: ExerciseResult, results: list[ExerciseResult], studen
 
 
 def grade_exercise(exercise: Exercise, checks: list[Check], student: InProcessStudent) -> ExerciseResult:
-    """Run every check, also after one failed: each that passes earns its share."""
+    """Run every check, also after one failed: each that passes earns its share, and one that nearly does a part of it."""
     results = tuple(run_check(check, student) for check in checks)
     total = sum(result.weight for result in results)
-    passed = sum(result.weight for result in results if result.outcome == "passed")
-    points = round(exercise.points * passed / total, 2) if total else 0.0
+    earned = sum(result.weight * (result.earned if result.outcome != "passed" else 1.0) for result in results)
+    points = round(exercise.points * earned / total, 2) if total else 0.0
     remark = student.file.remarks.get(exercise.name, "")
     return ExerciseResult(exercise.number, exercise.name, points, exercise.points, results, remark)
 
@@ -117,7 +118,7 @@ def run_check(check: Check, student: Any) -> CheckResult:
     except StudentError as error:
         return CheckResult(name, "error", str(error), weight=weight)
     except Wrong as wrong:
-        return CheckResult(name, "wrong", wrong.sentence, wrong.mistake, weight)
+        return CheckResult(name, "wrong", wrong.sentence, wrong.mistake, weight, wrong.earned)
     except Exception as error:  # most likely a value of a kind that the check did not think of
         why = f"The value that came back could not be judged ({summarize(error)}): compare its kind and shape to the task."
         return CheckResult(name, "error", why, weight=weight)

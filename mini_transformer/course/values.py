@@ -1,6 +1,7 @@
 """The values that cross between a grader and a learner's function, copied on the way in and on the way out.
 
-Tensors, numbers, strings, booleans, None, and lists, tuples or dicts of these. Models are named, not sent.
+Tensors, numbers, strings, booleans, None, and lists, tuples or dicts of these. A random model is named; one whose truth is
+asked for is sent as its configuration and weights, so that nothing on the learner's side says which one it is.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mini_transformer.model import Config, Transformer
 
 @dataclass(frozen=True, init=False)
 class NamedModel:
-    """A model described by values: `NamedModel("random", seed=3, d_vocab=11, ...)` or `NamedModel("toy", name=...)`.
+    """An untrained model described by values: `NamedModel("random", seed=3, d_vocab=11, ...)`, with the fields of Config.
 
     The learner's function receives the Transformer that it describes, built afresh; `build()` is the grader's copy.
 
@@ -25,24 +26,18 @@ class NamedModel:
 
     kind: str
     seed: int
-    name: str | None
     config: tuple[tuple[str, Any], ...]
 
-    def __init__(self, kind: str, *, seed: int = 0, name: str | None = None, **config: Any) -> None:
-        if kind not in ("random", "toy") or (kind == "toy") != (name is not None) or (config and kind == "toy"):
+    def __init__(self, kind: str, *, seed: int = 0, **config: Any) -> None:
+        if kind != "random":
             raise ValueError(
-                f"NamedModel({kind!r}, name={name!r}): give 'random' and Config fields, or 'toy' and name="
+                f"NamedModel({kind!r}): expected 'random' and Config fields; send any other model as it is"
             )
-        for field, value in {"kind": kind, "seed": seed, "name": name, "config": tuple(config.items())}.items():
+        for field, value in {"kind": kind, "seed": seed, "config": tuple(config.items())}.items():
             object.__setattr__(self, field, value)
 
     def build(self) -> Transformer:
-        if self.kind == "random":
-            return Transformer(Config(**dict(self.config)), seed=self.seed)
-        from mini_transformer import toys
-
-        assert self.name is not None
-        return toys.load(self.name, seed=self.seed).model
+        return Transformer(Config(**dict(self.config)), seed=self.seed)
 
 
 class NotAValueError(Exception):
@@ -50,13 +45,17 @@ class NotAValueError(Exception):
 
 
 def send(value: Any) -> Any:
-    """A copy for the learner: tensors cloned, named models built.
+    """A copy for the learner: tensors cloned, models copied (weights only, no hooks), named models built.
 
     >>> send([1, "a", {"b": (2.0, None)}])
     [1, 'a', {'b': (2.0, None)}]
     """
     if isinstance(value, NamedModel):
         return value.build()
+    if isinstance(value, Transformer):
+        copy = Transformer(value.config)
+        copy.load_state_dict(value.state_dict())
+        return copy
     if isinstance(value, Tensor):
         return value.detach().clone().requires_grad_(value.requires_grad)
     if isinstance(value, (list, tuple)):
@@ -96,4 +95,4 @@ def describe(value: Any) -> str:
         return f"tensor{tuple(value.shape)}".replace(" ", "")
     if isinstance(value, (bool, int, float, str)):
         return repr(value)[:40]
-    return "Transformer" if isinstance(value, NamedModel) else type(value).__name__
+    return "Transformer" if isinstance(value, (NamedModel, Transformer)) else type(value).__name__

@@ -489,9 +489,9 @@ def needed_cases(seeds: tuple[int, int, int]) -> list[tuple[NamedModel, Transfor
     return [*cases, (named, model, tokens, 0.5, measure_changes(model, tokens, lambda pair: [pair]))]
 
 
-def plant_case(seed: int) -> tuple[NamedModel, Transformer, Tensor]:
+def plant_case(seed: int) -> tuple[Transformer, Transformer, Tensor]:
     case = toys.load("induction_by_hand", seed=seed)
-    return NamedModel("toy", name="induction_by_hand", seed=seed), case.model, case.task.draw(12, seed=seed).clean
+    return case.model, case.model, case.task.draw(12, seed=seed).clean
 
 
 def above(changes: dict, share: float) -> list[list[int]]:

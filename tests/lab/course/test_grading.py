@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mini_transformer.course.grading import Wrong, alternative, check, expect, find_checks, mutant
+from mini_transformer.course.grading import Wrong, alternative, check, expect, expect_found, find_checks, mutant
 from mini_transformer.course.report import find_registered
 
 MISTAKES = {"double": {"squares": "Twice x is x + x."}}
@@ -70,3 +70,50 @@ def test_two_exercises_may_have_mutants_of_the_same_name():
         ("b", "constant", "b"),
     ]
     assert [of for of, _, _ in find_registered(module, "alternatives")] == ["a"]
+
+
+HEADS = ["a0.h0", "a0.h1", "a1.h0", "a1.h1"]
+
+
+def earned_by(got, right=(("a0.h1", "a1.h0"),), **options):
+    with pytest.raises(Wrong) as caught:
+        expect_found(got, right, HEADS, **options)
+    return caught.value.earned, caught.value.mistake, caught.value.sentence
+
+
+def test_a_right_set_passes_in_any_order_and_also_the_second_of_two():
+    expect_found(["a1.h0", "a0.h1", "a0.h1"], [["a0.h1", "a1.h0"]], HEADS)
+    expect_found(["a1.h1"], [["a0.h1", "a1.h0"], ["a1.h1"]], HEADS)
+
+
+def test_naming_everything_or_nothing_earns_nothing_and_half_of_it_a_part():
+    assert earned_by(HEADS)[0] == 0
+    assert earned_by([])[0] == 0
+    assert earned_by(["a0.h1"])[0] == 0.5
+    one_too_many = earned_by(["a0.h1", "a1.h0", "a1.h1"])
+    assert one_too_many[0] == 0.5
+    assert one_too_many[2] == "You name 2 of the 2 heads, and 1 that do not belong there."
+
+
+def test_the_nearest_right_set_counts():
+    assert earned_by(["a1.h0", "a1.h1"], [["a0.h0"], ["a0.h0", "a1.h0", "a1.h1"]])[0] > 0
+
+
+def test_a_known_mistake_is_named_and_keeps_its_share():
+    earned, mistake, _ = earned_by(
+        ["a0.h1", "a1.h0", "a1.h1"], mistakes={"adds_the_decoy": ["a1.h1", "a1.h0", "a0.h1"]}
+    )
+    assert mistake == "adds_the_decoy"
+    assert earned > 0
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        ("a0.h1", "Return a list of names of heads, such as 'a0.h0'."),
+        ([1, 2], "Return a list of names of heads, such as 'a0.h0'."),
+        (["a0h1"], "'a0h1' is not a name of heads of this model; nearest: 'a0.h1'."),
+    ],
+)
+def test_what_is_no_list_of_names_is_told_so(got, said):
+    assert earned_by(got)[2] == said

@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from sample_course import GRADER, SOLUTION, write_course
 
 from mini_transformer.course.exercises import read_stub
-from mini_transformer.course.report import grade_file
+from mini_transformer.course.grading import Wrong, check
+from mini_transformer.course.report import grade_exercise, grade_file
 
 KEY = "01_samples"
 
@@ -97,3 +99,19 @@ def test_a_report_is_plain_data(tmp_path):
 @pytest.mark.parametrize("base_seed", [0, 1, 12345])
 def test_every_learners_variant_accepts_the_solution(tmp_path, base_seed):
     assert grade(tmp_path, SOLUTION, base_seed=base_seed).solved
+
+
+def test_a_half_right_answer_earns_a_part_of_its_check():
+    @check("double", weight=3)
+    def nearly(student):
+        """Nearly."""
+        raise Wrong(sentence="One is missing.", earned=0.5)
+
+    @check("double")
+    def passes(student):
+        """Passes."""
+
+    student = SimpleNamespace(file=SimpleNamespace(remarks={}))
+    exercise = SimpleNamespace(number="1.1", name="double", points=4)
+    result = grade_exercise(exercise, [nearly, passes], student)
+    assert (result.points, result.solved) == (2.5, False)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mini_transformer import toys
 from mini_transformer.course.student import InProcessStudent, NamedModel, NotWrittenError, StudentError
 from mini_transformer.course.values import receive
 
@@ -64,11 +65,14 @@ def test_a_named_model_is_built_afresh_for_every_call(tmp_path):
     assert student.call("f", model, 1.0) == student.call("f", model, 2.0) == model.build().W_E[0, 0].item()
 
 
-def test_a_named_toy_is_the_toys_model():
-    from mini_transformer import toys
-
-    built = NamedModel("toy", name="induction_by_hand").build()
-    assert torch.equal(built.W_E, toys.load("induction_by_hand").model.W_E)
+def test_a_model_is_sent_as_a_copy_of_its_weights_without_hooks(tmp_path):
+    source = "def f(model):\n    model.W_E.data.fill_(7.0)\n    return sum(len(p.listeners) for p in model.hook_points.values())"
+    model = toys.load("induction_by_hand").model
+    before = model.W_E.clone()
+    with model.hooks(fwd_hooks=[("hook_embed", lambda value, hook: None)]):
+        assert write(tmp_path, source).call("f", model) == 0
+        model(torch.zeros(1, 2, dtype=torch.long))  # a hook that is never reached is an error
+    assert torch.equal(model.W_E, before)
 
 
 def test_seeds_differ_between_learners_and_repeat_for_one(tmp_path):
