@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: lab test test-slow lint notebooks exercises bench clean
+.PHONY: lab test test-slow lint notebooks exercises mutants bench clean
 
 lab: .venv/lab-installed
 	$(BIN)/minilab tour
@@ -28,6 +28,9 @@ notebooks: .venv/lab-installed
 
 exercises: .venv/lab-installed
 	$(BIN)/python -m mini_transformer.course.exercises
+
+mutants: .venv/dev-installed
+	$(BIN)/python tests/repo/mutants_table.py
 
 bench: .venv/dev-installed
 	$(BIN)/python tests/bench/run.py

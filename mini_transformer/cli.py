@@ -97,22 +97,44 @@ def init(
 
 
 @command
-def next_() -> None:
-    """The next exercise: where it is, what to do, how to check it."""
+def next_(what: What = None) -> None:
+    """The next exercise, of the course or of a lesson (06): where it is, what to do, how to check it."""
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say, show_next
 
     course = open_course(Path.cwd())
-    exercise = course.find_next()
+    exercise = course.find_next(course.find_exercises(what) if what else None)
     if exercise is None:
-        say("Every exercise is solved. `minilab status` shows what you did.")
+        say(f"Every exercise{' of these' if what else ''} is solved. `minilab status` shows what you did.")
     else:
         show_next(exercise, course.progress.of(exercise), course.locate(exercise))
 
 
 @command
-def grade(what: What = None, as_data: AsData = False) -> int:
-    """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything. Status 1 unless all is solved."""
+def grade(
+    what: What = None,
+    as_data: AsData = False,
+    submissions: Annotated[Path | None, typer.Option(metavar="DIR", help="Grade what a class handed in.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the class's grades and feedback are written.")] = Path("grades"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Students at a time; by default one per core.")] = None,
+    variant_by: Annotated[str | None, typer.Option(help="`student`: each student's inputs differ.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The class's inputs; by default drawn once, and kept in OUT.")
+    ] = None,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run what a class handed in as it is. Reports say so.")
+    ] = False,
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask cluster (tcp://...) for a large class.")] = None,
+) -> int:
+    """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything. Status 1 unless all is solved.
+
+    With --submissions DIR, grade what a class handed in (docs/lecturers.md). Status 1 if something could not be graded.
+    """
+    if submissions is not None:
+        if variant_by not in (None, "student"):
+            raise ValueError(f"--variant-by is {variant_by!r}, expected student")
+        options = {"seed": seed, "by_student": bool(variant_by), "unsafe": unsafe, "jobs": jobs, "dask": dask}
+        return grade_class(what, as_data, submissions, out, options)
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import show_report
 
@@ -127,6 +149,25 @@ def grade(what: What = None, as_data: AsData = False) -> int:
     return 0 if all(report.solved for report in reports) else 1
 
 
+def grade_class(what: str | None, as_data: bool, folder: Path, out: Path, options: dict[str, Any]) -> int:
+    """`minilab grade --submissions`: status 0 if every file could be judged, whatever the grades."""
+    from mini_transformer.course.gradebook import grade_folder
+    from mini_transformer.course.material import find_key, find_material
+    from mini_transformer.course.screen import say
+    from mini_transformer.course.summary import describe_summary
+
+    material = find_material()
+    keys = [find_key(what, material.list_keys())] if what else material.list_keys()
+    options |= {"progress": sys.stderr.isatty(), "all_lessons": what is not None}
+    summary = grade_folder(material, keys, folder, out, **options)
+    if as_data:
+        print_data(summary)
+    else:
+        say(describe_summary(summary))
+        say(f"written: {out / 'grades.csv'}, totals.csv, summary.txt, feedback/ and gradescope/")
+    return 1 if summary["failed"] else 0
+
+
 @command
 def hint(what: What = None) -> None:
     """The next hint, of three, for an exercise, or for the first unsolved one of a lesson (by default, of all). No points are lost."""
@@ -136,11 +177,11 @@ def hint(what: What = None) -> None:
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
     exercise = course.find_next(exercises) or exercises[0]
-    number, text = course.take_hint(exercise)
-    last = " (the last)" if number == len(exercise.hints) else ""
-    solved = " (solved already)" if course.progress.of(exercise).solved else ""
-    say(f"Hint {number} of {len(exercise.hints)}{last} for {exercise.number} {exercise.name}{solved}", "bold")
-    say(text)
+    for number, text in course.take_hint(exercise):
+        last = " (the last)" if number == len(exercise.hints) else ""
+        solved = " (solved already)" if course.progress.of(exercise).solved else ""
+        say(f"Hint {number} of {len(exercise.hints)}{last} for {exercise.number} {exercise.name}{solved}", "bold")
+        say(text)
 
 
 @command
@@ -252,6 +293,39 @@ def toys(
         )
         say(f"{len(failed)} of {len(rows)} claims fail." if failed else f"All {len(rows)} claims hold.")
     return 1 if failed else 0
+
+
+@command
+def board(
+    quick: Annotated[bool, typer.Option(help="A first look: few problems, one seed.")] = False,
+    method: Annotated[str | None, typer.Option(help="Your own, as module:function.")] = None,
+    family: Annotated[str | None, typer.Option(help="One family only; by default all, or that of your method.")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; by default one per core.")] = None,
+    out: Annotated[Path, typer.Option(help="Where rows are kept, and board.json and board.html written.")] = Path(
+        "out/board"
+    ),
+    dask: Annotated[str | None, typer.Option(help="Address of a Dask cluster (tcp://...), or `local`.")] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that one method may take on one problem.")
+    ] = 120.0,
+    as_data: AsData = False,
+) -> int:
+    """Score interpretability methods against models whose mechanism is known. Status 1 if a method failed somewhere."""
+    from mini_transformer.board import run_board
+    from mini_transformer.board.run import find_families
+    from mini_transformer.board.table import show_board
+    from mini_transformer.course.screen import say
+
+    seeds = 1 if quick else seeds
+    options: dict[str, Any] = {"workers": jobs, "dask": dask, "seconds": time_limit, "progress": sys.stderr.isatty()}
+    summary = run_board(find_families(family, method), method, out, seeds=seeds, quick=quick, **options)
+    if as_data:
+        print_data(summary)
+    else:
+        show_board(summary)
+        say(f"written: {out / 'board.html'} and {out / 'board.json'}")
+    return 1 if any(score["errors"] for score in summary["scores"]) else 0
 
 
 @command

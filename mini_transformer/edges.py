@@ -67,14 +67,23 @@ def write_outputs(
 
     These are the values that an edge carries when it is off.
     """
+    recorder = Recorder()
+    points = []
+    for block in model.blocks:
+        points += [block.attn.hook_result, block.hook_mlp_out] if block.mlp is not None else [block.attn.hook_result]
+    with model._listening([(point, recorder) for point in points]):
+        model(tokens)
+    parts = [recorder.values[point.name] for point in points]
+    parts = [part.movedim(2, 0) if part.ndim == 4 else part.unsqueeze(0) for part in parts]
+    return replace_by(kind, torch.cat([model(tokens, stop_at_layer=0).unsqueeze(0), *parts]))
+
+
+def replace_by(
+    kind: AblationKind, written: Float[Tensor, "writer batch pos d_model"]
+) -> Float[Tensor, "writer batch pos d_model"]:
+    """What edges carry when they are off, from what their writers write; ValueError for an unknown kind."""
     if kind not in ("zero", "mean", "resample"):
         raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
-    on_demand = [("result", layer) for layer in range(model.config.n_layers)]
-    outputs = [point for point in model.hook_points if not model.hook_points[point].on_demand]
-    _, cache = model.run_with_cache(tokens, names_filter=[*outputs, *on_demand])
-    parts = model.decompose(cache)
-    parts["input"] = parts["embed"] + parts.get("pos_embed", 0)
-    written = torch.stack([parts[writer] for writer in list_writers(model)])
     if kind == "mean":
         return written.mean(dim=1, keepdim=True).expand_as(written)
     return torch.zeros_like(written) if kind == "zero" else written

@@ -33,6 +33,7 @@ def examine() -> list[Finding]:
         "packages": examine_packages,
         "speed": examine_speed,
         "checkpoints": examine_checkpoints,
+        "sandbox": examine_sandbox,
     }.items():
         if missing and what != "packages":  # they could only say the same again
             continue
@@ -103,6 +104,28 @@ def examine_time_limit() -> Finding:
     if hasattr(signal, "setitimer"):
         return Finding("endless loops", "are stopped while grading")
     return Finding("endless loops", "cannot be stopped on this system", advice="Ctrl-C, if grading never ends")
+
+
+def examine_sandbox() -> list[Finding]:
+    """Which sandbox this machine has, and whether attacks on it fail. Without one only `minilab grade --submissions` is missing."""
+    from mini_transformer.course.material import CourseError
+    from mini_transformer.course.probes import try_sandbox
+    from mini_transformer.course.sandbox import find_sandbox
+
+    try:
+        sandbox = find_sandbox()
+    except CourseError as error:
+        return [Finding("sandbox", "none; only lecturers need one", advice=str(error))]
+    try:
+        broken = try_sandbox(sandbox)
+    except CourseError as error:
+        return [Finding("sandbox", f"{sandbox.kind}: {error}", False, "grade submissions on another machine")]
+    if broken:
+        held = f"{sandbox.kind}, but a probe {', '.join(broken)}"
+        return [Finding("sandbox", held, False, "grade no submissions on this machine")]
+    return [
+        Finding("sandbox", f"{sandbox.kind}, tried: no network, no other files, limited memory, disk and processes")
+    ]
 
 
 def examine_jupyter() -> Finding:

@@ -62,13 +62,18 @@ class Course:
         unsolved = (e for e in (self.exercises if among is None else among) if not self.progress.of(e).solved)
         return next(unsolved, None)
 
-    def take_hint(self, exercise: Exercise) -> tuple[int, str]:
-        """The next hint and its number from 1, remembered; the last one again when all were taken."""
-        record = self.progress.of(exercise)
+    def take_hint(self, exercise: Exercise) -> list[tuple[int, str]]:
+        """The next hint with its number from 1, remembered; the last one again when all were taken.
+
+        All of them, and nothing is remembered, where the exercise is solved.
+        """
+        record, numbered = self.progress.of(exercise), list(enumerate(exercise.hints, start=1))
+        if record.solved:
+            return numbered
         if record.hints < len(exercise.hints):
             record.hints += 1
             self.progress.save()
-        return record.hints, exercise.hints[record.hints - 1]
+        return [numbered[record.hints - 1]]
 
     def reveal(self, exercise: Exercise) -> str:
         """The shipped solution; that it was looked at is remembered, unless the exercise was solved before."""

@@ -73,7 +73,9 @@ def show_result(result: "ExerciseResult") -> None:
     said: set[str] = set()
     for check in result.checks:
         say(f"      {'✓' if check.outcome == 'passed' else '✗'} {check.name}")
-        if check.sentence and check.sentence not in said and (check.mistake or not named):
+        if check.sentence in said:
+            say("          as above", "red")
+        elif check.sentence and (check.mistake or not named):
             say(f"          {check.sentence}", "red")
             said.add(check.sentence)
 

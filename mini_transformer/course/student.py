@@ -8,6 +8,7 @@ import inspect
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from mini_transformer.course.comparing import describe_kind
@@ -40,9 +41,30 @@ class InProcessStudent:
         self.file.unwritten.difference_update(overrides or {})
         self.out_of_time: dict[str, str] = {}
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """By function, what is to be said about it although it may be right."""
+        return self.file.remarks
+
+    @property
+    def output(self) -> list[str]:
+        """The first lines that the learner's code printed."""
+        return self.file.output.show()
+
+    def find_called(self, name: str) -> list[str]:
+        """The names that the learner's function looks up, itself or by functions of the file: what it calls is among them."""
+        found: dict[str, None] = {}
+        waiting = [name]
+        while waiting:
+            code = getattr(self.file.names.get(waiting.pop()), "__code__", None)
+            new = [called for called in list_names(code) if called not in found] if code else []
+            found |= dict.fromkeys(new)
+            waiting += new
+        return list(found)
+
     def seeds(self, n: int) -> list[int]:
         """`n` seeds that differ from learner to learner (by `base_seed`) but not from run to run."""
-        return [random.Random(f"{self.base_seed} {i}").randrange(2**31) for i in range(n)]
+        return draw_seeds(self.base_seed, n)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """What the learner's function `name` returns for copies of these values, as plain values."""
@@ -102,3 +124,18 @@ class InProcessStudent:
             given = ", ".join(signature.parameters)
             expected = self.parameters.get(name) or ", ".join([*map(describe, args), *kwargs])
             raise StudentError(f"{name} takes ({given}), expected ({expected}): give it back the stub's") from None
+
+
+def draw_seeds(base_seed: int, n: int) -> list[int]:
+    """The seeds of one learner's variant of the checks.
+
+    >>> draw_seeds(0, 2) == draw_seeds(0, 3)[:2] != draw_seeds(1, 2)
+    True
+    """
+    return [random.Random(f"{base_seed} {i}").randrange(2**31) for i in range(n)]
+
+
+def list_names(code: CodeType) -> list[str]:
+    """The global names in a function's code, and in that of the functions inside it."""
+    inside = [name for part in code.co_consts if isinstance(part, CodeType) for name in list_names(part)]
+    return [*code.co_names, *inside]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from mini_transformer.course.comparing import describe_kind
@@ -53,14 +54,27 @@ def send(value: Any) -> Any:
     if isinstance(value, NamedModel):
         return value.build()
     if isinstance(value, Transformer):
-        copy = Transformer(value.config)
-        copy.load_state_dict(value.state_dict())
-        return copy
+        return build_model(value.config, read_tensors(value))
     if isinstance(value, Tensor):
         return value.detach().clone().requires_grad_(value.requires_grad)
     if isinstance(value, (list, tuple)):
         return type(value)(send(item) for item in value)
     return {key: send(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def read_tensors(model: Transformer) -> dict[str, Tensor]:
+    """Everything that makes a model besides its configuration: weights, and masks, which some toys narrow."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def build_model(config: Config, tensors: dict[str, Tensor]) -> Transformer:
+    """A model of copies of these tensors; RuntimeError unless they are those of the configuration."""
+    model = Transformer(config)
+    masks = {name for name, _ in model.named_buffers()}
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in masks})
+    for name, buffer in model.named_buffers():
+        buffer.copy_(tensors[name])
+    return model
 
 
 def receive(value: Any, depth: int = 0) -> Any:
@@ -75,6 +89,8 @@ def receive(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Tensor):
         if type(value) not in (Tensor, nn.Parameter):
             raise NotAValueError(f"a {type(value).__name__}, a subclass of Tensor: return a plain tensor")
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise NotAValueError(f"a tensor of layout {value.layout} on {value.device}: return a dense one on the cpu")
         return value.detach().clone()
     if depth > 20:
         raise NotAValueError("lists within lists, more than 20 deep: return a flat one")

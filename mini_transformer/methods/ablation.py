@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mini_transformer.edges import AblationKind
 from mini_transformer.hooks import HookFunction
-from mini_transformer.methods.patching import Metric, check_metric, read_sites, sweep
+from mini_transformer.methods.patching import Metric, check_metric, sweep
+from mini_transformer.methods.sites import check_prompts, read_sites
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -49,6 +50,7 @@ def ablate(
     a0.h0 0.0
     a0.h1 1.0
     """
+    check_prompts(tokens)
     places = locate_parts(model, parts)
     length = tokens.shape[1]
     if wrong := [position for position in positions or () if not -length <= position < length]:
@@ -80,7 +82,7 @@ def ablate_each(
     (2, 5)
     """
     source = read_source(model, tokens, kind, reference, site)[site]
-    run = read_sites(model, tokens, site, "resid_pre", "resid_post")
+    run = read_sites(model, tokens, site, "resid_pre", "resid_post", batch_size=batch_size)
     return sweep(model, run, metric, site, per, source, batch_size)
 
 
@@ -159,10 +161,12 @@ def read_source(
     """What an ablation of this kind puts in place of each site, one tensor per layer."""
     if kind not in ("zero", "mean", "resample"):
         raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
+    check_prompts(tokens)
     if kind == "resample" and (reference is None or reference.shape != tokens.shape):
         given = "none" if reference is None else tuple(reference.shape)
         raise ValueError(f"resample needs reference prompts of shape {tuple(tokens.shape)}, but was given {given}")
     reference = tokens if reference is None else reference
+    check_prompts(reference, "reference prompts")
     if reference.shape[1] != tokens.shape[1]:
         raise ValueError(f"reference prompts have {reference.shape[1]} tokens, but the prompts {tokens.shape[1]}")
     written = read_sites(model, reference, *sites)

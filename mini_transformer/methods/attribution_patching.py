@@ -1,33 +1,28 @@
 """Attribution patching: what activation patching would show, estimated by a gradient for all entries of a map at once.
 
 With base activation a and source activation a', patching an entry changes the metric by about (a' - a) times its gradient at a:
-one forward and one backward for all layers, where patching needs a forward per entry. The estimate is exact where the
+a few forwards and one backward for all layers, where patching needs a forward per entry. The estimate is exact where the
 metric is linear between a and a', and can be wrong by all of the effect where it is not: a saturated softmax has no
-gradient, paths that cancel are not seen together. The integrated form averages the gradient over points between a and a' (a
-forward and a backward each, per layer): the estimates of a layer's entries then add up to the effect of patching the whole layer.
+gradient, paths that cancel are not seen together. The integrated form averages the gradient over points between a and a' (two
+forwards and a backward each, per layer): the estimates of a layer's entries then add up to the effect of patching the whole layer.
 Sources: Syed et al. 2023 (2310.10348); Kramár et al. 2024 (2403.00745), section 2; Marks et al. 2024 (2403.19647), section 2.
 
 Checked against: activation patching of sites from which the metric is linear, patching by smaller and smaller steps (finite
 differences), the sum over a whole layer, and the saturated attention of a hand-set model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mini_transformer.methods.patching import (
-    Metric,
-    Tokens,
-    check_metric,
-    check_pair,
-    find_axes,
-    read_sites,
-    run_with,
-)
+from mini_transformer.methods.patching import Metric, check_metric, check_pair
+from mini_transformer.methods.sites import Tokens, choose_rows, find_axes, read_sites, run_in_parts, run_with
 from mini_transformer.model import Transformer
+
+Run = Callable[[slice, Sequence[Tensor]], Tensor]  # these prompts with these values at the site: logits (b, t, v)
 
 
 def estimate_patches(
@@ -39,11 +34,12 @@ def estimate_patches(
     per: str = "pos",
     direction: Literal["denoise", "noise"] = "denoise",
     steps: int = 0,
+    batch_size: int | None = None,
 ) -> Float[Tensor, "layer *per"]:
     """Estimates of what `patch_activations` measures with the same arguments: the mean metric after each patch.
 
     steps 0 takes the gradient in the base run; steps n averages it over n points between base and source activations.
-    ValueError as in `patch_activations`, and for a metric that has no gradient, such as an accuracy.
+    At most `batch_size` prompts go through one forward and backward; by default as many as keep memory small. ValueError as in `patch_activations`, and for a metric that has no gradient, such as an accuracy.
 
     >>> from mini_transformer import Config
     >>> from mini_transformer.methods import patch_activations
@@ -57,32 +53,27 @@ def estimate_patches(
             f"steps is {steps}, but must be 0 (gradient at the base run) or a number of points to average over"
         )
     base, other = check_pair(clean, corrupt, direction)
-    run, source = read_sites(model, base, site, "resid_pre"), read_sites(model, other, site)[site]
-    kept = find_axes(site, per)
+    run = read_sites(model, base, site, "resid_pre", batch_size=batch_size)
+    source = read_sites(model, other, site, batch_size=batch_size)[site]
+    kept, rows = find_axes(site, per), choose_rows(model.config, base.shape[1], batch_size)
     # Scores that the causal mask set to -inf are the same in both runs: their difference is nothing, not nan.
     changes = [torch.where(new == old, 0.0, new - old) for new, old in zip(source, run[site], strict=True)]
     if steps:
-        points = [(step + 0.5) / steps for step in range(steps)]
         slopes = [
-            average_slope(model, layer, site, run["resid_pre"][layer], run[site][layer], change, metric, points)
+            average_slope(model, layer, site, run["resid_pre"][layer], run[site][layer], change, metric, steps, rows)
             for layer, change in enumerate(changes)
         ]
     else:
-        slopes = find_slopes(model, base, site, run[site], metric)
+
+        def run_nudged(part: slice, nudges: Sequence[Tensor]) -> Tensor:
+            add = [((site, i), lambda value, hook, nudge=nudge: value + nudge) for i, nudge in enumerate(nudges)]
+            return model.run_with_hooks(base[part], fwd_hooks=add)
+
+        slopes = find_slopes(run_nudged, [torch.zeros_like(value) for value in run[site]], metric, rows)
     with torch.no_grad():
-        start = check_metric(metric, model(base))
+        start = check_metric(metric, run_in_parts(model, base, batch_size))
     effects = [(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)]
     return start + torch.stack([sum_to(effect, kept) for effect in effects])
-
-
-def find_slopes(
-    model: Transformer, tokens: Tokens, site: str, values: Sequence[Tensor], metric: Metric
-) -> list[Float[Tensor, "batch ..."]]:
-    """The gradient of the mean metric with respect to the site in each layer, all from one forward and one backward."""
-    nudges = [torch.zeros_like(value).requires_grad_() for value in values]  # also where the model's weights are frozen
-    hooks = [((site, layer), lambda value, hook, nudge=nudge: value + nudge) for layer, nudge in enumerate(nudges)]
-    with torch.enable_grad():
-        return differentiate(check_metric(metric, model.run_with_hooks(tokens, fwd_hooks=hooks)), nudges)
 
 
 def average_slope(
@@ -93,15 +84,35 @@ def average_slope(
     base: Tensor,
     change: Tensor,
     metric: Metric,
-    points: Sequence[float],
+    steps: int,
+    rows: int,
 ) -> Float[Tensor, "batch ..."]:
     """The mean gradient with respect to one layer's site over points on the straight line from `base`."""
+
+    def run_at(part: slice, values: Sequence[Tensor]) -> Tensor:
+        return run_with(model, layer, site, resid[part], values[0])
+
     total = torch.zeros_like(base)
-    for point in points:
-        value = (base + point * change).requires_grad_()
-        with torch.enable_grad():
-            total += differentiate(check_metric(metric, run_with(model, layer, site, resid, value)), [value])[0]
-    return total / len(points)
+    for step in range(steps):
+        total += find_slopes(run_at, [base + (step + 0.5) / steps * change], metric, rows)[0]
+    return total / steps
+
+
+def find_slopes(run: Run, values: Sequence[Tensor], metric: Metric, rows: int) -> list[Float[Tensor, "batch ..."]]:
+    """The gradient of the mean metric with respect to each of `values`, with at most `rows` prompts in one graph.
+
+    The metric sees all prompts at once: first come its slopes in their logits, then those of the logits, part by part.
+    """
+    parts = [slice(start, start + rows) for start in range(0, len(values[0]), rows)]
+    with torch.no_grad():
+        logits = torch.cat([run(part, [value[part] for value in values]) for part in parts])
+    found = []
+    with torch.enable_grad():
+        (slope,) = differentiate(check_metric(metric, logits.requires_grad_()), [logits])
+        for part in parts:
+            leaves = [value[part].clone().requires_grad_() for value in values]
+            found.append(torch.autograd.grad(run(part, leaves), leaves, slope[part], materialize_grads=True))
+    return [torch.cat(pieces) for pieces in zip(*found, strict=True)]
 
 
 def differentiate(value: Float[Tensor, ""], inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -5,25 +5,32 @@ every later activation is then noisy too, except the one that is restored. What 
 answer there, much makes a stream that the model never saw. A restored activation that brings the answer back carries it; it
 need not be where it is computed. Where another prompt of the same form exists, patching from that one is the
 cleaner question (Zhang and Nanda 2024, 2309.16042).
-Sources: Meng et al. 2022 (2202.05262), section 2.1.
+One layer of many that do the same may bring back little: a window restores several at once. And a restored stream passes through later
+layers, so one may ask which of them it needs: severed, they go on writing what they wrote in the noisy run.
+Sources: Meng et al. 2022 (2202.05262), section 2.
 
-Checked against: hooks written out in loops, one run per draw of the noise and entry, and the trained store of facts.
+Checked against: hooks written out in loops, one run per draw of the noise and entry (windows and severed runs too), and the trained
+store of facts.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mini_transformer.hooks import HookFunction, HookPoint
-from mini_transformer.methods.patching import Metric, Tokens, read_sites, sweep
+from mini_transformer.hooks import HookPoint
+from mini_transformer.methods.patching import Metric, arrange_map, check_metric, sweep
+from mini_transformer.methods.sites import SITES, Tokens, check_prompts, choose_rows, find_axes, name_site, read_sites
 from mini_transformer.model import Transformer
 
 Blurred = Bool[Tensor, "batch pos"]
 
 
+@torch.no_grad()
 def trace_causally(
     model: Transformer,
     tokens: Tokens,
@@ -31,9 +38,11 @@ def trace_causally(
     blurred: Blurred,
     site: str = "resid_post",
     per: str = "pos",
-    noise: float | None = None,
+    noise: float | int | None = None,
     draws: int = 10,
     seed: int = 0,
+    window: int = 1,
+    severed: Literal["attn_out", "mlp_out"] | None = None,
     batch_size: int | None = None,
 ) -> Float[Tensor, "layer *per"]:
     """The mean metric of noisy runs in which one entry of `site` is restored to its clean value, per layer and entry.
@@ -42,6 +51,9 @@ def trace_causally(
     deviation `noise` (default: three times that of the embeddings W_E), drawn `draws` times from `seed`. The scale is that of
     `share_recovered` if 0 is the metric of `run_with_noise` and 1 that of the plain run.
 
+    `window` layers are restored together, l - window // 2 and on (10 in the paper, for attention and MLPs). `severed` names what keeps its
+    noisy value in all layers at the entry's position, except where it is itself restored. ValueError for what does not fit.
+
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=4))
     >>> tokens, subject = torch.tensor([[1, 2, 3]]), torch.tensor([[True, False, False]])
@@ -49,20 +61,27 @@ def trace_causally(
     >>> torch.allclose(values[0, 0], model(tokens)[0, -1, 7])  # everything that was blurred is restored
     True
     """
-    source = read_sites(model, tokens, site)[site]
-    maps = []
-    for hook in make_noise(model, tokens, blurred, noise, draws, seed):
-        with model.hooks([("embed", hook)]):
-            run = read_sites(model, tokens, site, "resid_pre", "resid_post")
-        maps.append(sweep(model, run, metric, site, per, source, batch_size))
+    if window < 1 or severed not in (None, "attn_out", "mlp_out"):
+        raise ValueError(f"window is {window} and severed {severed!r}, but must be from 1, and 'attn_out' or 'mlp_out'")
+    blurs = draw_noise(model, tokens, blurred, noise, draws, seed)
+    source, stream = read_sites(model, tokens, site, batch_size=batch_size)[site], model.embed(tokens)
+    sites, maps = dict.fromkeys((site, "resid_pre", "resid_post", *([severed] if severed else []))), []
+    for blur in blurs:
+        run = read_sites(model, stream + blur, *sites, batch_size=batch_size)
+        if window == 1 and severed is None:
+            maps.append(sweep(model, run, metric, site, per, source, batch_size))
+        else:
+            frozen: dict[str, list[Tensor]] = {severed: run[severed]} if severed else {}
+            maps.append(sweep_windows(model, stream + blur, metric, site, per, source, frozen, window, batch_size))
     return torch.stack(maps).mean(dim=0)
 
 
+@torch.no_grad()
 def run_with_noise(
     model: Transformer,
     tokens: Tokens,
     blurred: Blurred,
-    noise: float | None = None,
+    noise: float | int | None = None,
     draws: int = 10,
     seed: int = 0,
 ) -> Float[Tensor, "draw batch pos out"]:
@@ -75,32 +94,70 @@ def run_with_noise(
     >>> tuple(logits.shape), torch.allclose(logits[:, :, :2], model(tokens)[:, :2].expand(4, -1, -1, -1))
     ((4, 1, 3, 9), True)
     """
-    with torch.no_grad():
-        hooks = make_noise(model, tokens, blurred, noise, draws, seed)
-        return torch.stack([model.run_with_hooks(tokens, fwd_hooks=[("embed", hook)]) for hook in hooks])
+    blurs, stream = draw_noise(model, tokens, blurred, noise, draws, seed), model.embed(tokens)
+    return torch.stack([model(resid=stream + blur) for blur in blurs])
 
 
-def make_noise(
-    model: Transformer, tokens: Tokens, blurred: Blurred, noise: float | None, draws: int, seed: int
-) -> list[HookFunction]:
-    """One hook per draw that blurs the embeddings; ValueError for a mask that blurs nothing or does not fit the tokens."""
+def draw_noise(
+    model: Transformer, tokens: Tokens, blurred: Blurred, noise: float | int | None, draws: int, seed: int
+) -> list[Float[Tensor, "batch pos d_model"]]:
+    """What is added to the embeddings in each draw; ValueError for a mask that blurs nothing or does not fit the tokens."""
+    check_prompts(tokens)
     if blurred.dtype != torch.bool or blurred.shape != tokens.shape:
         given, fits = f"{blurred.dtype} {tuple(blurred.shape)}", tuple(tokens.shape)
         raise ValueError(f"blurred is {given}, expected torch.bool {fits}: which tokens get noise, per prompt")
     if not blurred.any():
-        raise ValueError("blurred marks no token, or there are no prompts: there is nothing to trace without noise")
+        raise ValueError("blurred marks no token, but there is nothing to trace without noise")
     if draws < 1:
         raise ValueError(f"draws is {draws}, but must be at least 1")
     noise = 3 * model.W_E.std().item() if noise is None else noise
     if not 0 < noise < math.inf:
         raise ValueError(f"noise is {noise}, but must be a positive standard deviation")
-    generator = torch.Generator().manual_seed(seed)
-    size = *tokens.shape, model.config.d_model
-    return [
-        partial(add_blur, noise * torch.randn(size, generator=generator, dtype=model.W_E.dtype) * blurred.unsqueeze(-1))
-        for _ in range(draws)
-    ]
+    generator, size = torch.Generator().manual_seed(seed), (*tokens.shape, model.config.d_model)
+    drawn = (torch.randn(size, generator=generator, dtype=model.W_E.dtype) for _ in range(draws))
+    return [noise * values * blurred.unsqueeze(-1) for values in drawn]
 
 
-def add_blur(blur: Tensor, value: Tensor, hook: HookPoint) -> Tensor:
-    return value + blur
+def sweep_windows(
+    model: Transformer,
+    stream: Float[Tensor, "batch pos d_model"],
+    metric: Metric,
+    site: str,
+    per: str,
+    source: Sequence[Tensor],
+    frozen: dict[str, list[Tensor]],
+    window: int,
+    batch_size: int | None,
+) -> Float[Tensor, "layer *per"]:
+    """The mean metric of runs from `stream` with one entry restored to `source` in a window of layers, one run per entry."""
+    layers, swept, rows = len(source), find_axes(site, per), choose_rows(model.config, stream.shape[1], batch_size)
+    sizes = [size if axis in swept else 1 for axis, size in enumerate(source[0].shape[1:])]
+    entries, values = torch.arange(math.prod(sizes)), []
+    for layer in range(layers):
+        restored = range(max(0, layer - window // 2), min(layers, layer + (window + 1) // 2))
+        for entry in entries:
+            chosen = (entry == entries).view(1, *sizes)
+            at = chosen.flatten(2).any(dim=2, keepdim=True) if "pos" in SITES[site] else torch.tensor(True)  # 1 t 1
+            edits = [(name_site(other, i), frozen[other][i], at) for other in frozen for i in range(layers)]
+            edits += [(name_site(site, i), source[i], chosen) for i in restored]  # after the frozen: these win
+            values.append(check_metric(metric, run_edited(model, stream, edits, rows)))
+    return arrange_map(values, sizes, swept)
+
+
+def run_edited(
+    model: Transformer, stream: Tensor, edits: Sequence[tuple[str, Tensor, Tensor]], rows: int
+) -> Float[Tensor, "batch pos out"]:
+    """Logits of a run from `stream` in which hooks (name, new value, where) put values in place."""
+
+    def put(new: Tensor, where: Tensor, value: Tensor, hook: HookPoint) -> Tensor:
+        return torch.where(where, new, value)
+
+    parts = [slice(start, start + rows) for start in range(0, len(stream), rows)]
+    return torch.cat(
+        [
+            model.run_with_hooks(
+                resid=stream[part], fwd_hooks=[(name, partial(put, new[part], where)) for name, new, where in edits]
+            )
+            for part in parts
+        ]
+    )

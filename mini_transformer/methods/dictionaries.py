@@ -6,7 +6,7 @@ Rows of W_dec are unit vectors, so a code is in units of the activation. A laten
 for rebuilding activations: edit it in the model to see what it does there, beside a random direction of the same size.
 Sources: Elhage et al. 2022 (2209.10652); Bricken et al. 2023; Templeton et al. 2024 on clamping features.
 
-Checked against: planted codes, hooks written out, and codes computed latent by latent.
+Checked against: planted codes, hooks written out, codes computed latent by latent, and those of SAELens 6.54 on the same weights.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
 from mini_transformer.methods.probes import check_activations
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
 Activations = Float[Tensor, "n d"]
@@ -45,12 +46,21 @@ class Dictionary:
         return keep_top(pre, self.k) if self.k else torch.where(pre > self.threshold, pre, 0.0)
 
     def decode(self, codes: Codes) -> Float[Tensor, "*batch out"]:
-        """The activations that codes stand for."""
+        """The activations that codes stand for; ValueError for codes of another number of latents."""
+        if codes.shape[-1:] != self.b_enc.shape:
+            raise ValueError(f"codes are {tuple(codes.shape)}, but the dictionary has (..., {len(self.b_enc)})")
         return codes @ self.W_dec + self.b_dec
 
     def explained_variance(self, activations: Activations, targets: Float[Tensor, "n out"] | None = None) -> float:
-        """1 - squared error / variance, over all axes together; targets are by default the activations themselves."""
+        """1 - squared error / variance, over all axes together; targets are by default the activations themselves.
+
+        ValueError unless there is one target per row, and they vary.
+        """
         targets = activations if targets is None else targets
+        check_activations(activations)
+        if len(targets) != len(activations) or targets.shape[1:] != self.b_dec.shape or targets.eq(targets[:1]).all():
+            given = f"targets {tuple(targets.shape)} for activations {tuple(activations.shape)}"
+            raise ValueError(f"{given}, but must be ({len(activations)}, {len(self.b_dec)}), and not all the same")
         error = targets - self.decode(self.encode(activations))
         return 1 - (error.square().sum() / (targets - targets.mean(dim=0)).square().sum()).item()
 
@@ -73,11 +83,12 @@ def scale_features(
     latents: list[int],
     factor: float | int = 0.0,
     position: int | None = None,
+    reads: HookName | None = None,
 ) -> Float[Tensor, "batch pos out"]:
     """Logits of a run in which the codes of `latents` are multiplied by `factor`: 0 takes them out, 2 doubles them.
 
     What the dictionary does not explain stays as it is: (factor - 1) code W_dec[latent] is added at `site`, at one position or at all.
-    KeyError for a latent that does not exist, ValueError for a dictionary that does not fit the site.
+    A transcoder reads another site, before it: `reads`, such as ("mlp_in", 0) for ("mlp_out", 0). KeyError for a latent that does not exist, ValueError for a dictionary that does not fit the site.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=2, n_layers=1))
@@ -87,6 +98,7 @@ def scale_features(
     >>> bool(torch.allclose(same, model(tokens)))
     True
     """
+    check_prompts(tokens)
     n, width, last = len(dictionary.b_enc), len(dictionary.b_dec), tokens.shape[-1]
     if unknown := [i for i in latents if not 0 <= i < n]:
         raise KeyError(f"latent {unknown[0]} does not exist in this dictionary: it has 0 to {n - 1}")
@@ -94,15 +106,25 @@ def scale_features(
         raise ValueError(f"position is {position}, but the prompts have {last} tokens")
     at = slice(None) if position is None else slice(position % last, position % last + 1)
 
+    codes: list[Tensor] = []
+
+    def check(value: Tensor, hook: HookPoint, fits: int) -> None:
+        if value.ndim != 3 or value.shape[-1] != fits:
+            widths = f"{len(dictionary.centre)} to {width}"
+            raise ValueError(f"{hook.name} is {tuple(value.shape)}, but the dictionary maps vectors of width {widths}")
+
+    def read(value: Tensor, hook: HookPoint) -> None:
+        check(value, hook, len(dictionary.centre))
+        codes.append(dictionary.encode(value[:, at])[..., latents])
+
     def edit(value: Tensor, hook: HookPoint) -> None:
-        if value.ndim != 3 or not value.shape[-1] == width == len(dictionary.centre):
-            fits = f"{len(dictionary.centre)} to {width}"
-            raise ValueError(f"{hook.name} is {tuple(value.shape)}, but the dictionary maps vectors of width {fits}")
-        codes = dictionary.encode(value[:, at])[..., latents]
-        value[:, at] += (factor - 1) * codes @ dictionary.W_dec[latents]
+        check(value, hook, width)
+        if not codes:
+            raise ValueError(f"{reads!r} comes after {site!r}, but the dictionary must read before it writes")
+        value[:, at] += (factor - 1) * codes[0] @ dictionary.W_dec[latents]
 
     with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=[(site, edit)])
+        return model.run_with_hooks(tokens, fwd_hooks=[(site if reads is None else reads, read), (site, edit)])
 
 
 def fit_supervised_dictionary(activations: Activations, codes: Float[Tensor, "n latent"]) -> Dictionary:

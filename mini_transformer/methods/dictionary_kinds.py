@@ -6,7 +6,7 @@ the latents must do alone, too (Bussmann et al. 2025). gated: one set of weights
 2024). jumprelu: a threshold per latent, trained on the number of codes through a kernel (Rajamanoharan et al. 2024).
 Sources: 2406.04093, 2412.06410, 2503.17547, 2404.16014, 2407.14435.
 
-Checked against: planted features, codes and gradients written out.
+Checked against: planted features, codes and gradients written out, and codes and thresholds' gradients of SAELens 6.54 on the same weights.
 """
 
 import math

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mini_transformer.edges import AblationKind
 from mini_transformer.hooks import HookFilter, HookPoint, find_names
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -49,12 +50,12 @@ def ablate_directions(
     """
     if kind not in ("zero", "mean", "resample"):
         raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
-    if not len(tokens):
-        raise ValueError("the batch holds no prompts, but at least one is needed")
+    check_prompts(tokens)
     basis = orthonormalise(directions.to(model.W_E))
     filters = sites if isinstance(sites, list) else [is_stream if sites is None else sites]
     names = list(dict.fromkeys(name for where in filters for name in find_names(where, model.hook_points)))
     reference = tokens if reference is None else reference
+    check_prompts(reference, "reference prompts")
     if reference.shape[1] != tokens.shape[1] or (kind == "resample" and len(reference) != len(tokens)):
         raise ValueError(
             f"reference prompts are {tuple(reference.shape)}, but the prompts {tuple(tokens.shape)}: "
@@ -119,6 +120,8 @@ def orthonormalise(directions: Directions) -> Directions:
     n, width = directions.shape
     if n > width:
         raise ValueError(f"{n} directions were given, but there are only {width} dimensions")
+    if not directions.isfinite().all():
+        raise ValueError(f"the directions {tuple(directions.shape)} hold numbers that are not finite")
     if torch.linalg.matrix_rank(directions) < n:
         raise ValueError(f"the {n} directions span fewer than {n} dimensions: leave out those that the others contain")
     return torch.linalg.qr(directions.T)[0].T

@@ -5,7 +5,7 @@ variable, the answer is the one that the base would have with the source's value
 a random subspace of the same size, and pairs in which the variable does not differ. Sources: Geiger et al. 2021 (2106.02997),
 section 3; Geiger et al. 2023 (2303.02536), section 3.
 
-Checked against: hooks written out per pair, hand-set subspaces, and random ones.
+Checked against: hooks written out per pair, hand-set subspaces, random ones, and the interventions of pyvene 0.1.8 on the same weights.
 """
 
 import torch
@@ -106,9 +106,10 @@ def read_site(model: Transformer, base: Tokens, source: Tokens, site: HookName, 
 
 def check_subspace(subspace: Subspace, width: int) -> None:
     """ValueError unless the rows are orthonormal, and as wide as the site."""
+    if subspace.ndim != 2 or not subspace.is_floating_point() or subspace.shape[1] != width:
+        given = f"{subspace.dtype} {tuple(subspace.shape)}"
+        raise ValueError(f"the subspace is {given}, but the site's width is {width}: give floats (dim, {width})")
     dim, d = subspace.shape
-    if d != width:
-        raise ValueError(f"the subspace is {tuple(subspace.shape)}, but the site's width is {width}")
     if dim > d:
         raise ValueError(f"the subspace has {dim} rows, but there are only {d} dimensions")
     if not torch.allclose(subspace @ subspace.T, torch.eye(dim).to(subspace), atol=1e-4):

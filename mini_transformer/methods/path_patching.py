@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of, run_edges, write_outputs
 from mini_transformer.hooks import HookPoint
-from mini_transformer.methods.patching import BUDGET, Metric, check_metric, check_pair
+from mini_transformer.methods.patching import Metric, check_metric, check_pair
+from mini_transformer.methods.sites import BUDGET
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -82,6 +83,8 @@ def patch_senders(
     """
     clean, corrupt = check_batch(clean, corrupt)
     receivers = [receivers] if isinstance(receivers, str) else list(receivers)
+    if not receivers:
+        raise ValueError("no receivers were given, but at least one is needed, like 'logits'")
     edges = [edge.split("->") for edge in list_edges(model)]
     known = {reader for _, reader in edges}
     if unknown := [receiver for receiver in receivers if receiver not in known]:

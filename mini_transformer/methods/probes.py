@@ -54,6 +54,11 @@ class Probe:
 
     def accuracy(self, activations: Activations, labels: Labels) -> float:
         """Share of rows in which the predicted class is the label."""
+        check_activations(activations)
+        if labels.shape != activations.shape[:1]:
+            raise ValueError(
+                f"there are {len(activations)} activations, but labels are {tuple(labels.shape)}: one for each"
+            )
         return (self.predict(activations) == labels).float().mean().item()
 
 
@@ -158,6 +163,8 @@ def check_activations(activations: Tensor, what: str = "activations") -> None:
     if not activations.is_floating_point() or activations.ndim != 2 or not len(activations):
         given = f"{activations.dtype} {tuple(activations.shape)}"
         raise ValueError(f"{what} are {given}, but must be floats of shape (n, d), with at least one row")
+    if not activations.isfinite().all():
+        raise ValueError(f"{what} {tuple(activations.shape)} hold numbers that are not finite")
 
 
 def check_labels(activations: Tensor, labels: Tensor) -> int:

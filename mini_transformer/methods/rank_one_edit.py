@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mini_transformer.hooks import HookPoint
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import MLP, Transformer
 
 
@@ -51,8 +52,8 @@ def edit_rank_one(
             f"key, value and keys are {shapes[0]}, {shapes[1]} and {tuple(keys.shape)}, expected ({d_mlp},), "
             f"({d_model},) and (at least 1, {d_mlp})"
         )
-    if not key.any():
-        raise ValueError("the key is zero, so no change of the output weights can give it another value")
+    if not key.any() or not all(x.isfinite().all() for x in (key, value, keys)):
+        raise ValueError("the key is zero, or a number is not finite: no change of the output weights can do that")
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}, but must be positive")
     edited = copy.deepcopy(model)
@@ -91,9 +92,12 @@ def find_value(
     7
     """
     find_mlp(model, layer)
-    if not len(prompts) or answers.shape != prompts.shape[:1]:
-        given = f"{tuple(prompts.shape)} and answers {tuple(answers.shape)}"
-        raise ValueError(f"prompts are {given}, but there must be one answer per prompt, and at least one")
+    check_prompts(prompts, "prompts")
+    if answers.shape != prompts.shape[:1] or answers.is_floating_point():
+        given = f"{tuple(prompts.shape)} and answers {answers.dtype} {tuple(answers.shape)}"
+        raise ValueError(f"prompts are {given}, but there must be one answer, a token, per prompt")
+    if int(answers.min()) < 0 or int(answers.max()) >= model.config.d_vocab_out:
+        raise ValueError(f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}")
     if not -prompts.shape[1] <= position < prompts.shape[1]:
         raise ValueError(f"position {position} was asked for, but the prompts have {prompts.shape[1]} positions")
     with torch.no_grad():
@@ -104,10 +108,12 @@ def find_value(
     def write(old: Tensor, hook: HookPoint) -> None:
         old[:, position] = value
 
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, but must be at least 1")
     for _ in range(steps):
         with torch.enable_grad():
             logits = model.run_with_hooks(prompts, fwd_hooks=[(("mlp_out", layer), write)])[:, -1]
-            (value.grad,) = torch.autograd.grad(F.cross_entropy(logits, answers), value)
+            (value.grad,) = torch.autograd.grad(F.cross_entropy(logits, answers.long()), value)
         optimizer.step()
     return value.detach()
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -28,6 +29,7 @@ def write_scratchpad(model: Transformer, prompts: Tokens, n: int) -> Int[Tensor,
     >>> print(case.task.read(write_scratchpad(case.model, torch.tensor([[1, 1, 1, 4]]), 2)[0][:5]))
     1 1 1 : 2
     """
+    check_prompts(prompts)
     if n < 0 or prompts.shape[1] + n > model.config.n_ctx + 1:
         room = model.config.n_ctx + 1 - prompts.shape[1]
         raise ValueError(
@@ -99,9 +101,10 @@ def answer_early(
 
 def find_scratchpad(prompts: Tokens, scratchpad: slice, position: int) -> Int[Tensor, "batch written"]:
     """The tokens of the scratchpad; ValueError if there are none, or if the answer is read before they end."""
+    check_prompts(prompts)
     length = prompts.shape[1]
     where = range(length)[scratchpad]
-    if not len(where) or not len(prompts):
+    if not len(where):
         raise ValueError(
             f"the scratchpad {scratchpad} holds no tokens of these prompts, which are {tuple(prompts.shape)}"
         )

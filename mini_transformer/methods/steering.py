@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
 from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -47,10 +48,7 @@ def find_steering_vector(
             raise ValueError(f"there are no {label} prompts, but a difference in means needs some of both classes")
         _, cache = model.run_with_cache(tokens, names_filter=site)
         values = cache[site]
-        if values.ndim != 3:
-            raise ValueError(
-                f"{site!r} is {tuple(values.shape)}, but steering needs a site with axes (batch, pos, width)"
-            )
+        check_site(values, site)
         at = find_positions(position, values.shape[1])
         means.append(values[:, at].flatten(0, -2).mean(dim=0))
     return means[0] - means[1]
@@ -77,10 +75,12 @@ def steer(
     """
 
     def add(value: Tensor, hook: HookPoint) -> None:
+        check_site(value, site)
         if vector.shape != value.shape[-1:]:
             raise ValueError(f"the vector is {tuple(vector.shape)}, but {hook.name} has width {value.shape[-1]}")
         value[:, find_positions(position, value.shape[1])] += strength * vector.to(value)
 
+    check_prompts(tokens)
     with torch.no_grad():
         return model.run_with_hooks(tokens, fwd_hooks=[(site, add)])
 
@@ -108,10 +108,14 @@ def measure_doses(
     """
     if not len(strengths):
         raise ValueError("no strengths were given, but a curve needs at least one")
-    if not len(tokens):
-        raise ValueError("the batch holds no prompts, but a mean needs at least one")
     runs = (steer(model, tokens, vector, site, strength, position) for strength in strengths)
     return torch.stack([check_metric(metric, logits) for logits in runs])
+
+
+def check_site(value: Tensor, site: HookName) -> None:
+    """ValueError for a site without a vector per position: in a pattern, say, a position would be taken for a head."""
+    if value.ndim != 3:
+        raise ValueError(f"{site!r} is {tuple(value.shape)}, but steering needs a site with axes (batch, pos, width)")
 
 
 def find_positions(position: int | None, length: int) -> slice:

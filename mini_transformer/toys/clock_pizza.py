@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from mini_transformer.hooks import HookPoint
+from mini_transformer.methods.fourier import add_pairs
+from mini_transformer.methods.gradient_symmetry import measure_distance_irrelevance, measure_gradient_symmetry
 from mini_transformer.model import Config, Transformer
-from mini_transformer.toys.fourier import add_pairs
 from mini_transformer.toys.modular_addition import list_pairs, make_objective, make_task, split_pairs
 from mini_transformer.toys.shipped import load_shipped
 from mini_transformer.toys.truth import Case, Signature, Truth
@@ -77,29 +78,16 @@ def train(kind: str, seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> 
     return run_training(model, objective, dataclasses.replace(recipe, seed=seed), **options)
 
 
-def measure_gradient_symmetry(model: Transformer, n: int = 256) -> float:
-    """Mean cosine, over n triples (a, b, c), of the gradients of logit c with respect to the embeddings of a and b.
-
-    Near 1 where the model uses a and b only through the sum of their embeddings (Zhong et al. 2023, section 3.1).
-    """
+def draw_triples(n: int = 256) -> tuple[Tensor, Tensor]:
+    """Pairs (a, b), and for each an output c, right or wrong; always the same."""
     draw = torch.Generator().manual_seed(1)
-    tokens, answer = torch.randint(P, (n, 2), generator=draw), torch.randint(P, (n,), generator=draw)
-    with torch.enable_grad():
-        logits, cache = model.run_with_cache(tokens, names_filter=["embed"])
-        (gradient,) = torch.autograd.grad(logits[torch.arange(n), -1, answer].sum(), cache["embed"])
-    return torch.cosine_similarity(gradient[:, 0], gradient[:, 1], dim=1).mean().item()
+    return torch.randint(P, (n, 2), generator=draw), torch.randint(P, (n,), generator=draw)
 
 
-def measure_distance_irrelevance(model: Transformer) -> float:
-    """Spread of the correct logit over pairs with the same b - a (mean over b - a), over its spread over all pairs.
-
-    Small where the correct logit depends on the distance of a and b only (Zhong et al. 2023, section 3.2).
-    """
+def run_all(model: Transformer) -> Tensor:
+    """Logits (pair, p) of all 3,481 pairs."""
     with torch.no_grad():
-        logits = model(list_pairs(P)[:, :2])[:, -1]
-    a = torch.arange(P)
-    correct = logits.reshape(P, P, P)[a[:, None], (a[:, None] + a) % P, (2 * a[:, None] + a) % P]  # a, b - a
-    return (correct.std(dim=0).mean() / correct.std()).item()
+        return model(list_pairs(P)[:, :2])[:, -1]
 
 
 def measure_accuracy(model: Transformer, uniform: bool = False) -> float:
@@ -123,14 +111,14 @@ def make_signatures(kind: str) -> dict[str, Signature]:
         ),
         "gradient symmetry": Signature(
             "1: the model uses only the sum of the embeddings of a and b",
-            lambda case: measure_gradient_symmetry(case.model),
+            lambda case: measure_gradient_symmetry(case.model, *draw_triples()),
             low=-1.0 if clock else 0.95,
             high=0.75 if clock else 1.0,
             note="seeds 0-4: .32 to .60" if clock else "seeds 0-4: .988 to .993",
         ),
         "distance irrelevance": Signature(
             "0: the correct logit depends on b - a only",
-            lambda case: measure_distance_irrelevance(case.model),
+            lambda case: measure_distance_irrelevance(run_all(case.model)),
             low=0.65 if clock else 0.0,
             high=1.0 if clock else 0.6,
             note="seeds 0-4: .72 to .87" if clock else "seeds 0-4: .34 to .51",

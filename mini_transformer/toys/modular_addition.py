@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from mini_transformer.methods import fourier
 from mini_transformer.model import Config, Transformer
-from mini_transformer.toys import fourier
 from mini_transformer.toys.shipped import load_shipped
 from mini_transformer.toys.truth import Batch, Case, Signature, Task, Truth
 from mini_transformer.train import Recipe, Trained
@@ -129,7 +129,7 @@ def measure_accuracy(model: Transformer) -> float:
 
 def find_frequencies(model: Transformer) -> list[int]:
     """The key frequencies, strongest first: those that carry at least 2% of the embedding's squared norm; at most 6."""
-    shares = fourier.measure_shares(model.W_E.detach()[:P])
+    shares = fourier.measure_frequency_shares(model.W_E.detach()[:P])
     return [int(k) + 1 for k in shares.argsort(descending=True)[:6] if shares[k] >= 0.02]
 
 
@@ -148,14 +148,14 @@ def measure_neurons(model: Transformer) -> float:
     with torch.no_grad():
         _, cache = model.run_with_cache(list_pairs(P), names_filter=("post", 0))
     post = cache["post", 0][:, -1]
-    single = fourier.measure_single(post[:, post.std(dim=0) > 1e-2 * post.std(dim=0).max()], P)
+    single = fourier.share_of_best_frequency(post[:, post.std(dim=0) > 1e-2 * post.std(dim=0).max()], P)
     return (single > 0.85).float().mean().item()
 
 
-def compare_losses(model: Transformer, change: Callable[[Tensor, list[int]], Tensor]) -> float:
-    """Loss of the changed logits over loss of the model's own, all pairs."""
-    logits = run_all(model)
-    return fourier.measure_loss(change(logits, find_frequencies(model))) / fourier.measure_loss(logits)
+def compare_losses(model: Transformer, which: str) -> float:
+    """The "restricted" or "excluded" loss over the full one, all pairs."""
+    progress = fourier.measure_progress(run_all(model), find_frequencies(model))
+    return progress[which] / progress["full"]
 
 
 SIGNATURES = {
@@ -164,25 +164,25 @@ SIGNATURES = {
     ),
     "explained by a + b": Signature(
         "share of the logits' variance",
-        lambda case: fourier.measure_explained(run_all(case.model)),
+        lambda case: fourier.share_explained_by_sum(run_all(case.model)),
         low=0.98,
         note="seeds 0-4: .9815 to .9923",
     ),
     "six frequencies": Signature(
         "share of the embedding's squared norm in its 6 strongest",
-        lambda case: fourier.measure_shares(case.model.W_E.detach()[:P]).topk(6).values.sum().item(),
+        lambda case: fourier.measure_frequency_shares(case.model.W_E.detach()[:P]).topk(6).values.sum().item(),
         low=0.95,
         note="seeds 0-3: .9603 to .9835; seed 4, not shipped: .921",
     ),
     "restricted loss": Signature(
         "of the key frequencies' waves of a + b alone, over the full loss",
-        lambda case: compare_losses(case.model, fourier.restrict_logits),
+        lambda case: compare_losses(case.model, "restricted"),
         high=1.0,
         note="seeds 0-4: .02 to .44",
     ),
     "excluded loss": Signature(
         "without these waves, over the full loss",
-        lambda case: compare_losses(case.model, fourier.exclude_logits),
+        lambda case: compare_losses(case.model, "excluded"),
         low=1e6,
         note="seeds 0-4: 1.6e6 to 2.5e7",
     ),

@@ -5,7 +5,7 @@ import torch
 from sample_models import CONFIGS, draw_tokens, scramble
 from torch import Tensor
 
-from mini_transformer import Config, Transformer
+from mini_transformer import Config, Transformer, toys
 from mini_transformer.edges import list_edges, list_writers, mask_of, run_edges, write_outputs
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
@@ -65,6 +65,17 @@ def test_all_edges_on_is_the_clean_run_and_all_off_is_the_corrupt_run(config):
     logits = run_edges(model, clean, masks, write_outputs(model, corrupt))
     torch.testing.assert_close(logits[0], model(clean), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logits[1], model(corrupt), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", toys.names())
+def test_on_every_toy_all_edges_on_is_the_clean_run_and_all_off_is_the_corrupt_run(name):
+    case = toys.load(name)
+    batch = case.task.draw(4)
+    masks = torch.tensor([[1.0], [0.0]]).expand(2, len(list_edges(case.model)))
+    with torch.no_grad():
+        logits = run_edges(case.model, batch.clean, masks, write_outputs(case.model, batch.corrupt))
+        expected = torch.stack([case.model(batch.clean), case.model(batch.corrupt)])
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 @every_config

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mini_transformer import toys
-from mini_transformer.toys import clock_pizza, fourier, superposition, superposition_phases
+from mini_transformer.toys import clock_pizza, superposition, superposition_phases
 
 TRAINED = ["modular_addition", "clock", "pizza", "superposition_pentagon", "superposition_40_in_10"]
 
@@ -39,17 +39,6 @@ def test_an_attention_rate_outside_0_to_1(rate):
 def test_a_kind_that_is_neither_clock_nor_pizza():
     with pytest.raises(KeyError, match="no model is called 'calzone' here: take 'clock' or 'pizza'"):
         clock_pizza.train("calzone")
-
-
-@pytest.mark.parametrize("p", [4, 1, 0])
-def test_waves_need_an_odd_modulus(p):
-    with pytest.raises(ValueError, match=f"p is {p}, but must be odd and at least 3; nearest: {max(3, p + 1)}"):
-        fourier.write_basis(p)
-
-
-def test_frequencies_out_of_range():
-    with pytest.raises(ValueError, match="frequency 7 was asked for, but p = 13 has 1 to 6"):
-        fourier.keep_frequencies(torch.zeros(13, 1), [2, 7])
 
 
 def test_sizes_of_an_ensemble():

@@ -114,10 +114,11 @@ def test_without_a_stub_a_wrong_signature_is_compared_with_the_call(tmp_path):
 
 def test_an_endless_loop_is_stopped_in_time_and_only_once(tmp_path):
     student = load(tmp_path, "def f():\n    while True: pass", seconds=0.3)
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     first, second = (read_sentence(student.call, "f") for _ in range(2))
     assert first == second
-    assert 0.25 < time.monotonic() - started < 1.5
+    assert time.monotonic() - started > 0.25
+    assert time.process_time() - used < 0.5  # waiting for a busy processor does not count
 
 
 def test_outside_the_main_thread_there_is_no_time_limit_but_calls_work(tmp_path):

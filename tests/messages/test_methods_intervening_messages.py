@@ -61,7 +61,7 @@ ABLATION = {
     ),
     "site is 'heads', but must be one of": lambda: ablate_each(MODEL, CLEAN, metric, "heads", "head"),
     "post has the axes pos, neuron, but per asks for 'head'": lambda: ablate_each(MODEL, CLEAN, metric, "post", "head"),
-    "the batch holds no prompts, but a mean needs": lambda: ablate_each(MODEL, NONE, metric, "post", "neuron"),
+    "the batch holds no prompts, but at least": lambda: ablate_each(MODEL, NONE, metric, "post", "neuron"),
     "no parts were given": lambda: ablate_pairs(MODEL, CLEAN, metric, []),
     "the metric returned torch.float32 ()": lambda: ablate_pairs(MODEL, CLEAN, one_number, ["a0"]),
     "resample needs reference prompts of shape (1, 3), but was given none": lambda: ablate_pairs(
@@ -127,13 +127,12 @@ ESTIMATES = {
     "the metric returned torch.float32 () for logits (1, 3, 7)": lambda: estimate_patches(
         MODEL, CLEAN, CORRUPT, one_number
     ),
-    "the batch holds no prompts, but a mean needs at": lambda: estimate_patches(MODEL, NONE, NONE, metric),
+    "the batch holds no prompts, but at least one is": lambda: estimate_patches(MODEL, NONE, NONE, metric),
 }
 TRACING = {
     "blurred is torch.bool (3,), expected torch.bool (1, 3)": lambda: run_with_noise(MODEL, CLEAN, BLUR[0]),
     "blurred is torch.int64 (1, 3), expected": lambda: trace_causally(MODEL, CLEAN, metric, CLEAN),
     "blurred marks no token": lambda: trace_causally(MODEL, CLEAN, metric, BLUR & False),
-    "blurred marks no token, or there are no prompts": lambda: run_with_noise(MODEL, NONE, BLUR[:0]),
     "draws is 0, but must be at least 1": lambda: run_with_noise(MODEL, CLEAN, BLUR, draws=0),
     "noise is -1.0, but must be a positive": lambda: trace_causally(MODEL, CLEAN, metric, BLUR, noise=-1.0),
     "site is 'head', but must be one of": lambda: trace_causally(MODEL, CLEAN, metric, BLUR, "head"),
@@ -146,12 +145,12 @@ EDITS = {
     ),
     "key, value and keys are (8,), (8,) and (5, 5), expected (5,), (8,) and (at least 1, 5)": lambda: edit(key=VECTOR),
     "key, value and keys are (5,), (8,) and (0, 5), expected": lambda: edit(keys=KEYS[:0]),
-    "the key is zero": lambda: edit(key=0 * KEYS[0]),
+    "the key is zero, or a number is not finite": lambda: edit(key=0 * KEYS[0]),
     "ridge is 0, but must be positive": lambda: edit(ridge=0),
-    "prompts are (1, 3) and answers (2,), but there must be one answer": lambda: find_value(
+    "prompts are (1, 3) and answers torch.int64 (2,), but there must be one answer": lambda: find_value(
         MODEL, CLEAN, torch.tensor([1, 2]), 0, -1
     ),
-    "prompts are (0, 3) and answers (0,), but": lambda: find_value(MODEL, NONE, NONE[:, 0], 0, -1),
+    "the batch holds no prompts, but at least one": lambda: find_value(MODEL, NONE, NONE[:, 0], 0, -1),
     "position 3 was asked for, but the prompts have 3 positions": lambda: find_value(MODEL, CLEAN, CLEAN[:, 0], 0, 3),
 }
 SCRATCHPADS = {
@@ -159,7 +158,7 @@ SCRATCHPADS = {
     "edits are (1, 1, 2), expected (edit, 1, 1)": lambda: score_reliance(MODEL, CLEAN, slice(1, 2), CLEAN[None, :, :2]),
     "prompt 0 has no edit that differs": lambda: score_reliance(MODEL, CLEAN, slice(1, 2), CLEAN[None, :, 1:2]),
     "the scratchpad slice(5, 6, None) holds no tokens": lambda: answer_early(MODEL, CLEAN, slice(5, 6), 0),
-    "the scratchpad slice(1, 2, None) holds no tokens": lambda: answer_early(MODEL, NONE, slice(1, 2), 0),
+    "the batch holds no prompts, but": lambda: answer_early(MODEL, NONE, slice(1, 2), 0),
     "the answer is read at position 0 of 3": lambda: answer_early(MODEL, CLEAN, slice(1, 2), 0, position=0),
     "filler is 7, but the vocabulary runs from 0 to 6": lambda: answer_early(MODEL, CLEAN, slice(1, 2), 7),
 }

@@ -81,7 +81,7 @@ INTERCHANGE = {
     "the rows of the subspace are not orthonormal": (
         lambda: methods.swap_subspace(MODEL, CLEAN, CORRUPT, torch.ones(2, 4), SITE)
     ),
-    "the subspace is (2, 3), but the site's width is 4": (
+    "the subspace is torch.float32 (2, 3), but the site's width is 4": (
         lambda: methods.measure_interchange(MODEL, CLEAN, CORRUPT, ONE, torch.eye(3)[:2], SITE)
     ),
     "answers are torch.float32 (1,)": (

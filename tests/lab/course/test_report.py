@@ -1,12 +1,12 @@
 import json
-from types import SimpleNamespace
 
 import pytest
 from sample_course import GRADER, SOLUTION, write_course
 
-from mini_transformer.course.exercises import read_stub
+from mini_transformer.course.exercises import Exercise, read_stub
 from mini_transformer.course.grading import Wrong, check
 from mini_transformer.course.report import grade_exercise, grade_file
+from mini_transformer.course.student import InProcessStudent
 
 KEY = "01_samples"
 
@@ -56,6 +56,13 @@ def test_a_failing_answer_that_calls_another_failing_one_says_so(tmp_path):
     assert [result.remark for result in report.exercises] == ["", "it calls double, not right yet: mend that first"]
 
 
+def test_the_cause_is_found_also_through_a_helper_and_a_function_inside(tmp_path):
+    helper = "\n\ndef twice(x):\n    return [double(y) for y in [x]][0]\n"
+    calling = SOLUTION.replace("total = x + y", "inner = lambda: twice(x)\n    total = inner() / 2 + y") + helper
+    report = grade(tmp_path / "wrong", calling.replace("return 2 * x", "return 3 * x"))
+    assert [result.remark for result in report.exercises] == ["", "it calls double, not right yet: mend that first"]
+
+
 def test_an_endless_loop_is_waited_for_once(tmp_path):
     report = grade(tmp_path, SOLUTION.replace("return 2 * x", "while True: pass"), seconds=0.3)
     assert summarize(report) == {"double": (0, ["error"] * 2), "add_halves": (2, ["passed"])}
@@ -101,7 +108,7 @@ def test_every_learners_variant_accepts_the_solution(tmp_path, base_seed):
     assert grade(tmp_path, SOLUTION, base_seed=base_seed).solved
 
 
-def test_a_half_right_answer_earns_a_part_of_its_check():
+def test_a_half_right_answer_earns_a_part_of_its_check(tmp_path):
     @check("double", weight=3)
     def nearly(student):
         """Nearly."""
@@ -111,7 +118,8 @@ def test_a_half_right_answer_earns_a_part_of_its_check():
     def passes(student):
         """Passes."""
 
-    student = SimpleNamespace(file=SimpleNamespace(remarks={}))
-    exercise = SimpleNamespace(number="1.1", name="double", points=4)
-    result = grade_exercise(exercise, [nearly, passes], student)
+    path = tmp_path / "ex01_samples.py"
+    path.write_text(SOLUTION)
+    exercise = Exercise("01_samples", "1.1", "double", "Do.", "x", 1, 1, 1, 1, 4, ("Think.",), "So.")
+    result = grade_exercise(exercise, [nearly, passes], InProcessStudent(path))
     assert (result.points, result.solved) == (2.5, False)

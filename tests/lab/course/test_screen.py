@@ -25,7 +25,8 @@ def test_otherwise_the_difference_is_shown_and_brackets_are_not_markup(capsys):
 
 
 def test_the_same_sentence_is_said_once(capsys):
-    assert show(capsys, NAMED, NAMED).count("You forgot the mask.") == 1
+    said = show(capsys, NAMED, NAMED)
+    assert said.count("You forgot the mask.") == said.count("as above") == 1
 
 
 def test_a_file_that_was_not_begun_is_one_line(capsys):

@@ -75,6 +75,14 @@ def test_a_model_is_sent_as_a_copy_of_its_weights_without_hooks(tmp_path):
     assert torch.equal(model.W_E, before)
 
 
+def test_a_model_is_sent_with_its_narrowed_mask_and_answers_as_it_did(tmp_path):
+    case = toys.load("facts")
+    tokens = case.task.draw(4).clean
+    student = write(tmp_path, "def f(model, tokens):\n    return model(tokens)")
+    with torch.no_grad():
+        torch.testing.assert_close(student.call("f", case.model, tokens), case.model(tokens))
+
+
 def test_seeds_differ_between_learners_and_repeat_for_one(tmp_path):
     source = "def f():\n    return 1"
     first, again, other = (write(tmp_path, source, base_seed=seed).seeds(50) for seed in (1, 1, 2))

@@ -83,13 +83,16 @@ def test_exercises_are_found_by_lesson_number_and_name(course):
 
 def test_hints_come_one_by_one_and_the_last_one_stays(course):
     first = course.exercises[0]
-    assert [course.take_hint(first) for _ in range(4)] == [
-        (1, "Think of sums."),
-        (2, "x + x."),
-        (3, "return x + x"),
-        (3, "return x + x"),
-    ]
+    hints = [(1, "Think of sums."), (2, "x + x."), (3, "return x + x")]
+    assert [course.take_hint(first) for _ in range(4)] == [[hint] for hint in (*hints, hints[-1])]
     assert read_progress(course.folder).of(first).hints == 3
+
+
+def test_hints_to_what_is_solved_are_all_shown_and_not_counted(course):
+    first = course.exercises[0]
+    course.progress.note(first, first.points)
+    assert [number for number, _ in course.take_hint(first)] == [1, 2, 3]
+    assert course.progress.of(first).hints == 0
 
 
 def test_grading_remembers_what_was_solved_and_the_next_exercise_follows(course):

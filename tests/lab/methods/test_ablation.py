@@ -19,7 +19,8 @@ def metric(logits):
 @pytest.mark.parametrize("kind", KINDS)
 def test_ablating_nodes_is_switching_off_every_edge_out_of_them(model, clean, corrupt, kind):
     off = write_outputs(model, corrupt, kind)
-    for nodes in [*itertools.combinations(list_writers(model)[1:], 2), ("a0.h1",), ("a1.h2",)]:
+    writers = list_writers(model)[1:]
+    for nodes in [*itertools.pairwise(writers), (writers[0], writers[-1]), ("a0.h1",), ("a1.h2",)]:
         kept = [edge for edge in list_edges(model) if edge.split("->")[0] not in nodes]
         expected = run_edges(model, clean, mask_of(model, kept).unsqueeze(0), off)[0]
         torch.testing.assert_close(ablate(model, clean, nodes, kind, corrupt), expected)
@@ -117,7 +118,8 @@ def test_ablating_each_neuron_is_ablating_one_after_the_other(model, clean, corr
     if not model.config.d_mlp:
         pytest.skip("this model has no MLP")
     values = ablate_each(model, clean, metric, "post", "neuron pos", kind, corrupt)
-    for layer, neuron, position in itertools.product(range(2), range(5), range(5)):
+    assert values.shape == (2, 5, 5)
+    for layer, neuron, position in [*itertools.product(range(2), range(5), range(5))][::3]:  # each value of each axis
         alone = metric(ablate(model, clean, [f"m{layer}.n{neuron}"], kind, corrupt, [position])).mean()
         torch.testing.assert_close(values[layer, neuron, position], alone)
 

@@ -5,7 +5,7 @@ import torch
 
 from mini_transformer import toys
 from mini_transformer.methods import estimate_patches, patch_activations
-from mini_transformer.methods.patching import SITES, read_sites, run_with
+from mini_transformer.methods.sites import SITES, read_sites, run_with
 
 SWEEPS = [
     ("resid_pre", "pos"),
@@ -27,6 +27,10 @@ SWEEPS = [
     ("resid_mid", "pos"),
     ("resid_post", "pos"),
 ]
+OF_MLP = ("mlp_in", "mlp_out", "pre", "post", "resid_mid")
+# Each site in one of the models, in turn; those of an MLP in one that has MLPs.
+MODELS = ["attention_only", "mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"]
+IN_TURN = [(MODELS[1 + i % 2] if site in OF_MLP else MODELS[i % 3], site, per) for i, (site, per) in enumerate(SWEEPS)]
 
 
 def metric(logits):
@@ -34,7 +38,7 @@ def metric(logits):
 
 
 def skip_without(model, site):
-    if not model.config.d_mlp and site in ("mlp_in", "mlp_out", "pre", "post", "resid_mid"):
+    if not model.config.d_mlp and site in OF_MLP:
         pytest.skip("this model has no MLP")
 
 
@@ -42,8 +46,9 @@ def test_every_site_is_estimated_here():
     assert {site for site, _ in SWEEPS} == set(SITES)
 
 
-@pytest.mark.parametrize(("site", "per"), SWEEPS)
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize(
+    ("site", "per", "direction"), [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)]
+)
 def test_the_estimate_is_the_slope_of_patching_by_a_small_step(model, clean, corrupt, site, per, direction):
     """Finite differences: each entry moved by 1e-5 of the way to the source, one run each."""
     skip_without(model, site)
@@ -63,9 +68,8 @@ def test_the_estimate_is_the_slope_of_patching_by_a_small_step(model, clean, cor
         torch.testing.assert_close(got[layer].flatten()[entry] - start, (value - start) / small, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("site", "per"), SWEEPS)
+@pytest.mark.parametrize(("model", "site", "per"), IN_TURN, indirect=["model"])
 def test_integrated_estimates_add_up_to_the_effect_of_patching_the_whole_layer(model, clean, corrupt, site, per):
-    skip_without(model, site)
     start = metric(model(corrupt)).mean().detach()
     estimates = estimate_patches(model, clean, corrupt, metric, site, per, steps=20) - start
     whole = patch_activations(model, clean, corrupt, metric, site, "") - start
@@ -79,7 +83,7 @@ def test_integrated_estimates_add_up_to_the_effect_of_patching_the_whole_layer(m
 def test_more_steps_come_closer_to_what_the_whole_layer_does(model, clean, corrupt):
     start, whole = metric(model(corrupt)).mean().detach(), patch_activations(model, clean, corrupt, metric, per="")
     errors = []
-    for steps in (0, 2, 10, 50):
+    for steps in (0, 2, 8, 30):
         estimates = estimate_patches(model, clean, corrupt, metric, steps=steps) - start
         errors.append((estimates.sum(dim=1) - (whole - start)).abs().max().item())
     assert errors[0] > errors[2] > errors[3]
@@ -97,6 +101,29 @@ def test_a_linear_readout_is_estimated_exactly(model, clean, corrupt):
         args = model, clean, corrupt, linear, site, per
         for steps in (0, 3):
             torch.testing.assert_close(estimate_patches(*args, steps=steps)[-1], patch_activations(*args)[-1])
+
+
+@pytest.mark.parametrize(
+    ("site", "per", "steps"), [("z", "head", 0), ("pattern", "key", 2), ("resid_pre", "pos", 2), ("attn_scores", "", 0)]
+)
+def test_batch_size_changes_no_number(model, clean, corrupt, site, per, steps):
+    """Also with a metric that looks at all prompts together."""
+
+    def relative(logits):
+        return metric(logits) / (1 + metric(logits).square().mean())
+
+    args = model, clean, corrupt, relative, site, per, "denoise", steps
+    expected = estimate_patches(*args)
+    for size in (1, 2):
+        torch.testing.assert_close(estimate_patches(*args, batch_size=size), expected)
+
+
+def test_no_forward_holds_more_prompts_than_batch_size(model, clean, corrupt):
+    seen = []
+    with model.hooks([(("resid_pre", 0), lambda value, hook: seen.append(len(value)))]):
+        for steps in (0, 2):
+            estimate_patches(model, clean, corrupt, metric, "z", "head", steps=steps, batch_size=2)
+    assert set(seen) == {1, 2}
 
 
 def test_frozen_weights_and_a_callers_no_grad_change_nothing(model, clean, corrupt):

@@ -1,5 +1,7 @@
 """Causal tracing against one hooked run per draw and entry, and on facts of which the store is known."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -48,6 +50,68 @@ def test_each_entry_is_the_mean_over_noisy_runs_with_that_entry_restored(model, 
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize(
+    ("site", "per", "window", "severed"),
+    [
+        ("attn_out", "pos", 2, None),
+        ("attn_out", "", 3, None),
+        ("z", "head pos", 2, None),
+        ("pattern", "head", 2, None),
+        ("resid_pre", "pos", 1, "attn_out"),
+        ("resid_post", "pos", 1, "attn_out"),
+        ("attn_out", "pos", 1, "attn_out"),
+        ("attn_out", "pos", 2, "attn_out"),
+        ("resid_pre", "", 1, "mlp_out"),
+        ("resid_pre", "pos", 1, "mlp_out"),
+        ("z", "head", 2, "mlp_out"),
+        ("q", "pos head", 2, "mlp_out"),
+    ],
+)
+def test_windows_and_severed_runs_are_hooks_in_the_order_of_computation(
+    model, clean, blurred, site, per, window, severed
+):
+    """Written from the clean and the noisy run's own caches, with one loop per axis."""
+    if severed == "mlp_out" and not model.config.d_mlp:
+        pytest.skip("this model has no MLP")
+    noise, draw = 0.7, torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+
+    def blur(value, hook):
+        return value + noise * draw * blurred[:, :, None]
+
+    with torch.no_grad():
+        _, restored = model.run_with_cache(clean)
+        with model.hooks([("embed", blur)]):
+            _, noisy = model.run_with_cache(clean)
+    got = trace_causally(model, clean, metric, blurred, site, per, noise, 1, 4, window, severed)
+    for layer, index in itertools.product(range(2), itertools.product(*(range(n) for n in got.shape[1:]))):
+        at = dict(zip(per.split(), index, strict=True))
+        pos, everything = at.get("pos", slice(None)), slice(None)
+        where = {
+            "pattern": (everything, at.get("head", everything)),
+            "z": (everything, pos, at.get("head", everything)),
+            "q": (everything, pos, at.get("head", everything)),
+        }.get(site, (everything, pos))
+
+        def freeze(value, hook, pos=pos):
+            value[:, pos] = noisy[hook.name][:, pos]
+
+        def restore(value, hook, where=where):
+            value[where] = restored[hook.name][where]
+
+        hooks = [((severed, i), freeze) for i in range(2)] if severed else []
+        hooks += [((site, i), restore) for i in range(2) if layer - window // 2 <= i < layer + (window + 1) // 2]
+        with torch.no_grad():
+            expected = metric(model.run_with_hooks(clean, fwd_hooks=[("embed", blur), *hooks])).mean()
+        torch.testing.assert_close(got[(layer, *index)], expected)
+
+
+def test_batch_size_changes_no_number(model, clean, blurred):
+    for settings in ({}, {"window": 2}, {"severed": "attn_out"}):
+        expected = trace_causally(model, clean, metric, blurred, draws=2, **settings)
+        got = trace_causally(model, clean, metric, blurred, draws=2, batch_size=2, **settings)
+        torch.testing.assert_close(got, expected)
+
+
 def test_restoring_the_whole_stream_restores_the_clean_run_and_nothing_else_is_touched(model, clean, blurred):
     restored = trace_causally(model, clean, metric, blurred, per="", draws=3)
     torch.testing.assert_close(restored, metric(model(clean)).mean().expand(2).detach())
@@ -83,3 +147,22 @@ def test_tracing_finds_where_facts_are_stored_and_fetched():
     assert fetch[1, 2] > 0.99
     for value in (store[0, 0], store[0, 2], fetch[1, 0], fetch[1, 1]):
         torch.testing.assert_close(value, noisy, rtol=0, atol=0.02)
+
+
+def test_severing_tells_what_a_restored_stream_still_has_to_pass_through():
+    """The whole stream restored: without attention nothing is fetched; without MLPs it works from layer 1 on, after the store."""
+    case = toys.load("facts")
+    batch = list_everything().distinct()
+    first = torch.zeros_like(batch.clean, dtype=torch.bool)
+    first[:, 0] = True
+
+    def right(logits):
+        return batch.correct(logits).float()
+
+    def trace(severed):
+        return trace_causally(case.model, batch.clean, right, first, "resid_pre", "", draws=1, severed=severed)
+
+    noisy = right(run_with_noise(case.model, batch.clean, first, draws=1)[0]).mean()  # .64
+    torch.testing.assert_close(trace(None), torch.ones(2))
+    torch.testing.assert_close(trace("attn_out"), noisy.expand(2))
+    torch.testing.assert_close(trace("mlp_out"), torch.stack([noisy, torch.tensor(1.0)]), rtol=0, atol=0.05)

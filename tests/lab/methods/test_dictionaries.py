@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mini_transformer import toys
-from mini_transformer.methods import Dictionary, fit_supervised_dictionary, scale_features
+from mini_transformer import Config, Transformer, toys
+from mini_transformer.methods import Dictionary, ablate, fit_supervised_dictionary, scale_features
 from mini_transformer.toys.planted_features import draw_activations
 
 
@@ -72,6 +72,18 @@ def test_scaling_features_is_adding_their_directions_one_by_one(model, clean, fa
 def test_scaling_by_one_changes_nothing(model, clean):
     same = scale_features(model, clean, ("resid_post", 1), draw_dictionary(), [0, 5], factor=1.0)
     torch.testing.assert_close(same, model(clean).detach())
+
+
+@pytest.mark.parametrize("position", [None, 1])
+def test_taking_out_a_latent_of_an_exact_transcoder_is_ablating_a_neuron(clean, position):
+    """The MLP itself as a transcoder: one latent per neuron."""
+    model = Transformer(Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, biases=True))
+    mlp = model.blocks[0].mlp
+    exact = Dictionary(mlp.W_in, mlp.b_in, mlp.W_out, mlp.b_out, torch.zeros(8), torch.zeros(5))
+    edited = scale_features(model, clean, ("mlp_out", 0), exact, [1, 4], 0.0, position, reads=("mlp_in", 0))
+    expected = ablate(model, clean, ["m0.n1", "m0.n4"], positions=None if position is None else [position])
+    torch.testing.assert_close(edited, expected)
+    assert (edited - model(clean)).abs().max() > 1e-3
 
 
 def test_taking_out_a_planted_feature_lowers_its_logit_by_what_it_wrote(planted):

@@ -7,7 +7,7 @@ import torch
 
 from mini_transformer import Config, Transformer, toys
 from mini_transformer.methods import patch_activations, share_recovered
-from mini_transformer.methods.patching import BUDGET, SITES, count_rows
+from mini_transformer.methods.sites import BUDGET, SITES, count_rows
 
 SWEEPS = [
     ("resid_pre", "pos"),
@@ -56,8 +56,9 @@ def patch_slowly(model, base, source, site, per):
     return values.detach()
 
 
-@pytest.mark.parametrize(("site", "per"), SWEEPS)
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize(
+    ("site", "per", "direction"), [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)]
+)
 def test_a_sweep_equals_one_hooked_forward_per_entry(model, clean, corrupt, site, per, direction):
     if not model.config.d_mlp and site in ("resid_mid", "mlp_in", "mlp_out", "pre", "post"):
         pytest.skip("this model has no MLP")

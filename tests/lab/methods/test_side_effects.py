@@ -22,6 +22,7 @@ def stream(model, tokens):
 
 PARITY = torch.arange(15) % 2
 ZEROS = torch.zeros(8)
+PAIRS = torch.arange(125.0).view(25, 5) ** 2  # all pairs of numbers modulo 5
 AXES = methods.Dictionary(torch.eye(8), ZEROS, torch.eye(8), ZEROS, ZEROS, ZEROS)
 
 EXAMPLES = {
@@ -30,6 +31,12 @@ EXAMPLES = {
         model, clean, first_logit, "mean", corrupt
     ),
     "attribute_logits": lambda model, clean, corrupt: methods.attribute_logits(
+        model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+    ),
+    "attribute_logits_to_neurons": lambda model, clean, corrupt: methods.attribute_logits_to_neurons(
+        model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+    ),
+    "attribute_logits_to_sources": lambda model, clean, corrupt: methods.attribute_logits_to_sources(
         model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
     ),
     "duplicate_token_scores": lambda model, clean, corrupt: methods.duplicate_token_scores(model, clean),
@@ -59,6 +66,31 @@ EXAMPLES = {
     "estimate_patches": lambda model, clean, corrupt: methods.estimate_patches(
         model, clean, corrupt, first_logit, "z", "head", steps=2
     ),
+    "measure_excitation": lambda model, clean, corrupt: methods.measure_excitation(model, 1, clean),
+    "read_neurons": lambda model, clean, corrupt: methods.read_neurons(model, 1),
+    "read_ov": lambda model, clean, corrupt: methods.read_ov(model, "a1.h2", source="a0.h1"),
+    "read_qk": lambda model, clean, corrupt: methods.read_qk(model, "a1.h2", key="position"),
+    "score_composition": lambda model, clean, corrupt: methods.score_composition(model, "k"),
+    "score_copying": lambda model, clean, corrupt: methods.score_copying(model),
+    "score_random_composition": lambda model, clean, corrupt: methods.score_random_composition(model, draws=2),
+    "split_circuit": lambda model, clean, corrupt: methods.split_circuit(model, "a0.h1"),
+    "attribute_edges": lambda model, clean, corrupt: methods.attribute_edges(
+        model, clean, corrupt, first_logit, steps=2
+    ),
+    "divergence_from": lambda model, clean, corrupt: methods.divergence_from(model, clean)(model(corrupt)),
+    "find_circuit_acdc": lambda model, clean, corrupt: methods.find_circuit_acdc(
+        model, clean, corrupt, methods.divergence_from(model, clean)
+    ),
+    "patch_edges": lambda model, clean, corrupt: methods.patch_edges(model, clean, corrupt, first_logit, "mean"),
+    "score_nodes": lambda model, clean, corrupt: methods.score_nodes(
+        model, methods.attribute_edges(model, clean, corrupt, first_logit, "mean", 1, "masks")
+    ),
+    "sweep_acdc": lambda model, clean, corrupt: methods.sweep_acdc(
+        model, clean, corrupt, methods.divergence_from(model, clean), taus=[0.1]
+    ),
+    "train_edge_mask": lambda model, clean, corrupt: methods.train_edge_mask(
+        model, clean, corrupt, methods.divergence_from(model, clean), steps=2
+    ),
     "find_steering_vector": lambda model, clean, corrupt: methods.find_steering_vector(
         model, clean, corrupt, ("resid_post", 0)
     ),
@@ -82,7 +114,25 @@ EXAMPLES = {
     "trace_causally": lambda model, clean, corrupt: methods.trace_causally(
         model, clean, first_logit, clean > 2, "mlp_out", draws=2
     ),
+    "exclude_logits": lambda model, clean, corrupt: methods.exclude_logits(PAIRS, [1]),
+    "keep_frequencies": lambda model, clean, corrupt: methods.keep_frequencies(PAIRS[:5], [2]),
+    "measure_distance_irrelevance": lambda model, clean, corrupt: methods.measure_distance_irrelevance(PAIRS),
+    "measure_frequency_shares": lambda model, clean, corrupt: methods.measure_frequency_shares(PAIRS[:5]),
+    "measure_gradient_symmetry": lambda model, clean, corrupt: methods.measure_gradient_symmetry(
+        model, clean, corrupt[:, 0]
+    ),
+    "measure_progress": lambda model, clean, corrupt: methods.measure_progress(PAIRS, [1]),
+    "restrict_logits": lambda model, clean, corrupt: methods.restrict_logits(PAIRS, [1]),
+    "share_explained_by_sum": lambda model, clean, corrupt: methods.share_explained_by_sum(PAIRS),
+    "share_of_best_frequency": lambda model, clean, corrupt: methods.share_of_best_frequency(PAIRS, 5),
+    "write_fourier_basis": lambda model, clean, corrupt: methods.write_fourier_basis(5),
     "write_scratchpad": lambda model, clean, corrupt: methods.write_scratchpad(model, clean, 1),
+    "align_nonlinearly": lambda model, clean, corrupt: methods.align_nonlinearly(
+        model, clean, corrupt, corrupt[:, 0], ("resid_post", 0), dim=2, steps=2
+    ),
+    "swap_by_map": lambda model, clean, corrupt: methods.swap_by_map(
+        model, clean, corrupt, methods.AlignmentMap(torch.eye(8), (), 2, torch.eye(8)[:2]), ("resid_post", 0)
+    ),
     "align_subspace": lambda model, clean, corrupt: methods.align_subspace(
         model, clean, corrupt, clean[:, 0], ("resid_post", 0), dim=2, steps=2
     ),
@@ -122,6 +172,84 @@ EXAMPLES = {
     "train_probe": lambda model, clean, corrupt: methods.train_probe(stream(model, clean), PARITY, "mlp"),
     "train_transcoder": lambda model, clean, corrupt: methods.train_transcoder(
         stream(model, clean), stream(model, corrupt), 6, steps=3
+    ),
+    "apply_logit_lens": lambda model, clean, corrupt: methods.apply_logit_lens(model, clean),
+    "apply_patchscope": lambda model, clean, corrupt: methods.apply_patchscope(model, clean, corrupt, 1, 2),
+    "apply_tuned_lens": lambda model, clean, corrupt: methods.apply_tuned_lens(
+        model, clean, methods.TunedLens(torch.zeros(5, 8, 8), torch.zeros(5, 8))
+    ),
+    "find_contrast_directions": lambda model, clean, corrupt: methods.find_contrast_directions(
+        stream(model, clean), stream(model, corrupt), 2
+    ),
+    "find_mean_difference": lambda model, clean, corrupt: methods.find_mean_difference(
+        stream(model, clean), stream(model, corrupt)
+    ),
+    "find_principal_directions": lambda model, clean, corrupt: methods.find_principal_directions(
+        stream(model, clean), 2
+    ),
+    "measure_divergence": lambda model, clean, corrupt: methods.measure_divergence(
+        methods.apply_logit_lens(model, clean)
+    ),
+    "rank_answer": lambda model, clean, corrupt: methods.rank_answer(model(clean), corrupt[:, 0]),
+    "read_probability": lambda model, clean, corrupt: methods.read_probability(model(clean), corrupt[:, 0]),
+    "train_tuned_lens": lambda model, clean, corrupt: methods.train_tuned_lens(model, clean, steps=2),
+    "assess_equivalence": lambda model, clean, corrupt: methods.assess_equivalence(
+        model, clean, corrupt, first_logit, ["input", "a1.h0"]
+    ),
+    "assess_independence": lambda model, clean, corrupt: methods.assess_independence(
+        model, clean, corrupt, first_logit, ["input", "a1.h0"], "mean", permutations=3
+    ),
+    "assess_minimality": lambda model, clean, corrupt: methods.assess_minimality(
+        model, clean, corrupt, first_logit, ["input->a1.h0<v>", "a1.h0->logits"], draws=3
+    ),
+    "find_incompleteness": lambda model, clean, corrupt: methods.find_incompleteness(
+        model, clean, corrupt, first_logit, ["input", "a1.h0"], "zero", steps=1
+    ),
+    "list_knockouts": lambda model, clean, corrupt: [
+        methods.list_knockouts(list("abcdef"), most=20, seed=seed) for seed in (0, 1)
+    ],
+    "measure_faithfulness": lambda model, clean, corrupt: methods.measure_faithfulness(
+        model, clean, corrupt, first_logit, [["input", "a1.h0"]]
+    ),
+    "measure_incompleteness": lambda model, clean, corrupt: methods.measure_incompleteness(
+        model, clean, corrupt, first_logit, ["input", "a1.h0"], "mean"
+    ),
+    "measure_minimality": lambda model, clean, corrupt: methods.measure_minimality(
+        model, clean, corrupt, first_logit, ["input", "a1.h0"]
+    ),
+    "scrub": lambda model, clean, corrupt: methods.scrub(
+        model, clean, corrupt, first_logit, {"a1.h0": lambda tokens: tokens[:, 0] % 2, "a0.h1": lambda tokens: tokens}
+    ),
+    "trace_faithfulness": lambda model, clean, corrupt: methods.trace_faithfulness(
+        model, clean, corrupt, first_logit, torch.arange(9.0)
+    ),
+    "climb_by_swaps": lambda model, clean, corrupt: methods.climb_by_swaps(
+        model, clean, lambda prompts: model(prompts)[:, -1, 0], free=[0, 2], shortlist=3
+    ),
+    "describe_unit": lambda model, clean, corrupt: methods.describe_unit(
+        torch.cat([clean, corrupt]),
+        model(torch.cat([clean, corrupt]))[..., 0],
+        {"low": lambda tokens: tokens < 3, "odd": lambda tokens: tokens % 2 == 1},
+        shuffles=1,
+    ),
+    "find_max_activating": lambda model, clean, corrupt: methods.find_max_activating(
+        model, clean, ("post", 1), k=2, batch_size=2
+    ),
+    "integrate_gradients": lambda model, clean, corrupt: methods.integrate_gradients(
+        model, clean, first_logit, corrupt, steps=20, tolerance=1.0
+    ),
+    "measure_saliency": lambda model, clean, corrupt: methods.measure_saliency(model, clean, first_logit),
+    "measure_shapley": lambda model, clean, corrupt: methods.measure_shapley(
+        model, clean, first_logit, corrupt, [0, 2]
+    ),
+    "measure_units": lambda model, clean, corrupt: methods.measure_units(model, clean, ("z", 0), keep=7, batch_size=2),
+    "multiply_gradient": lambda model, clean, corrupt: methods.multiply_gradient(model, clean, first_logit, corrupt),
+    "occlude_each": lambda model, clean, corrupt: methods.occlude_each(model, clean, first_logit, torch.tensor(0)),
+    "read_units": lambda model, clean, corrupt: methods.read_units(model, clean, ("resid_post", 0), AXES),
+    "sample_bands": lambda model, clean, corrupt: methods.sample_bands(model, clean, ("pre", 0), k=2),
+    "sample_shapley": lambda model, clean, corrupt: methods.sample_shapley(model, clean, first_logit, corrupt, draws=2),
+    "synthesise_input": lambda model, clean, corrupt: methods.synthesise_input(
+        model, clean[0], lambda prompts: model(prompts)[:, -1, 0], restarts=2, steps=2
     ),
 }
 

@@ -70,29 +70,6 @@ def test_hooks_edit_the_blended_pattern():
     assert (edited - model(tokens)).abs().max() > 0.01
 
 
-def test_gradient_symmetry_is_its_definition_on_one_triple_at_a_time():
-    model = toys.load("clock").model
-    draw = torch.Generator().manual_seed(1)
-    tokens, answer = torch.randint(59, (20, 2), generator=draw), torch.randint(59, (20,), generator=draw)
-    cosines = []
-    for pair, c in zip(tokens, answer, strict=True):
-        stream = model.embed(pair[None]).detach().requires_grad_()
-        model(resid=stream)[0, -1, c].backward()
-        cosines.append(torch.cosine_similarity(stream.grad[0, 0], stream.grad[0, 1], dim=0))
-    slow = torch.stack(cosines).mean().item()
-    assert clock_pizza.measure_gradient_symmetry(model, n=20) == pytest.approx(slow, abs=1e-4)
-
-
-def test_distance_irrelevance_is_its_definition_by_slow_loops():
-    model = toys.load("pizza").model
-    with torch.no_grad():
-        logits = model(list_pairs(59)[:, :2])[:, -1]
-    correct = {(a, b): logits[59 * a + b, (a + b) % 59] for a in range(59) for b in range(59)}
-    rows = [torch.stack([correct[a, (a + d) % 59] for a in range(59)]).std() for d in range(59)]
-    slow = torch.stack(rows).mean() / torch.stack(list(correct.values())).std()
-    assert clock_pizza.measure_distance_irrelevance(model) == pytest.approx(slow.item(), abs=1e-4)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_from_scratch_meets_every_signature(kind):

@@ -1,0 +1,76 @@
+"""What an eraser leaves of a label, and what else it takes.
+
+Erasing everything leaves nothing of the label either, so what is kept of other labels counts as much as what is erased. What is left is
+measured by fresh probes, trained on erased activations and tested on others; a linear one, which erasure is meant to
+stop, and an MLP, which it usually does not. Sources: Ravfogel et al. 2020 (2004.07667); Belrose et al. 2023 (2306.03819).
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.board.probe_metrics import share_equal
+from mini_transformer.methods.probes import ProbeKind, check_labels, train_probe
+
+Activations = Float[Tensor, "n d"]
+Labels = Int[Tensor, "n"]
+
+
+def measure_leakage(
+    train: Activations,
+    train_labels: Labels,
+    test: Activations,
+    test_labels: Labels,
+    kind: ProbeKind = "linear",
+    seed: int = 0,
+) -> float:
+    """Accuracy of a fresh probe over the majority class: 0 for a constant guess, 1 for every label right.
+
+    (accuracy - majority) / (1 - majority), on other rows than it was trained on, or on all rows there are; below the majority
+    counts 0. ValueError for labels of one class.
+
+    >>> x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    >>> y, blind = (x[:, 0] > 0).long(), x * torch.tensor([0.0, 1.0, 1.0])
+    >>> measure_leakage(x[:200], y[:200], x[200:], y[200:]) > 0.9, measure_leakage(blind[:200], y[:200], blind[200:], y[200:]) < 0.2
+    (True, True)
+    """
+    check_labels(test, test_labels)
+    probe = train_probe(train, train_labels, kind, seed=seed)
+    majority = test_labels.bincount().max().item() / len(test_labels)
+    return max(0.0, share_equal(probe.predict(test), test_labels) - majority) / (1 - majority)
+
+
+def measure_change(activations: Activations, erased: Activations) -> float:
+    """Mean squared change over the variance of the activations; replacing all of them by their mean gives 1.
+
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 2.0], [1.0, -2.0], [3.0, -2.0]])
+    >>> measure_change(x, x * torch.tensor([1.0, 0.0]))
+    0.8
+    """
+    check_erased(activations, erased)
+    before, after = activations.double(), erased.double()
+    return ((before - after).square().sum() / (before - before.mean(dim=0)).square().sum()).item()
+
+
+def measure_share(part: float, whole: float) -> float:
+    """part / whole, from 0 to 1; 1 where there is no whole to be part of."""
+    return min(1.0, max(0.0, part / whole)) if whole > 0 else 1.0
+
+
+def balance(erased: float, kept: float) -> float:
+    """Harmonic mean: 1 only where the label is gone and all else is there, 0 where either fails.
+
+    >>> balance(1.0, 0.5), balance(0.0, 1.0)
+    (0.6666666666666666, 0.0)
+    """
+    return 2 * erased * kept / (erased + kept) if erased + kept else 0.0
+
+
+def check_erased(activations: Activations, erased: Activations) -> None:
+    """ValueError unless the eraser gives numbers, as many as it took."""
+    if erased.shape != activations.shape:
+        raise ValueError(
+            f"the eraser made {tuple(erased.shape)} of {tuple(activations.shape)}, but must keep the shape"
+        )
+    if not torch.isfinite(erased).all():
+        raise ValueError("the eraser made values that are not finite: give numbers for all")

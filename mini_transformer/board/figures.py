@@ -1,0 +1,78 @@
+"""The pictures of the board's page: who finds what, and what it costs. Data of `summarise` in, figures out."""
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from mini_transformer import plots
+from mini_transformer.board.families import FAMILIES
+from mini_transformer.board.summary import overview, read_headline
+from mini_transformer.board.table import is_reference
+
+# From pale to dark, so that it also reads on a page printed in grey.
+SHARE = LinearSegmentedColormap.from_list("share", ["#fdf1e3", "#e9c9a0", "#8fb3d9", "#2166ac", "#0b3c6f"])
+MARKERS = "osD^vPX*<>hp"
+
+
+def draw_heat_map(summary: dict[str, Any], family: str) -> Figure:
+    """Methods down, problems across, the headline in each square; x where the method failed, empty where nothing is defined.
+
+    A dot marks a trap that the method fell for.
+    """
+    scores = {(s["entrant"], s["problem"]): s for s in summary["scores"] if s["family"] == family}
+    entrants, problems = (list(dict.fromkeys(key[i] for key in scores)) for i in (0, 1))
+    values = np.full((len(entrants), len(problems)), np.nan)
+    for (entrant, problem), score in scores.items():
+        headline = read_headline(score)
+        values[entrants.index(entrant), problems.index(problem)] = np.nan if headline is None else headline
+    figure = Figure(figsize=(3.2 + 0.42 * len(problems), 1.9 + 0.3 * len(entrants)), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(np.clip(values, 0, 1), cmap=SHARE, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax.set_xticks(range(len(problems)), problems, rotation=55, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set_yticks(range(len(entrants)), entrants, fontsize=8.5)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for (entrant, problem), score in scores.items():
+        i, j = entrants.index(entrant), problems.index(problem)
+        text = "x" if score["errors"] else "" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+        colour = "white" if values[i, j] > 0.6 else "#b00020" if text == "x" else "black"
+        ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
+        if score["fell"]:
+            ax.plot(j + 0.36, i - 0.3, "o", color=plots.ORANGE, markersize=4)
+    return figure
+
+
+def draw_costs(summary: dict[str, Any], family: str) -> Figure:
+    """Mean headline over seconds (and, where models run, over passes), one marker per method."""
+    lines = [line for line in overview(summary) if line["family"] == family and line["mean"] is not None]
+    lines = [line for line in lines if not is_reference(line["entrant"])]
+    passes = any(line["forward"] for line in lines)
+    figure = Figure(figsize=(9.5 if passes else 6, 3.2), layout="constrained")
+    axes = figure.subplots(1, 2 if passes else 1, sharey=True, squeeze=False)[0]
+    for i, line in enumerate(lines):
+        style = {"color": plots.LINES[i % len(plots.LINES)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
+        axes[0].plot(max(line["seconds"] or 0, 1e-3), line["mean"], label=line["entrant"], **style)
+        if passes:
+            axes[1].plot(max((line["forward"] or 0) + (line["backward"] or 0), 0.1), line["mean"], **style)
+    for ax, label in zip(axes, ("seconds per problem", "forward and backward passes per problem"), strict=False):
+        ends = [
+            10 ** round_(np.log10(end)) for round_, end in zip((np.floor, np.ceil), ax.dataLim.intervalx, strict=True)
+        ]
+        ax.set(xscale="log", xlabel=label, ylim=(-0.03, 1.06), xlim=(0.7 * ends[0], 1.4 * ends[1]))
+        plots.tidy(ax)
+    axes[0].set_ylabel(f"mean {FAMILIES[family].headline}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def write_svg(figure: Figure) -> str:
+    """The figure as an SVG element; the same data gives the same text."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "board", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -1,0 +1,145 @@
+"""Problems of the steering family: a vector, and where to add it, that changes one thing about the answer and nothing else.
+
+A method sees activations at several sites on prompts that have a property and on others. Its vector is added, at the place of the answer,
+to prompts that do not have it, at strengths up to the length of the difference in means at that site (in the trained
+model twice that, as in the toy's signatures), whatever the vector's own length. `specificity` is exp(-damage) where half of the effect is reached. Set by hand, the right vector does no damage;
+in the trained model the right one is the toy's own difference in means on balanced texts, and damage counts beyond that.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mini_transformer import toys
+from mini_transformer.board.problem import Metrics, Problem
+from mini_transformer.board.steering_metrics import (
+    measure_kl,
+    measure_kl_at,
+    measure_monotone_range,
+    measure_specificity,
+)
+from mini_transformer.board.steering_settings import Setting, Steering, set_refusal, set_reviews
+from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.model import Transformer
+from mini_transformer.toys import shipped
+
+STRENGTHS = torch.linspace(0, 1, 9)  # in units of `reach`
+N_RANDOM = 5  # random directions of the same norm
+
+
+SETTINGS: dict[str, Callable[[toys.Case], Setting]] = {
+    "refusal_with_trigger/refuse": lambda case: set_refusal(case, away=False),
+    "refusal_with_trigger/answer": lambda case: set_refusal(case, away=True),
+    "style_grammar/sentiment": set_reviews,
+}
+NAMES, QUICK = tuple(SETTINGS), ("refusal_with_trigger/refuse", "style_grammar/sentiment")
+
+
+def list_seeds(name: str) -> list[int]:
+    """The seeds of this problem: those of the shipped model where it is a trained one."""
+    return shipped.list_seeds(name.split("/")[0]) or list(range(10))
+
+
+def build(name: str, seed: int) -> Problem:
+    """The problem of that name.
+
+    >>> problem = build("refusal_with_trigger/refuse", 0)
+    >>> found = problem.measure(problem.oracle())
+    >>> [round(found[figure], 2) for figure in ("specificity", "on_target", "off_target_kl")]
+    [1.0, 0.98, 0.0]
+    """
+    setting = SETTINGS[name](toys.load(name.split("/")[0], seed))
+    model, untrained = setting.case.model, Transformer(setting.case.model.config, seed)
+    positive, negative = read_sites(setting, model)
+    return Problem(
+        "steering",
+        name,
+        seed,
+        arguments=(positive, negative),
+        untrained=read_sites(setting, untrained),
+        measure=make_measure(setting, model),
+        oracle=lambda: setting.right,
+        random=lambda number: draw_steering(setting, positive, negative, number),
+        n_prompts=len(setting.positive.labels) + len(setting.negative.labels),
+        note=f"{setting.note}; sites to choose from: {setting.sites}",
+        measure_untrained=make_measure(setting, untrained),
+    )
+
+
+def make_measure(setting: Setting, model: Transformer) -> Callable[[Steering], Metrics]:
+    """The metrics of a vector, in this model; the damage that the right one does is found once."""
+    positive, negative = read_sites(setting, model)
+    before = run_steered(setting, model, (torch.zeros(model.config.d_model), setting.sites[0]))
+    base = setting.target(before).mean()
+
+    def try_out(steering: Steering) -> tuple[float, float]:
+        """The share of the effect that there can be, and the damage."""
+        logits = run_steered(setting, model, steering)
+        effect = (setting.target(logits).mean() - base) / (1 - base)
+        return effect.item(), measure_kl(setting.rest(before), setting.rest(logits))
+
+    def draw_curves(steering: Steering) -> tuple[Tensor, Tensor]:
+        vector, site = steering
+        longest = setting.reach * (positive[site].mean(dim=0) - negative[site].mean(dim=0)).norm()
+        unit = torch.nn.functional.normalize(vector, dim=0)
+        points = [try_out((strength * longest * unit, site)) for strength in STRENGTHS]
+        effects, damages = torch.tensor(points).T
+        return effects, damages
+
+    @cache
+    def find_least() -> float:
+        return measure_kl_at(STRENGTHS, *draw_curves(setting.right)) or 0.0
+
+    def measure(steering: Steering) -> Metrics:
+        effects, damages = draw_curves(steering)
+        damage = measure_kl_at(STRENGTHS, effects, damages)
+        on_target, off_target = try_out(steering)
+        metrics = {
+            "specificity": measure_specificity(damage, find_least()),
+            "on_target": on_target,
+            "random_on_target": measure_random(try_out, steering),
+            "off_target_kl": off_target,
+            "monotone_range": measure_monotone_range(STRENGTHS, effects),
+        }
+        return metrics if damage is None else {**metrics, "kl_at_half_effect": damage}
+
+    return measure
+
+
+def measure_random(try_out: Callable[[Steering], tuple[float, float]], steering: Steering) -> float:
+    """The mean effect of random directions of the same norm at the same site."""
+    vector, site = steering
+    noise = torch.randn(N_RANDOM, len(vector), generator=torch.Generator().manual_seed(0))
+    rows = torch.nn.functional.normalize(noise, dim=1) * vector.norm()
+    return sum(try_out((row, site))[0] for row in rows) / N_RANDOM
+
+
+def run_steered(setting: Setting, model: Transformer, steering: Steering) -> Float[Tensor, "n v"]:
+    """Logits at the answer, with the vector added there."""
+    (vector, site), rows = steering, torch.arange(len(setting.tried.labels))
+
+    def add(value: Tensor, hook: HookPoint) -> None:
+        value[rows, setting.tried.positions] += vector
+
+    with torch.no_grad():
+        logits = model.run_with_hooks(setting.tried.tokens, fwd_hooks=[(site, add)])
+    return logits[rows, setting.tried.positions] / setting.temperature
+
+
+def read_sites(setting: Setting, model: Transformer) -> tuple[dict[HookName, Tensor], dict[HookName, Tensor]]:
+    positive, negative = (
+        {site: rows.read(model, site) for site in setting.sites} for rows in (setting.positive, setting.negative)
+    )
+    return positive, negative
+
+
+def draw_steering(setting: Setting, positive: dict, negative: dict, seed: int) -> Steering:
+    """A random direction as long as the difference in means, at a random site."""
+    generator = torch.Generator().manual_seed(seed)
+    site = setting.sites[int(torch.randint(len(setting.sites), (1,), generator=generator))]
+    difference = positive[site].mean(dim=0) - negative[site].mean(dim=0)
+    noise = torch.randn(len(difference), generator=generator)
+    return noise / noise.norm() * difference.norm(), site

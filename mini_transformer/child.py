@@ -1,0 +1,159 @@
+"""One child process that is spoken to in frames of bytes, and that can harm nobody but itself.
+
+A frame is its length (8 bytes, big end first) and that many bytes. Frames go to the child's standard input and come from its standard
+output, which are a socket; what they hold is the caller's business, and nothing here unpickles. Whatever goes wrong (it dies, is out
+of time, sends too much), the child and its process group are killed, and an exception says which it was. A process that left the
+group (`setsid`) is not reached: to hold code that means harm, start it in a sandbox with its own processes. Linux and macOS.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+HEADER = struct.Struct(">Q")
+LARGEST = 64 * 2**20  # bytes in one frame
+
+
+class ChildError(Exception):
+    """The child is of no more use, and is dead; the message says why."""
+
+
+class ChildDied(ChildError):
+    """It ended, or closed its output, before its answer was complete."""
+
+
+class ChildOutOfTime(ChildError):
+    """It did not read, or not answer, within the seconds given."""
+
+
+class ChildFlooded(ChildError):
+    """It announced a frame that is larger than the limit."""
+
+
+class Child:
+    """A running command in a session of its own. Use it in a `with`: at the end it is killed, and all of its group.
+
+    `largest` bounds a frame in bytes, both ways; `options` are Popen's (env, cwd, stderr: by default shown to nobody).
+
+    >>> import sys
+    >>> upper = "from mini_transformer.child import serve; serve(bytes.upper)"
+    >>> with Child([sys.executable, "-c", upper]) as child:
+    ...     child.ask(b"abc", seconds=60)
+    b'ABC'
+    """
+
+    def __init__(self, argv: Sequence[str], *, largest: int = LARGEST, **options: Any) -> None:
+        self.largest = largest
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            own: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "start_new_session": True}
+            self.process = subprocess.Popen(argv, **{"stderr": subprocess.DEVNULL, **options, **own})
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was killed, by `kill` or by a failure."""
+        return self.socket.fileno() == -1
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+    def ask(self, payload: bytes, seconds: int | float) -> bytes:
+        """Send a frame and wait for the answer, both within `seconds`; raises what `send` and `receive` raise."""
+        until = time.monotonic() + seconds
+        self.send(payload, seconds)
+        return self.receive(until - time.monotonic())
+
+    def send(self, payload: bytes, seconds: int | float) -> None:
+        """Send one frame. ChildDied, ChildOutOfTime; ValueError if the payload is larger than `largest`."""
+        if len(payload) > self.largest:
+            raise ValueError(f"the payload has {len(payload)} bytes, but a frame may have at most {self.largest}")
+        with self._killing_on_failure():
+            self._limit(time.monotonic() + seconds)
+            self.socket.sendall(HEADER.pack(len(payload)) + payload)
+
+    def receive(self, seconds: int | float) -> bytes:
+        """The next frame, complete within `seconds`. ChildDied, ChildOutOfTime, ChildFlooded; the child is dead then."""
+        until = time.monotonic() + seconds
+        with self._killing_on_failure():
+            (length,) = HEADER.unpack(self._read(HEADER.size, until))
+            if length > self.largest:
+                raise ChildFlooded(f"it sent {length} bytes, more than the {self.largest} that are allowed")
+            return self._read(length, until)
+
+    def kill(self) -> None:
+        """Kill the child and every process of its group, and wait for its end. May be called twice."""
+        if not self.is_dead:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter if all are zombies, on macOS
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.socket.close()
+
+    def _limit(self, until: float) -> None:
+        self.socket.settimeout(max(until - time.monotonic(), 1e-6))  # 0 would mean: do not wait, and fail otherwise
+
+    def _read(self, length: int, until: float) -> bytes:
+        got = bytearray()
+        while len(got) < length:
+            self._limit(until)
+            if not (some := self.socket.recv(min(length - len(got), 2**20))):
+                raise ConnectionError
+            got += some
+        return bytes(got)
+
+    @contextlib.contextmanager
+    def _killing_on_failure(self) -> Iterator[None]:
+        if self.is_dead:
+            raise ChildDied("it was killed before")
+        try:
+            yield
+        except BaseException as error:
+            how = self._await_end() if isinstance(error, ConnectionError) else ""
+            self.kill()
+            if isinstance(error, TimeoutError):
+                raise ChildOutOfTime("it was still running") from None
+            if isinstance(error, ConnectionError):
+                raise ChildDied(how) from None
+            raise
+
+    def _await_end(self) -> str:
+        """How the process ended, in words."""
+        try:
+            code = self.process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "it closed its output"
+        return f"it ended with status {code}" if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
+
+
+def serve(answer: Callable[[bytes], bytes]) -> None:
+    """The child's side: answer each frame with a frame, until there are no more.
+
+    From here on prints go to standard error, and there is no standard input. If the parent is gone, also by `kill -9`,
+    this process group ends, even in the middle of an answer.
+    """
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
+    while len(header := requests.read(HEADER.size)) == HEADER.size:
+        reply = answer(requests.read(*HEADER.unpack(header)))
+        replies.write(HEADER.pack(len(reply)) + reply)
+        replies.flush()
+
+
+def _end_with_parent(requests: int) -> None:
+    poll = select.poll()
+    poll.register(requests, 0)  # nothing but the loss of the other end is reported
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)

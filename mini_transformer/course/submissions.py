@@ -1,0 +1,143 @@
+"""Whose submissions are in a folder, and which of a student's files holds the answers to which lesson.
+
+Folders as lecturers get them: one per student, flat files, what Canvas and Moodle download, a zip each, all of it mixed. Nothing that
+students hand in is imported or followed here; what is wrong with it becomes a sentence in their report.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mini_transformer.course.choosing import (
+    COPY,
+    NUMBER,
+    Candidate,
+    Functions,
+    make_candidate,
+    rank_candidates,
+    rank_name,
+    say_missing,
+)
+from mini_transformer.course.material import CourseError
+from mini_transformer.course.report import make_harmless
+from mini_transformer.course.unpacking import Unpacked, is_wanted, unpack
+
+CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<upload>\d+)_(?P<file>.+)")
+MOODLE = re.compile(r"(?P<name>.+_\d+)_assignsubmission_[a-z]+_?(?P<file>.*)")
+
+
+@dataclass
+class Handed:
+    """Everything that one student handed in: paths, each with the name that the student gave it."""
+
+    student: str
+    paths: list[tuple[Path, str]] = field(default_factory=list)  # later ones were uploaded later
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Submission:
+    """For each lesson the source of the student's file, or why there is none; remarks on how it came.
+
+    `missing` are the lessons for which nothing was handed in that could be meant, `there` the names of all files.
+    """
+
+    student: str
+    sources: dict[str, bytes]
+    problems: dict[str, str]
+    missing: list[str]
+    there: list[str]
+    remarks: list[str]
+
+
+def find_students(folder: Path, keys: Collection[str], leave_out: Path | None = None) -> tuple[list[Handed], list[str]]:
+    """Who handed in what in `folder`, by name, and what in it belongs to nobody. CourseError if there is no submission."""
+    if not folder.is_dir():
+        raise CourseError(f"{folder} is no folder: give the one that the submissions were unpacked into")
+    students: dict[str, Handed] = {}
+    nobodys: list[str] = []
+    for path in sorted(folder.iterdir(), key=sort_uploads):
+        if path.name.startswith((".", "__")) or (leave_out and folder.resolve() / path.name == leave_out.resolve()):
+            continue
+        student, name, late = name_student(path, keys)
+        if student is None:
+            nobodys.append(say_harmless(path.name, 100))
+            continue
+        student = say_harmless(unicodedata.normalize("NFC", student or folder.resolve().name))
+        handed = students.setdefault(student, Handed(student))
+        handed.paths.append((path, name))
+        handed.late |= late
+    if not students:
+        raise CourseError(f"{folder} holds no submissions: a folder, a zip or .py files for each student are expected")
+    return sorted(students.values(), key=lambda handed: handed.student), nobodys
+
+
+def say_harmless(text: str, longest: int = 300) -> str:
+    """Names that students chose, on one line."""
+    return make_harmless(text, longest).replace("\n", " ")
+
+
+def sort_uploads(path: Path) -> tuple[int, str]:
+    """By Canvas' number of the upload, which grows; everything else by name."""
+    canvas = CANVAS.fullmatch(path.name)
+    return int(canvas["upload"]) if canvas else 0, path.name
+
+
+def name_student(path: Path, keys: Collection[str]) -> tuple[str | None, str, bool]:
+    """The student, the file's name without them, and whether it says LATE. None: it is nobody's; "": it says no name.
+
+    >>> name_student(Path("doejane_LATE_123_4567_ex01_topic-1.py"), ["01_topic"])
+    ('doejane_123', 'ex01_topic-1.py', True)
+    >>> name_student(Path("jane_ex01_topic.py"), ["01_topic"])
+    ('jane', 'jane_ex01_topic.py', False)
+    """
+    if moodle := MOODLE.fullmatch(path.name):
+        return moodle["name"], moodle["file"] or path.name, False
+    if path.is_dir():
+        return path.name, path.name, False
+    if canvas := CANVAS.fullmatch(path.name):
+        return f"{canvas['name']}_{canvas['number']}", canvas["file"], bool(canvas["late"])
+    if not is_wanted(path.name) and path.suffix.lower() not in (".zip", ".rar", ".7z", ".gz", ".tar"):
+        return None, path.name, False
+    stem = COPY.sub("", re.sub(r"(\.py\.txt|\.tar\.gz|\.\w+)$", "", path.name))
+    for key in keys:
+        stem = stem.replace(f"ex{key}", "")
+    return NUMBER.sub("", stem).strip(" _-"), path.name, False
+
+
+def read_submission(handed: Handed, functions: Functions) -> Submission:
+    """Look into what a student handed in; never raises."""
+    unpacked = Unpacked()
+    for path, name in handed.paths:
+        unpack(path, name, unpacked)
+    remarks = ["handed in late, says the file's name"] * handed.late + unpacked.remarks
+    candidates = [make_candidate(name, content) for name, content in unpacked.files.items()]
+    there = [say_harmless(name, 100) for name in (*unpacked.files, *unpacked.others)]
+    sources, problems, missing = {}, {}, []
+    for key in functions:
+        ranked = rank_candidates(key, candidates, functions)
+        if not ranked:
+            missing.append(key)
+            problems[key] = say_missing([key], there)
+            continue
+        remarks += remark_choice(key, ranked)
+        if ranked[0].problem:
+            problems[key] = say_harmless(f"{ranked[0].name} {ranked[0].problem}")
+        else:
+            sources[key] = ranked[0].source
+    harmless = [say_harmless(remark) for remark in dict.fromkeys(remarks)]
+    return Submission(handed.student, sources, problems, missing, there, harmless)
+
+
+def remark_choice(key: str, ranked: list[Candidate]) -> list[str]:
+    """What there is to say of the file that was chosen, the first."""
+    chosen = ranked[0]
+    remarks = [f"{chosen.name} {change}" for change in chosen.changes]
+    if rank_name(key, chosen.stem) > 0:
+        remarks.append(f"{chosen.name} was taken for ex{key}.py")
+    rivals = [rival.name for rival in ranked[1:] if rival.problem or rival.source != chosen.source]
+    if rivals:
+        remarks.append(f"{chosen.name} was graded for ex{key}.py, and not {', '.join(rivals)}")
+    return remarks

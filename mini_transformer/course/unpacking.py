@@ -1,0 +1,120 @@
+"""What a student handed in, as names and bytes: a file, a folder, a zip. Nothing is written to disk, and no link is followed."""
+
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+LARGEST = 20 * 2**20  # bytes in one file, and in one zip
+LARGEST_SUM = 60 * 2**20  # bytes of one student
+MOST_FILES = 1000
+WANTED = (".py", ".ipynb", ".py.txt")  # some browsers append .txt
+SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv", "env"}
+
+
+@dataclass
+class Unpacked:
+    """The files that may hold answers, by the name that a person would give them, and sentences on what was left out."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)  # names of files of other kinds
+    remarks: list[str] = field(default_factory=list)
+    bytes_left: int = LARGEST_SUM
+    files_left: int = MOST_FILES
+
+    def leave_out(self, name: str, why: str) -> None:
+        self.remarks.append(f"{name} was left out: {why}")
+
+    def take(self, name: str, content: bytes) -> None:
+        if len(content) > min(LARGEST, self.bytes_left):
+            self.leave_out(name, f"it is too large, more than {min(LARGEST, self.bytes_left)} bytes")
+        else:
+            self.bytes_left -= len(content)
+            self.files[name] = content
+
+    def has_room(self, name: str) -> bool:
+        """Count one more file; False, with a remark the first time, if it is one too many."""
+        self.files_left -= 1
+        if self.files_left == -1:
+            self.remarks.append(f"{name} and all after it were left out: there are more than {MOST_FILES} files")
+        return self.files_left >= 0
+
+
+def unpack(path: Path, name: str, into: Unpacked) -> None:
+    """Add a file, or everything in a folder or zip, to `into`. `name` is what the student called it."""
+    for inside, file in walk(path, name, into):
+        try:
+            if not is_wanted(inside) and not inside.lower().endswith(".zip"):
+                into.others.append(inside)
+            elif not stat.S_ISREG(file.lstat().st_mode):  # a pipe would be waited for
+                into.leave_out(inside, "it is not a file")
+            elif file.stat().st_size > LARGEST:
+                into.leave_out(inside, f"it is too large, more than {LARGEST} bytes")
+            elif inside.lower().endswith(".zip"):
+                unpack_zip(file, inside, into)
+            else:
+                into.take(inside, file.read_bytes())
+        except OSError as error:
+            into.leave_out(inside, f"it cannot be read ({error.strerror or error})")
+
+
+def walk(path: Path, name: str, into: Unpacked) -> Iterator[tuple[str, Path]]:
+    """The files at or under `path` in a fixed order, with their names seen from there."""
+    if path.is_symlink():
+        into.leave_out(name, "it is a symbolic link")
+    elif not path.is_dir():
+        yield name, path
+    else:
+        for folder, folders, files in os.walk(path):  # follows no links
+            for link in [inner for inner in folders if (Path(folder) / inner).is_symlink()]:
+                into.leave_out(link, "it is a symbolic link")
+            folders[:] = sorted(inner for inner in folders if inner not in SKIPPED and not inner.startswith("."))
+            for file in sorted(files):
+                whole = Path(folder) / file
+                inside = whole.relative_to(path).as_posix()
+                if whole.is_symlink():
+                    into.leave_out(inside, "it is a symbolic link")
+                elif not file.startswith(".") and into.has_room(inside):
+                    yield inside, whole
+
+
+def unpack_zip(path: Path, name: str, into: Unpacked) -> None:
+    """Add what a zip holds; whatever is wrong with it is a remark. What it says of its own sizes is not believed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+                hidden = any(part in SKIPPED or part.startswith("._") for part in parts)
+                if not entry.is_dir() and not hidden and into.has_room(entry.filename):
+                    take_entry(archive, entry, name, parts, into)
+    except Exception as error:  # zipfile raises a dozen kinds on damaged or hostile files
+        into.leave_out(name, f"it cannot be opened as a zip ({type(error).__name__})")
+
+
+def take_entry(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, parts: tuple[str, ...], into: Unpacked
+) -> None:
+    inside = "/".join((name, *parts))
+    if ".." in parts or parts[:1] == ("/",):
+        into.leave_out(inside, "its name points out of the zip")
+    elif stat.S_ISLNK(entry.external_attr >> 16):
+        into.leave_out(inside, "it is a symbolic link")
+    elif not is_wanted(inside):
+        into.others.append(inside)
+    else:
+        try:
+            with archive.open(entry) as file:
+                into.take(inside, file.read(min(LARGEST, into.bytes_left) + 1))
+        except Exception as error:
+            into.leave_out(inside, f"it cannot be unpacked ({type(error).__name__})")
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file of this name may hold answers.
+
+    >>> is_wanted("exercises/ex01_topic.py"), is_wanted("ex01.PY.txt"), is_wanted("notes.pdf")
+    (True, True, False)
+    """
+    return name.lower().endswith(WANTED) and ".before-reset-" not in name

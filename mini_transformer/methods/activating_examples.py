@@ -1,0 +1,167 @@
+"""Activating examples: the prompts on which a unit is most active, and a sample of all the others.
+
+Looking at the top alone is how a unit seems to mean one thing (the interpretability illusion): what it does most of the time is
+further down. So look at bands of quantiles, too, where examples are drawn at random from all that fall into a
+band. Both depend on the prompts: a data set that lacks what excites a unit shows something else instead.
+Sources: Bolukbasi et al. 2021 (2104.07143) on the illusion; Bricken et al. 2023 on examples from the whole range.
+
+Checked against: sorting all activations at once, for every size of batch, and planted features whose prompts are known.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mini_transformer.hooks import HookName
+from mini_transformer.methods.activation_statistics import Basis, measure_units, stream_units
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Per unit, k places in the prompts, each with its activation and the tokens around it (-1: beyond the prompt).
+
+    `before` of the window's tokens come before the place. A place that does not exist (a band with fewer than k) has prompt -1
+    and value nan.
+    """
+
+    value: Float[Tensor, "unit k"]
+    prompt: Int[Tensor, "unit k"]
+    position: Int[Tensor, "unit k"]
+    window: Int[Tensor, "unit k width"]
+    before: int
+
+    def show(self, unit: int, token_names: Sequence[str]) -> str:
+        """A unit's examples as text, a line each, with the token where it is active in brackets."""
+        lines = []
+        for value, window in zip(self.value[unit].tolist(), self.window[unit].tolist(), strict=True):
+            words = ["" if token < 0 else token_names[token] for token in window]
+            words[self.before] = f"[{words[self.before]}]"
+            lines.append(f"{value:8.3f}  {' '.join(filter(None, words))}")
+        return "\n".join(lines)
+
+
+def find_max_activating(
+    model: Transformer,
+    tokens: Tokens,
+    site: HookName,
+    basis: Basis | None = None,
+    k: int = 5,
+    position: int | None = None,
+    before: int = 5,
+    after: int = 0,
+    batch_size: int | None = None,
+) -> Examples:
+    """The k places at which each unit is most active, the highest first; of equal ones, the first in the prompts.
+
+    Units, site and basis are those of `read_units`; `position` restricts it to one place per prompt. Memory does not grow with the
+    number of prompts. ValueError for more examples than there are places.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_and")
+    >>> prompts = torch.tensor([[x, y, 2, 2, 2, 3] for x in (0, 1) for y in (0, 1)])
+    >>> print(find_max_activating(case.model, prompts, ("post", 0), k=1, position=-1).show(0, case.task.token_names))
+       1.000  1 1 . . . [=]
+    """
+    check_counts(tokens, position, k, before, after)
+    best = Leaders(k)
+    for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
+        best.add(rows.start, values, values)
+    return best.locate(tokens, position, before, after)
+
+
+def sample_bands(
+    model: Transformer,
+    tokens: Tokens,
+    site: HookName,
+    basis: Basis | None = None,
+    levels: Sequence[int | float] = (0.0, 0.5, 0.9, 0.99, 1.0),
+    k: int = 5,
+    position: int | None = None,
+    before: int = 5,
+    after: int = 0,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> list[Examples]:
+    """Random examples from each band between two quantiles of a unit's activations, the lowest band first.
+
+    A band holds its ends, so where most activations are zero, several bands may hold zeros. The quantiles are those of
+    `measure_units`, the other arguments those of `find_max_activating`. ValueError for levels that do not rise from 0 to 1.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("planted_features")
+    >>> truth = case.truth.features
+    >>> bands = sample_bands(case.model, truth.draw(500, 0), truth.site, truth.directions, position=truth.position)
+    >>> [round(band.value.mean().item(), 1) for band in bands]
+    [-0.1, 0.1, 0.5, 1.3]
+    """
+    check_counts(tokens, position, k, before, after)
+    if len(levels) < 2 or any(not 0 <= low < high <= 1 for low, high in pairwise(levels)):
+        raise ValueError(f"levels are {levels}, but must rise from 0 to 1, at least two")
+    found = measure_units(model, tokens, site, basis, position, levels=levels, seed=seed, batch_size=batch_size)
+    edges = found.quantiles
+    edges[[i for i, level in enumerate(levels) if level == 0]] = -torch.inf  # quantiles may come from a sample
+    edges[[i for i, level in enumerate(levels) if level == 1]] = torch.inf
+    lottery = torch.rand(found.n, generator=torch.Generator().manual_seed(seed))  # the k highest in a band win
+    bands = [Leaders(k) for _ in levels[1:]]
+    for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
+        for band, (low, high) in zip(bands, pairwise(edges), strict=True):
+            inside = (values >= low) & (values <= high)
+            band.add(rows.start, values, torch.where(inside, lottery[rows, None].to(values), -torch.inf))
+    return [band.locate(tokens, position, before, after) for band in bands]
+
+
+class Leaders:
+    """The k rows of the highest rank for each unit, among rows that come in batches; ranks of -inf do not count."""
+
+    def __init__(self, k: int) -> None:
+        self.k, self.parts = k, list[Tensor]()
+
+    def add(self, start: int, values: Float[Tensor, "row unit"], ranks: Float[Tensor, "row unit"]) -> None:
+        """Rows are counted from `start`; the batches come in their order."""
+        number = torch.arange(start, start + len(values), dtype=torch.int64)[:, None].expand(values.shape)
+        parts = [ranks.T.contiguous(), values.T, number.T]  # unit row
+        if self.parts:
+            parts = [torch.cat([old, new], dim=1) for old, new in zip(self.parts, parts, strict=True)]
+        best = find_highest(parts[0], min(self.k, parts[0].shape[1]))
+        self.parts = [part.gather(1, best) for part in parts]
+
+    def locate(self, tokens: Tokens, position: int | None, before: int, after: int) -> Examples:
+        ranks, values, number = self.parts
+        missing, length = ranks == -torch.inf, tokens.shape[1]
+        prompt = number // length if position is None else number
+        place = number % length if position is None else torch.full_like(number, position % length)
+        padded = F.pad(tokens, (before, after), value=-1)
+        window = padded[prompt[..., None], place[..., None] + torch.arange(before + 1 + after)]
+        return Examples(
+            values.masked_fill(missing, torch.nan),
+            prompt.masked_fill(missing, -1),
+            place.masked_fill(missing, -1),
+            window.masked_fill(missing[..., None], -1),
+            before,
+        )
+
+
+def find_highest(ranks: Float[Tensor, "unit row"], k: int) -> Int[Tensor, "unit k"]:
+    """Where the k highest of each unit are, the highest first; of equal ones, the first rows. (`topk` takes any of them.)"""
+    last = ranks.topk(k, dim=1).values[:, -1:]
+    above, equal = ranks > last, ranks == last
+    room = k - above.sum(dim=1, keepdim=True)
+    rows = (above | (equal & (equal.cumsum(dim=1) <= room))).nonzero()[:, 1].view(-1, k)
+    return rows.gather(1, ranks.gather(1, rows).sort(dim=1, descending=True, stable=True).indices)
+
+
+def check_counts(tokens: Tokens, position: int | None, k: int, before: int, after: int) -> None:
+    """ValueError unless k examples can be had, with windows of a size that exists."""
+    places = len(tokens) * (tokens.shape[1] if position is None else 1)
+    if not 1 <= k <= places:
+        raise ValueError(f"{k} examples were asked for, but there are {places} places to take them from")
+    if before < 0 or after < 0:
+        raise ValueError(f"the window has {before} tokens before and {after} after, but must have 0 or more")

@@ -1,0 +1,85 @@
+"""Composition scores: how much of what one head writes a later head is built to read, for its queries, keys or values.
+
+The Frobenius norm of the product of the two heads' circuits, over the product of their norms: 0 if nothing is read, 1 at most, and
+1 / sqrt(r) if they fit perfectly along r directions of equal strength. Two random heads score about 1 / sqrt(d_model), not 0: compare
+`score_random_composition`. A score says that two heads could talk, not that they do: directions that nothing writes, or
+nothing reads, count like all others. In `induction_rotated` a decoy that carries no token scores .137 with the matching head, and random
+heads .081. `path_patching` tells them apart. Weights are read through the norms, as in `head_circuits`.
+Sources: Elhage et al. 2021, "Three Kinds of Composition" and "Analyzing a Two-Layer Model".
+
+Checked against: the same formula with whole (d_model, d_model) circuits, hand-set heads, turned models, and TransformerLens 3.9 on
+the same weights.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mini_transformer.methods.head_circuits import read_through
+from mini_transformer.model import Transformer
+
+Factors = tuple[Float[Tensor, "head d_model d_head"], Float[Tensor, "head d_head d_model"]]
+
+
+@torch.no_grad()
+def score_composition(
+    model: Transformer, part: Literal["q", "k", "v"]
+) -> Float[Tensor, "layer head reader_layer reader_head"]:
+    """Score of every head with every head of a later layer, which reads it by its queries, keys or values; elsewhere 0.
+
+    A head with weights of zero scores 0. No (d_model, d_model) circuit is written out: products are of width d_head.
+    ValueError for another part.
+
+    >>> from mini_transformer import toys
+    >>> scores = score_composition(toys.load("induction_by_hand").model, "k")
+    >>> scores[0, :, 1]
+    tensor([[0.2500, 0.0000],
+            [0.0000, 0.0000]])
+    """
+    if part not in ("q", "k", "v"):
+        raise ValueError(f"part is {part!r}, but a head is read by 'q', 'k' or 'v'")
+    c = model.config
+    scores = model.W_E.new_zeros(c.n_layers, c.n_heads, c.n_layers, c.n_heads)
+    for layer, block in enumerate(model.blocks):
+        Q, K, V = (read_through(block.ln1, W) for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V))
+        reader = {"q": (Q, K.mT), "k": (K, Q.mT), "v": (V, block.attn.W_O)}[part]
+        for earlier, before in enumerate(model.blocks[:layer]):
+            writer = read_through(before.ln1, before.attn.W_V), before.attn.W_O
+            scores[earlier, :, layer] = compare(writer, reader)
+    return scores
+
+
+@torch.no_grad()
+def score_random_composition(model: Transformer, draws: int = 16, seed: int = 0) -> float:
+    """The mean score of `draws` random writers with as many random readers, all Gaussian, of this model's shapes.
+
+    One number for q, k and v, as random circuits are alike; `seed` is that of an own generator. ValueError without draws.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=64, n_layers=2, n_heads=4))
+    >>> round(score_random_composition(model), 3), 1 / 64**0.5
+    (0.125, 0.125)
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}, but must be at least 1")
+    generator, d, h = torch.Generator().manual_seed(seed), model.config.d_model, model.config.d_head
+    V, O_, A, B = (torch.randn(draws, d, h, generator=generator) for _ in range(4))
+    return compare((V, O_.mT), (A, B.mT)).mean().item()
+
+
+def compare(writer: Factors, reader: Factors) -> Float[Tensor, "writer reader"]:
+    """|VO AB| / (|VO| |AB|) for each writer (V, O) and reader (A, B), in Frobenius norms.
+
+    Orthonormal columns do not change a norm, so the outer V and B shrink to d_head columns by QR.
+    """
+    (V, O_), (A, B) = writer, reader
+    left, right = torch.linalg.qr(V).R, torch.linalg.qr(B.mT).R.mT  # n h h
+    met = torch.einsum("whd,rdk->wrhk", O_, A)
+    both = torch.linalg.matrix_norm(left.unsqueeze(1) @ met @ right)
+    alone = torch.outer(
+        torch.linalg.matrix_norm(left @ torch.linalg.qr(O_.mT).R.mT),
+        torch.linalg.matrix_norm(torch.linalg.qr(A).R @ right),
+    )
+    return both / alone.clamp(min=torch.finfo(alone.dtype).tiny)

@@ -1,0 +1,88 @@
+"""A trained edge mask: gradient descent on a switch per edge, for keeping what the model does with as few edges as possible.
+
+Each switch is drawn from a hard-concrete distribution, a stretched and clipped sigmoid that is often exactly 0 or exactly 1 and yet
+has a gradient in its location; the expected number of open switches is known in closed form and is penalised. All edges are judged together, in
+random company. So a saturated path is found, which has no gradient in the clean run. Limits: draws without a part reward its
+backup, so that both may be kept; another seed may find another circuit of equal worth; and the penalty, like ACDC's
+threshold, decides what is too small to keep.
+Sources: Bhaskar et al. 2024 (2406.16778), section 3; Cao et al. 2021 (2104.03514); Louizos et al. 2018 (1712.01312), section 2.
+
+Checked against: the circuits of hand-set models, and the closed forms of the distribution by sampling.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.edges import AblationKind, list_edges, run_edges, write_outputs
+from mini_transformer.methods.descent import descend
+from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.methods.path_patching import check_batch
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3  # of the hard-concrete distribution (Louizos et al. 2018, section 4)
+START = 2.0  # a switch is then open with probability .97
+
+
+def train_edge_mask(
+    model: Transformer,
+    clean: Tokens,
+    corrupt: Tokens,
+    metric: Metric,
+    kind: AblationKind = "resample",
+    penalty: int | float = 0.03,
+    steps: int = 100,
+    lr: int | float = 0.1,
+    draws: int = 4,
+    seed: int = 0,
+) -> Float[Tensor, "edge"]:
+    """The probability that each edge is kept, in the order of `list_edges`; the edges above 0.5 are the circuit.
+
+    Minimised is the mean distance of the metric from the clean run's, as a share of the distance between the clean run and
+    the run with all edges off, plus `penalty` times the expected number of edges. So an edge is kept if it is worth more than
+    that share. Each step draws `draws` masks from a generator of its own. ValueError as in `patch_edges`, for a metric without a
+    gradient or that does not tell the two runs apart, and for options that are not positive.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_and")
+    >>> batch = case.task.everything()
+    >>> kept = train_edge_mask(case.model, batch.clean, batch.corrupt, batch.logit_difference) > 0.5
+    >>> {edge for edge, on in zip(list_edges(case.model), kept) if on} == case.truth.circuits["resample"].edges[0]
+    True
+    """
+    clean, corrupt = check_batch(clean, corrupt)
+    if draws < 1 or not penalty > 0:
+        raise ValueError(f"draws is {draws} and penalty {penalty}, but both must be positive")
+    count, generator = len(list_edges(model)), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        off = write_outputs(model, corrupt, kind)
+        whole, nothing = run_edges(model, clean, torch.tensor([[1.0], [0.0]]).expand(2, count), off)
+        high, low, goal = check_metric(metric, whole), check_metric(metric, nothing), metric(whole)
+    if not (high - low).abs() > 1e-4 * max(1.0, high.abs().item()):
+        raise ValueError(f"the metric is {high:.4g} with all edges on and {low:.4g} with all off, but it must differ")
+    place = torch.full((count,), START, dtype=off.dtype, requires_grad=True)
+
+    def loss(step: int) -> Tensor:
+        logits = run_edges(model, clean, draw_masks(place, draws, generator), off)
+        distance = torch.stack([(metric(each) - goal).abs().mean() for each in logits]).mean()
+        if not distance.requires_grad:
+            raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
+        return distance / (high - low).abs() + penalty * measure_open(place).sum()
+
+    descend(loss, [place], steps, lr)
+    return measure_open(place.detach())
+
+
+def draw_masks(place: Float[Tensor, "edge"], draws: int, generator: torch.Generator) -> Float[Tensor, "draw edge"]:
+    """Masks from the hard-concrete distribution, differentiable in its location."""
+    uniform = torch.rand(draws, len(place), generator=generator, dtype=place.dtype).clamp(1e-6, 1 - 1e-6)
+    soft = ((uniform.logit() + place) / TEMPERATURE).sigmoid()
+    return (soft * (HIGH - LOW) + LOW).clamp(0.0, 1.0)
+
+
+def measure_open(place: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
+    """The probability that a switch drawn at this place is not 0."""
+    return (place - TEMPERATURE * math.log(-LOW / HIGH)).sigmoid()

@@ -1,0 +1,93 @@
+"""A neuron as one direction that it reads and one that it writes: W_in's column and W_out's row, compared with tokens.
+
+What excites it is the cosine of its input direction with each token's embedding, which logits it raises that of its output direction
+with each column of the unembedding. Directions are taken through the norms, gain and centring, so these are the angles that the model works
+with; a cosine has no scale that a norm could change. The cosine of the two directions says whether a neuron adds to what it reads
+(towards 1) or takes it away (towards -1). Weights alone know what comes straight from the embedding: a neuron that reads what
+heads wrote looks idle, so measure it on data, too. Random directions have cosines of about 1 / sqrt(d_model), not 0.
+Sources: Geva et al. 2021 (2012.14913) on MLPs as keys and values; Geva et al. 2022 (2203.14680) on values in the vocabulary; Gurnee et al.
+2024 (2401.12181) on the cosine of input and output.
+
+Checked against: slow loops over neurons and tokens, runs on a stream that holds nothing but one token, and neurons that were set by
+hand.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from mini_transformer.methods.head_circuits import read_through
+from mini_transformer.methods.rank_one_edit import find_mlp
+from mini_transformer.model import Norm, Transformer
+
+
+class Neurons(NamedTuple):
+    """Directions in the stream, (neuron, d_model), and cosines."""
+
+    reads: Float[Tensor, "neuron d_model"]
+    writes: Float[Tensor, "neuron d_model"]
+    excited_by: Float[Tensor, "neuron token"]
+    raises: Float[Tensor, "neuron out"]
+    feeds_itself: Float[Tensor, "neuron"]
+
+
+@torch.no_grad()
+def read_neurons(model: Transformer, layer: int) -> Neurons:
+    """The neurons of a layer from the weights: what each reads and writes, in the stream and in tokens, as cosines.
+
+    Cosines are from -1 to 1, and 0 with a direction of zero. Times the lengths of both directions they are what enters a neuron when the
+    (normalised) stream is one token's embedding, biases aside. A rise that all logits share changes no probability: for logits as
+    they compare, read `weights.center_unembed(model)`. ValueError for a layer without MLP.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=16, n_layers=1, d_mlp=4))
+    >>> model.blocks[0].mlp.W_in.data[:, 2] = model.W_E[7]
+    >>> model.blocks[0].mlp.W_out.data[2] = model.W_U[:, 3]
+    >>> neurons = read_neurons(model, 0)
+    >>> neurons.excited_by[2].argmax().item(), neurons.raises[2].argmax().item()
+    (7, 3)
+    """
+    mlp, norm = find_mlp(model, layer), model.blocks[layer].ln2
+    reads, writes = read_through(norm, mlp.W_in).T, mlp.W_out
+    W_U, final = read_through(model.ln_final, model.W_U), model.ln_final
+    return Neurons(
+        reads,
+        writes,
+        excited_by=compare_rows(reads, centre(norm, model.W_E)),
+        raises=compare_rows(centre(final, writes), W_U.T),
+        feeds_itself=F.cosine_similarity(reads, centre(norm, writes), dim=1, eps=1e-12),
+    )
+
+
+@torch.no_grad()
+def measure_excitation(
+    model: Transformer, layer: int, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "neuron token"]:
+    """The mean activation (`hook_post`) of each neuron where each token stands, on these prompts; nan where none does.
+
+    The counterpart, on data, of `read_neurons(...).excited_by`. ValueError for a layer without MLP, or no prompts.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_and")
+    >>> round(measure_excitation(case.model, 0, case.task.everything().distinct().clean)[0, 3].item(), 2)  # 1 AND 1
+    0.25
+    """
+    find_mlp(model, layer)
+    if not tokens.numel():
+        raise ValueError(f"tokens are {tuple(tokens.shape)}, but a mean needs at least one prompt of one token")
+    _, cache = model.run_with_cache(tokens, names_filter=("post", layer))
+    here = F.one_hot(tokens.flatten().long(), model.config.d_vocab).to(model.W_E)  # b*t v
+    return cache["post", layer].flatten(0, 1).T @ here / here.sum(dim=0)
+
+
+def compare_rows(a: Float[Tensor, "row d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, "row other"]:
+    """The cosine of each row of `a` with each of `b`."""
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+
+
+def centre(norm: Norm | None, rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    """Rows of the stream as a norm sees them: without their mean, if it is a LayerNorm."""
+    return rows - rows.mean(dim=1, keepdim=True) if norm is not None and norm.centred else rows

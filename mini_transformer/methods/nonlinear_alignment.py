@@ -1,0 +1,154 @@
+"""Nonlinear alignment: an invertible network in front of the swap, instead of a rotation. Built to show that it proves nothing.
+
+An interchange intervention swaps coordinates. Which coordinates, a rotation decides in `alignment`; here any invertible map may. It is
+trained the same way, from pairs and counterfactual answers, and it need not find a variable: it can compute one. A map
+of enough capacity aligns nearly any model with nearly any algorithm, untrained models included, on inputs that it was
+trained on and sometimes on others. So run it on an untrained model, too, and believe only what it finds beyond that.
+Sources: Sutter et al. 2025 (2507.08802), sections 3 and 4; Dinh et al. 2014 (1410.8516) on additive coupling layers.
+
+Checked against: its inverse, the rotation alone (which is `swap_subspace`), and trained and untrained models.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.methods.descent import descend
+from mini_transformer.methods.interchange import Answers, Subspace, Tokens, check_answers, read_site
+from mini_transformer.model import Transformer
+
+Rows = Float[Tensor, "n d"]
+
+
+@dataclass(frozen=True)
+class AlignmentMap:
+    """An invertible map: a rotation, then layers that shift one half of the coordinates by a function of the other.
+
+    `rotation` is orthonormal (d, d); a layer is (W_in, b_in, W_out): half to hidden units (ReLU) to half. The variable is in the first
+    `dim` coordinates of the result. `rows` are the principal axes of what its swaps changed in training, to compare with a subspace.
+    """
+
+    rotation: Float[Tensor, "d d"]
+    layers: tuple[tuple[Tensor, Tensor, Tensor], ...]
+    dim: int
+    rows: Subspace
+
+    def apply(self, values: Rows) -> Rows:
+        """The coordinates of activations."""
+        halves = list((values @ self.rotation.T).tensor_split(2, dim=1))
+        for i, layer in enumerate(self.layers):
+            halves[i % 2] = halves[i % 2] + shift(layer, halves[1 - i % 2])
+        return torch.cat(halves, dim=1)
+
+    def invert(self, coordinates: Rows) -> Rows:
+        """The activations that have these coordinates."""
+        halves = list(coordinates.tensor_split(2, dim=1))
+        for i, layer in reversed(list(enumerate(self.layers))):
+            halves[i % 2] = halves[i % 2] - shift(layer, halves[1 - i % 2])
+        return torch.cat(halves, dim=1) @ self.rotation
+
+    def swap(self, own: Rows, other: Rows) -> Rows:
+        """Activations with the first `dim` coordinates of `other`, and all others of `own`."""
+        inside = torch.arange(own.shape[1]) < self.dim
+        return self.invert(torch.where(inside, self.apply(other), self.apply(own)))
+
+
+def shift(layer: tuple[Tensor, Tensor, Tensor], half: Tensor) -> Tensor:
+    W_in, b_in, W_out = layer
+    return (half @ W_in + b_in).relu() @ W_out
+
+
+def align_nonlinearly(
+    model: Transformer,
+    base: Tokens,
+    source: Tokens,
+    answers: Answers,
+    site: HookName,
+    dim: int,
+    position: int = -1,
+    answer_position: int = -1,
+    steps: int = 300,
+    lr: float = 3e-3,
+    n_layers: int = 4,
+    hidden: int = 128,
+    seed: int = 0,
+) -> AlignmentMap:
+    """An invertible map, trained so that swapping its first `dim` coordinates makes `answers` likely (cross-entropy).
+
+    With `n_layers` 0 it is a fixed random rotation. ValueError for more coordinates than the site has, and as in `align_subspace`.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=3, d_model=16, n_layers=1))  # untrained, and yet it "adds"
+    >>> base, source = torch.randint(8, (2, 32, 2), generator=torch.Generator().manual_seed(0))
+    >>> answers = (source[:, 0] + base[:, 1]) % 8
+    >>> found = align_nonlinearly(model, base, source, answers, ("resid_post", 0), dim=8)
+    >>> logits = swap_by_map(model, base, source, found, ("resid_post", 0))
+    >>> (logits[:, -1].argmax(dim=1) == answers).float().mean().item()
+    1.0
+    """
+    check_answers(model, base, answers, answer_position)
+    own, other = read_site(model, base, source, site, position)
+    d = own.shape[1]
+    if not 1 <= dim <= d or d < 2:
+        raise ValueError(f"dim is {dim}, but must be from 1 to the site's width {d}, which must be at least 2")
+    if n_layers < 0 or hidden < 1:
+        raise ValueError(f"n_layers is {n_layers} and hidden {hidden}, but must be at least 0 and 1")
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(d, d, generator=generator))[0].to(own)
+    layers = tuple(draw_layer(d, i % 2, hidden, generator, own) for i in range(n_layers))
+    found = AlignmentMap(rotation, layers, dim, rotation[:dim])  # shares its weights with those that are trained
+
+    def loss(step: int) -> Tensor:
+        logits = run_replaced(model, base, found.swap(own, other), site, position)
+        return cross_entropy(logits[:, answer_position], answers.long())
+
+    if parameters := [part for layer in layers for part in layer]:
+        descend(loss, parameters, steps, lr)
+    for part in parameters:
+        part.requires_grad_(False)
+        part.grad = None
+    changes = found.swap(own, other) - own
+    return dataclasses.replace(found, rows=torch.linalg.svd(changes, full_matrices=True)[2][:dim])
+
+
+def swap_by_map(
+    model: Transformer, base: Tokens, source: Tokens, found: AlignmentMap, site: HookName, position: int = -1
+) -> Float[Tensor, "batch pos out"]:
+    """Logits on `base` with `site` replaced by what the map makes of it and of that on `source`; ValueError for another width.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
+    >>> base, source = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
+    >>> everything = AlignmentMap(torch.eye(8), (), 8, torch.eye(8))
+    >>> swapped = swap_by_map(model, base, source, everything, ("resid_post", 0))
+    >>> bool(torch.allclose(swapped[:, -1], model(source)[:, -1], atol=1e-5))
+    True
+    """
+    own, other = read_site(model, base, source, site, position)
+    if own.shape[1] != len(found.rotation):
+        raise ValueError(f"the map takes width {len(found.rotation)}, but the site's width is {own.shape[1]}")
+    with torch.no_grad():
+        return run_replaced(model, base, found.swap(own, other), site, position)
+
+
+def run_replaced(model: Transformer, base: Tokens, values: Rows, site: HookName, position: int) -> Tensor:
+    def put(value: Tensor, hook: HookPoint) -> None:
+        value[:, position] = values
+
+    return model.run_with_hooks(base, fwd_hooks=[(site, put)])
+
+
+def draw_layer(
+    d: int, half: int, hidden: int, generator: torch.Generator, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer that shifts this half (0 or 1) by a function of the other; at first by nothing."""
+    sizes = (d - d // 2, d // 2)
+    own, other = sizes[half], sizes[1 - half]
+    W_in = torch.randn(other, hidden, generator=generator) / max(1, other) ** 0.5
+    b_in, W_out = torch.randn(hidden, generator=generator), torch.zeros(hidden, own)
+    return tuple(part.to(like).requires_grad_() for part in (W_in, b_in, W_out))  # type: ignore[return-value]

@@ -1,0 +1,89 @@
+"""The tuned lens: an affine map per stream turns it into what it is likely to become, before the logit lens reads it.
+
+The maps start as doing nothing and are trained so that what is read comes close to what the model says in the end: they minimise
+KL(model's distribution, read distribution). So what early layers write along directions of their own is translated, and
+what later layers always add is added. A map is a probe, trained on the model's answers: it can learn what usually comes of a
+stream, so an answer that it reads early need not be known there yet. And it cannot find what is not there: where attention has yet to
+fetch the answer from another position, no map of this position's stream gives it. Sources: Belrose et al. 2023 (2303.08112),
+section 3.
+
+Checked against: translators that are known exactly in linear models, trained toys on held-out prompts, and the published
+implementation (tuned-lens 0.2.0) on the same weights.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer.methods.descent import descend
+from mini_transformer.methods.logit_lens import decode, read_streams
+from mini_transformer.model import Transformer
+
+Tokens = Int[Tensor, "batch pos"]
+
+
+@dataclass(frozen=True)
+class TunedLens:
+    """A translator x -> x + x A + b for each stream of `list_streams(model)`; for the last, A and b are zero."""
+
+    A: Float[Tensor, "stream d_model d_model"]
+    b: Float[Tensor, "stream d_model"]
+
+    def translate(self, streams: Float[Tensor, "stream *row d_model"]) -> Float[Tensor, "stream *row d_model"]:
+        """What each stream is likely to be at the end."""
+        if (len(streams), streams.shape[-1]) != self.b.shape:
+            given, fits = tuple(streams.shape), tuple(self.b.shape)
+            raise ValueError(f"the streams are {given}, but this lens is for {fits[0]} of width {fits[1]}")
+        rows = streams.flatten(1, -2)
+        return streams + torch.baddbmm(self.b.unsqueeze(1), rows, self.A).view_as(streams)
+
+
+def train_tuned_lens(
+    model: Transformer, tokens: Tokens, steps: int = 1000, lr: int | float = 1e-2, rows: int = 256, seed: int = 0
+) -> TunedLens:
+    """One translator per stream, trained on all positions of `tokens`, of which each step draws `rows` from `seed`.
+
+    All are trained at once, in 1 to 4 seconds for the trained toys on one core. Measure on other prompts than these. ValueError for
+    no prompts, and steps, lr or rows that are not positive.
+
+    >>> from mini_transformer import toys
+    >>> from mini_transformer.methods import apply_logit_lens, measure_divergence
+    >>> case = toys.load("style_grammar")
+    >>> lens = train_tuned_lens(case.model, case.task.draw(256, seed=1).clean, steps=300)
+    >>> fresh = case.task.draw(256, seed=2).clean  # KL in nats after layer 0: logit lens, tuned lens
+    >>> before, after = (apply_logit_lens(case.model, fresh), apply_tuned_lens(case.model, fresh, lens))
+    >>> [round(measure_divergence(logits)[2].item(), 1) for logits in (before, after)]
+    [0.9, 0.1]
+    """
+    if rows < 1:
+        raise ValueError(f"rows is {rows}, but each step needs at least one")
+    streams, logits = read_streams(model, tokens)
+    streams, targets = streams[:-1].flatten(1, 2), logits.flatten(0, 1).log_softmax(dim=-1)
+    n, count, d = streams.shape
+    A, b = streams.new_zeros(n, d, d).requires_grad_(), streams.new_zeros(n, d).requires_grad_()
+    lens, generator = TunedLens(A, b), torch.Generator().manual_seed(seed)
+
+    def loss(step: int) -> Tensor:
+        drawn = torch.randint(count, (rows,), generator=generator)
+        logs, target = decode(model, lens.translate(streams[:, drawn])).log_softmax(dim=-1), targets[drawn]
+        return (target.exp() * (target - logs)).sum() / rows  # KL, the mean over rows, summed over streams
+
+    descend(loss, [A, b], steps, lr)
+    return TunedLens(*(torch.cat([x.detach(), torch.zeros_like(x[:1])]) for x in (A, b)))
+
+
+def apply_tuned_lens(model: Transformer, tokens: Tokens, lens: TunedLens) -> Float[Tensor, "stream batch pos out"]:
+    """Logits read off every stream of `list_streams(model)` after translation. The last are the model's own.
+
+    ValueError for a lens of other streams than this model's.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2))
+    >>> tokens, nothing = torch.tensor([[1, 2, 3]]), TunedLens(torch.zeros(3, 8, 8), torch.zeros(3, 8))
+    >>> torch.allclose(apply_tuned_lens(model, tokens, nothing)[-1], model(tokens), atol=1e-5)
+    True
+    """
+    with torch.no_grad():
+        return decode(model, lens.translate(read_streams(model, tokens)[0]))

@@ -1,0 +1,127 @@
+"""ACDC against the same algorithm one run at a time, all subsets of edges of small models, and a trained circuit."""
+
+import functools
+import time
+
+import pytest
+import torch
+
+from mini_transformer import toys
+from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
+from mini_transformer.methods import divergence_from, find_circuit_acdc, sweep_acdc
+
+KINDS = ["zero", "mean", "resample"]
+
+
+def metric(logits):
+    return logits[:, -1, 2] - logits[:, 1, 3] ** 2
+
+
+def prune_slowly(model, clean, corrupt, metric, kind, tau):
+    """Algorithm 1 of the paper: one run per decision."""
+    edges, off = list_edges(model), write_outputs(model, corrupt, kind)
+
+    @functools.cache
+    def measure(on):
+        with torch.no_grad():
+            return metric(run_edges(model, clean, mask_of(model, on).unsqueeze(0), off)[0]).mean().item()
+
+    on = frozenset(edges)
+    limit = tau * (measure(on) - measure(frozenset()))
+    for edge in reversed(edges):
+        if measure(on) - measure(on - {edge}) < limit:
+            on -= {edge}
+    return on
+
+
+@pytest.mark.parametrize(
+    ("kind", "tau", "batch_size"), [("zero", 0.05, 4), ("mean", 0.2, None), ("resample", 0.01, None)]
+)
+def test_the_edges_are_those_of_one_run_per_decision(model, clean, corrupt, kind, tau, batch_size):
+    target = divergence_from(model, clean)
+    expected = prune_slowly(model, clean, corrupt, target, kind, tau)
+    assert 0 < len(expected) < len(list_edges(model))
+    assert find_circuit_acdc(model, clean, corrupt, target, kind, tau, batch_size) == expected
+
+
+GATES = ["boolean_and", "boolean_or", "boolean_xor", "boolean_redundant_or"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", GATES)
+def test_on_small_models_the_circuit_is_one_of_those_that_all_subsets_of_edges_give(name, kind):
+    """With accuracy as metric, and an edge kept if it costs a single answer: what the enumeration calls minimal."""
+    case = toys.load(name)
+    batch = case.task.everything()
+
+    def accuracy(logits):
+        return batch.correct(logits).float()
+
+    other = batch.corrupt if kind == "resample" else batch.clean
+    assert (
+        find_circuit_acdc(case.model, batch.clean, other, accuracy, kind, tau=1e-3) in case.truth.circuits[kind].edges
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_the_trained_induction_model_it_finds_the_induction_circuit(seed):
+    """The token before, written by the previous-token head, is the key of both match heads; tokens are their query and value.
+
+    Positions are the same in every prompt, so that resampling does not show the edges that carry nothing else.
+    """
+    case = toys.load("induction", seed)
+    batch, previous = case.task.draw(32, corrupt="fresh"), case.truth.roles["previous"]
+    expected = {f"input->{previous}<v>"}
+    for match in (case.truth.roles["match"], case.truth.roles["second"]):
+        expected |= {f"{previous}->{match}<k>", f"input->{match}<q>", f"input->{match}<v>", f"{match}->logits"}
+    start = time.process_time()
+    circuit = find_circuit_acdc(case.model, batch.clean, batch.corrupt, batch.logit_difference, tau=0.1)
+    assert time.process_time() - start < 20
+    assert circuit == expected
+    with torch.no_grad():
+        masks = mask_of(case.model, circuit).unsqueeze(0)
+        logits = run_edges(case.model, batch.clean, masks, write_outputs(case.model, batch.corrupt))[0]
+    assert batch.correct(logits).float().mean() > 0.95
+
+
+def test_what_is_corrupted_decides_which_half_of_the_circuit_is_found():
+    case = toys.load("induction")
+    for corrupt, parts in (("source", "k"), ("answer", "v")):
+        batch = case.task.draw(32, corrupt=corrupt)
+        circuit = find_circuit_acdc(case.model, batch.clean, batch.corrupt, batch.logit_difference)
+        heard = {edge.split("->")[1][-2] for edge in circuit if "->a1" in edge}
+        assert heard == set(parts)
+
+
+def test_of_two_parts_that_back_each_other_up_one_is_kept():
+    case = toys.load("backup_head")
+    batch = case.task.draw(64)
+
+    def accuracy(logits):
+        return batch.correct(logits).float()
+
+    circuit = find_circuit_acdc(case.model, batch.clean, batch.clean, accuracy, "zero", tau=1e-3)
+    kept = {f"{case.truth.roles[role]}->logits" in circuit for role in ("mover", "backup")}
+    assert kept == {True, False}
+
+
+@pytest.mark.parametrize("model", ["mlp_layer_norm_biases"], indirect=True)
+def test_the_score_of_an_edge_is_the_highest_threshold_that_keeps_it(model, clean, corrupt):
+    taus, target = [0.3, 0.01, 0.1], divergence_from(model, clean)
+    scores = sweep_acdc(model, clean, corrupt, target, "mean", taus)
+    circuits = {tau: find_circuit_acdc(model, clean, corrupt, target, "mean", tau) for tau in taus}
+    expected = [max([tau for tau in taus if edge in circuits[tau]], default=0.0) for edge in list_edges(model)]
+    torch.testing.assert_close(scores, torch.tensor(expected))
+    assert len(set(scores.tolist())) > 2
+    assert not sweep_acdc(model, clean, corrupt, target, "mean", []).any()
+
+
+@pytest.mark.parametrize("position", [None, 1, -1])
+def test_the_divergence_is_summed_over_the_vocabulary_in_nats(model, clean, corrupt, position):
+    with torch.no_grad():
+        p, q = (model(tokens).softmax(dim=-1) for tokens in (clean, corrupt))
+        got = divergence_from(model, clean, position)(model(corrupt))
+    for row in range(len(clean)):
+        places = range(clean.shape[1]) if position is None else [position]
+        each = [sum(p[row, t, v] * (p[row, t, v] / q[row, t, v]).log() for v in range(7)) for t in places]
+        torch.testing.assert_close(got[row], -sum(each) / len(each))
