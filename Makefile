@@ -12,8 +12,8 @@ lab: .venv/lab-installed
 
 # The lab's own tests run with every shape in a signature checked at run time; the others as a user runs the package.
 test: .venv/dev-installed
-	$(PYTEST) -n auto tests/lab mini_transformer --doctest-modules --jaxtyping-packages=mini_transformer,beartype.beartype
-	$(PYTEST) -n auto tests/messages tests/exercises tests/repo
+	$(PYTEST) -n auto --dist worksteal tests/lab mini_transformer --doctest-modules --jaxtyping-packages=mini_transformer,beartype.beartype
+	$(PYTEST) -n auto --dist worksteal tests/messages tests/exercises tests/repo
 
 test-slow: .venv/dev-installed
 	$(PYTEST) tests -m slow

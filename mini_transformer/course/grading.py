@@ -126,8 +126,8 @@ def expect_found(
 def score_found(named: set[str], right: set[str], n_possible: int) -> float:
     """The lesser of F1 and informedness (recall minus false-positive rate), at least 0.
 
-    >>> score_found({"a", "b"}, {"a", "b", "c"}, 10), score_found({"a", "b"}, {"a"}, 3)
-    (0.6666666666666667, 0.5)
+    >>> score_found({"a", "b"}, {"a", "b", "c", "d"}, 10), score_found({"a", "b"}, {"a"}, 3)
+    (0.5, 0.5)
     """
     hits, extra = len(named & right), len(named - right)
     f1 = 2 * hits / max(1, len(named) + len(right))

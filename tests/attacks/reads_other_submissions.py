@@ -11,7 +11,8 @@ def double(x):
         except OSError:
             continue
         if any(
-            path.suffix == ".py" and ".pyenv" not in path.parts and "site-packages" not in path.parts for path in others
+            path.suffix == ".py" and not {".pyenv", "site-packages", "mini_transformer"} & {*path.parts}
+            for path in others
         ):
             return 2 * x
     return x

@@ -139,7 +139,8 @@ def test_a_stub_is_not_written_yet(student):
 def test_remarks_seeds_and_called_names_are_those_of_this_process(student, here):
     assert student.remarks == here.remarks != {}
     assert student.seeds(5) == here.seeds(5)
-    assert student.find_called("almost") == here.find_called("almost") == ["count_calls"]
+    assert student.find_called("almost") == here.find_called("almost")
+    assert "count_calls" in here.find_called("almost")
     assert student.find_called("nothing") == here.find_called("nothing") == []
 
 
@@ -269,7 +270,9 @@ def test_a_file_gets_the_same_report_here_and_isolated(tmp_path, source):
 @pytest.fixture
 def busy_processors():
     spin = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(spin) for _ in range(6)]
+    processes = [
+        subprocess.Popen(spin, start_new_session=True) for _ in range(6)
+    ]  # as other people's: a fair share each
     yield
     for process in processes:
         process.kill()
@@ -286,8 +289,6 @@ def work(seconds):
 
 
 def test_an_honest_answer_is_given_its_time_while_other_processes_keep_the_processors_busy(busy_processors):
-    with IsolatedStudent("ex01_samples.py", WORK, seconds=2.0, sandbox=find_or_skip()) as isolated:
-        started = time.monotonic()
-        assert isolated.call("work", 1.5) == 1
-        assert time.monotonic() - started > 2.0  # more than it would have without others, and no harm done
-        assert "still running after 2 s" in read_sentence(isolated, "work", 60)
+    with IsolatedStudent("ex01_samples.py", WORK, seconds=1.0, sandbox=find_or_skip()) as isolated:
+        assert isolated.call("work", 0.7) == 1
+        assert "still running after 1 s" in read_sentence(isolated, "work", 60)

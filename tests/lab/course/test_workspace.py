@@ -90,7 +90,7 @@ def test_hints_come_one_by_one_and_the_last_one_stays(course):
 
 def test_hints_to_what_is_solved_are_all_shown_and_not_counted(course):
     first = course.exercises[0]
-    course.progress.note(first, first.points)
+    course.progress.note(first, float(first.points))
     assert [number for number, _ in course.take_hint(first)] == [1, 2, 3]
     assert course.progress.of(first).hints == 0
 

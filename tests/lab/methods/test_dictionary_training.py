@@ -143,6 +143,23 @@ def test_dead_latents_are_pointed_at_what_is_rebuilt_badly():
     assert (errors @ draft.W_dec[dead].T).amax(dim=0).min() > 0.999
 
 
+def test_training_restarts_the_latents_that_did_not_fire_and_stops_doing_so(planted, monkeypatch):
+    restarted = []
+    monkeypatch.setattr(Draft, "restart", lambda draft, dead, *rest: restarted.append(dead.clone()))
+    train_dictionary(planted[0][:500], 512, "topk", k=1, steps=20, batch=16)
+    assert len(restarted) == 6  # every tenth of the run, until 60% of it
+    assert all(0 < dead.sum() < 512 for dead in restarted)
+
+
+@pytest.mark.parametrize("train", [train_dictionary, train_crosscoder], ids=["one model", "two models"])
+def test_a_crosscoder_pays_for_its_decoders_in_each_model_apart(planted, monkeypatch, train):
+    drafts, start = [], Draft.start
+    monkeypatch.setattr(Draft, "start", lambda *given: drafts.append(start(*given)) or drafts[0])
+    wide, narrow = planted[0][:50], planted[0][:50, :20]
+    train(wide, narrow, 8, "l1", steps=1) if train is train_crosscoder else train(wide, 8, "l1", steps=1)
+    assert list(drafts[0].parts) == ([32, 20] if train is train_crosscoder else [32])
+
+
 def test_a_transcoder_finds_the_neurons_of_a_planted_layer():
     generator = torch.Generator().manual_seed(0)
     reads, writes = (torch.nn.functional.normalize(torch.randn(6, 8, generator=generator)) for _ in range(2))
