@@ -15,33 +15,34 @@ from mini_transformer.board.table import is_reference
 # From pale to dark, so that it also reads on a page printed in grey.
 SHARE = LinearSegmentedColormap.from_list("share", ["#fdf1e3", "#e9c9a0", "#8fb3d9", "#2166ac", "#0b3c6f"])
 MARKERS = "osD^vPX*<>hp"
+WIDEST = 16  # problems side by side on a page that can be read
 
 
 def draw_heat_map(summary: dict[str, Any], family: str) -> Figure:
-    """Methods down, problems across, the headline in each square; x where the method failed, empty where nothing is defined.
+    """The headline of each method on each problem; x where the method failed, empty where nothing is defined.
 
-    A dot marks a trap that the method fell for.
+    Problems stand across, or down where they are too many for the width of a page. A dot marks a trap that the method fell for.
     """
     scores = {(s["entrant"], s["problem"]): s for s in summary["scores"] if s["family"] == family}
     entrants, problems = (list(dict.fromkeys(key[i] for key in scores)) for i in (0, 1))
-    values = np.full((len(entrants), len(problems)), np.nan)
-    for (entrant, problem), score in scores.items():
-        headline = read_headline(score)
-        values[entrants.index(entrant), problems.index(problem)] = np.nan if headline is None else headline
-    figure = Figure(figsize=(3.2 + 0.42 * len(problems), 1.9 + 0.3 * len(entrants)), layout="constrained")
+    rows, columns = (entrants, problems) if len(problems) <= WIDEST else (problems, entrants)
+    values = np.full((len(rows), len(columns)), np.nan)
+    figure = Figure(figsize=(3.2 + 0.42 * len(columns), 1.9 + 0.3 * len(rows)), layout="constrained")
     ax = figure.subplots()
-    ax.imshow(np.clip(values, 0, 1), cmap=SHARE, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    ax.set_xticks(range(len(problems)), problems, rotation=55, ha="right", rotation_mode="anchor", fontsize=8)
-    ax.set_yticks(range(len(entrants)), entrants, fontsize=8.5)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     for (entrant, problem), score in scores.items():
-        i, j = entrants.index(entrant), problems.index(problem)
-        text = "x" if score["errors"] else "" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+        row, column = (entrant, problem) if rows is entrants else (problem, entrant)
+        i, j, headline = rows.index(row), columns.index(column), read_headline(score)
+        values[i, j] = np.nan if headline is None else headline
+        text = "x" if score["errors"] else "" if headline is None else f"{headline:.2f}"
         colour = "white" if values[i, j] > 0.6 else "#b00020" if text == "x" else "black"
         ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
         if score["fell"]:
             ax.plot(j + 0.36, i - 0.3, "o", color=plots.ORANGE, markersize=4)
+    ax.imshow(np.clip(values, 0, 1), cmap=SHARE, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax.set_xticks(range(len(columns)), columns, rotation=55, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8.5)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     return figure
 
 
