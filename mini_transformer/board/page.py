@@ -17,8 +17,8 @@ table { border-collapse: collapse; font-size: .85rem; } th, td { text-align: lef
 border-bottom: 1px solid #ddd; } code { font-size: .9em; } .fell { color: #a34700; font-weight: 600; } .note { color: #555; }
 .numbers td + td, .numbers th + th { text-align: right; font-variant-numeric: tabular-nums; }
 @media print { body { font-size: 10pt; max-width: none; margin: 0; padding: 0; } h2 { break-after: avoid; }
-  img { max-height: 23cm; }
-img, tr { break-inside: avoid; } @page { size: A4 landscape; margin: 12mm; } }
+img { max-height: 24cm; }
+img, tr { break-inside: avoid; } @page { size: A4; margin: 12mm; } }
 """
 
 READING = """Each square is the family's headline metric, a mean over seeds: 1 is the known truth, and the oracle's row says so. An
