@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mini_transformer import __version__
 from mini_transformer.model import Config, Transformer
+from mini_transformer.weights import check_told
 
 KEY = "mini_transformer"  # the one metadata entry: several would come out in a random order
 
@@ -47,7 +48,8 @@ def save(path: str | Path, model: nn.Module, **facts: Any) -> Path:
     """Write the model's weights, configuration and `facts` (`recipe`, `seed`, or what you like) to `path`.
 
     Facts are what JSON can hold: numbers, strings, lists, dicts, or a dataclass of these. Folders that are missing are
-    made. Raises CheckpointError if the file cannot be written, ValueError for a fact that JSON cannot hold.
+    made. Raises CheckpointError if the file cannot be written, or would not hold all that decides what a Transformer
+    computes; ValueError for a fact that JSON cannot hold.
 
     >>> import tempfile
     >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2))
@@ -57,6 +59,11 @@ def save(path: str | Path, model: nn.Module, **facts: Any) -> Path:
     >>> checkpoint.seed, checkpoint.recipe, checkpoint.model.config == model.config
     (3, {'steps': 100}, True)
     """
+    if type(model) is Transformer:
+        try:
+            check_told(model)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
     config = getattr(model, "config", None)
     written = {"kind": type(model).__name__, "config": config, "version": __version__, "facts": facts}
     return write_tensors(path, model.state_dict(), written)
@@ -161,7 +168,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if value.shape != tensors[name].shape:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}")
     if floats := [value.dtype for value in tensors.values() if value.is_floating_point()]:
-        model.to(floats[0])
+        model.to(floats[0])  # also fixed positions, which are no weights
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(tensors[name].dtype)  # a norm's gain may have a dtype of its own
     model.load_state_dict(dict(tensors))
 
 

@@ -4,6 +4,7 @@ What takes long to import (torch) is imported inside the commands that need it.
 """
 
 import functools
+import io
 import json
 import os
 import subprocess
@@ -30,6 +31,9 @@ def command(run: Callable[..., int | None]) -> Callable[..., None]:
     @app.command(run.__name__.rstrip("_"))
     @functools.wraps(run)
     def guarded(*args: Any, **kwargs: Any) -> None:
+        for stream in (sys.stdout, sys.stderr):  # Windows writes ✓ into no file unless it is told to
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
             status = run(*args, **kwargs)
         except (ValueError, KeyError) as error:

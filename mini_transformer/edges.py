@@ -52,7 +52,8 @@ def list_edges(model: Transformer) -> list[str]:
 
 def mask_of(model: Transformer, edges: Iterable[str]) -> Float[Tensor, "edge"]:
     """1.0 for the given edges, 0.0 for all others; KeyError for an edge that this model does not have."""
-    index, mask = {edge: i for i, edge in enumerate(list_edges(model))}, torch.zeros(len(list_edges(model)))
+    index = {edge: i for i, edge in enumerate(list_edges(model))}
+    mask = torch.zeros(len(index), device=model.W_E.device)
     for edge in edges:
         if edge not in index:
             raise KeyError(f"no edge is called {edge!r} in this model; edges look like {list(index)[-1]!r}")
@@ -113,7 +114,7 @@ class _EdgeRun:
     """One pass through the model that builds each reader's input from the writers so far."""
 
     def __init__(self, model: Transformer, tokens: Tensor, masks: Tensor, off: Tensor) -> None:
-        self.model, self.masks, self.off, self.column = model, masks.to(off.dtype), off, 0
+        self.model, self.masks, self.off, self.column = model, masks.to(off), off, 0
         self.m, (self.b, self.t) = len(masks), tokens.shape
         start = model.forward(tokens, stop_at_layer=0)
         self.deltas = [(start - off[0]).expand(self.m, *start.shape)]  # per writer: clean minus off, (m, b, t, d)

@@ -56,7 +56,8 @@ class Editor:
     """Calls a user's hook function on a copy, so that editing in place cannot reach what was cached before."""
 
     def __init__(self, fn: HookFunction) -> None:
-        self.fn, self.calls = fn, 0
+        self.fn = fn
+        self.calls = 0
 
     def __call__(self, value: Tensor, hook: HookPoint) -> Tensor:
         self.calls += 1
@@ -74,18 +75,33 @@ class Editor:
 
 
 class Recorder:
-    """Stores activations by name; copies only what another name (resid_post 0 is resid_pre 1) or a caller holds."""
+    """Stores activations by name; copies only what another name (resid_post 0 is resid_pre 1) or a caller holds.
 
-    def __init__(self, held: Iterable[object] = ()) -> None:
+    With `copy_all`, copies everything: where hook functions run, each may keep what it was given or what it returned.
+    """
+
+    def __init__(self, held: Iterable[object] = (), copy_all: bool = False) -> None:
         self.values: dict[str, Tensor] = {}
-        self.stored = {x.data_ptr() for x in held if isinstance(x, Tensor)}
+        self.copy_all = copy_all
+        self.stored = {find_memory(x) for x in held if isinstance(x, Tensor)} | {None}
 
     def __call__(self, value: Tensor, hook: HookPoint) -> Tensor:
-        if value.data_ptr() in self.stored:  # also true of views, which share the memory
-            value = value.clone()
-        self.stored.add(value.data_ptr())
+        value = self.separate(value)
+        self.stored.add(find_memory(value))
         self.values[hook.name] = value
         return value
+
+    def separate(self, value: Tensor) -> Tensor:
+        """Return a copy if the memory is stored or held already, or cannot be told; otherwise the value itself."""
+        return value.clone() if self.copy_all or find_memory(value) in self.stored else value
+
+
+def find_memory(value: Tensor) -> int | None:
+    """Find where a tensor's memory begins, the same for its views; None where torch.func hides it."""
+    try:
+        return value.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return None
 
 
 def short_name(name: str) -> HookName:
@@ -210,6 +226,29 @@ class HookedModule(nn.Module):
         if missed := [point.name for point, editor in pairs if editor.calls == 0]:
             raise ValueError(f"the hook on {', '.join(missed)} was never reached: no forward run passed through it")
 
+    @contextmanager
+    def without_hooks(self) -> Iterator[None]:
+        """Run the model as its weights alone say inside the block; afterwards all hooks are back.
+
+        >>> import torch
+        >>> from mini_transformer import Config, Transformer
+        >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=1))
+        >>> with model.hooks([("embed", lambda x, hook: x * 0)]):
+        ...     with model.without_hooks():
+        ...         alone = model(torch.tensor([[1, 2]]))
+        ...     hooked = model(torch.tensor([[1, 2]]))
+        >>> torch.equal(alone, model(torch.tensor([[1, 2]]))), torch.equal(alone, hooked)
+        (True, False)
+        """
+        kept = {point: point.listeners for point in self.hook_points.values()}
+        try:
+            for point in kept:
+                point.listeners = []
+            yield
+        finally:
+            for point, listeners in kept.items():
+                point.listeners = listeners
+
     def run_with_hooks(self, *args: Any, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = (), **kwargs: Any):
         """One forward run with hooks in place, see `hooks`; returns what the model returns.
 
@@ -241,9 +280,9 @@ class HookedModule(nn.Module):
         if names_filter is not None:
             filters = names_filter if isinstance(names_filter, list) else [names_filter]
             names = {name for where in filters for name in find_names(where, self.hook_points)}
-        recorder = Recorder(held=(*args, *kwargs.values()))
+        hooked = any(isinstance(fn, Editor) for point in self.hook_points.values() for fn in point.listeners)
+        recorder = Recorder(held=(*args, *kwargs.values()), copy_all=hooked)
         with self._listening([(self.hook_points[name], recorder) for name in names]):
             output = self(*args, **kwargs)
         # A run that stops at a layer returns the very stream that was cached last.
-        output = output.clone() if output.data_ptr() in recorder.stored else output
-        return output, ActivationCache(recorder.values, self)
+        return recorder.separate(output), ActivationCache(recorder.values, self)

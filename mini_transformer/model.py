@@ -6,6 +6,7 @@ are those of TransformerLens. The architecture is that of "A Mathematical Framew
 al. 2021): a residual stream that every component reads from and adds to.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mini_transformer.hooks import ActivationCache, HookedModule, HookPoint
+from mini_transformer.tensors import make_ordinary
 
+TOKEN_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 EPS = 1e-5  # keeps the norms from dividing by zero
 
 
@@ -44,13 +47,16 @@ class Config:
     positions_to: Literal["stream", "qk"] = "stream"  # qk: added to what queries and keys read, never to the stream
     attn_scale: float = 0.0  # scores are divided by it; 0: sqrt(d_head)
     causal: bool = True
+    window: int = 0  # positions that a query sees, its own and those just before it; 0: all
     biases: bool = False
     tied: bool = False  # W_U is W_E transposed
     d_vocab_out: int = 0  # 0: d_vocab
 
     def __post_init__(self) -> None:
-        for name in ("d_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "d_head", "d_mlp", "d_vocab_out"):
-            least, given = int(name in ("d_vocab", "n_ctx", "d_model", "n_heads")), getattr(self, name)
+        positive = ("d_vocab", "n_ctx", "d_model", "n_heads")
+        for name in (*positive, "n_layers", "d_head", "d_mlp", "d_vocab_out", "window"):
+            least = int(name in positive)
+            given = getattr(self, name)
             if not isinstance(given, int) or given < least:
                 raise ValueError(f"{name} is {given!r}, but must be a whole number, at least {least}")
         if not 0 <= self.attn_scale < math.inf:
@@ -63,6 +69,8 @@ class Config:
             raise ValueError(f"d_model {self.d_model} is not divisible by {self.n_heads} heads: give d_head")
         if self.positions_to == "qk" and (self.positions == "none" or not self.n_layers):
             raise ValueError("positions_to='qk' needs positions ('learned' or 'sinusoidal') and at least one layer")
+        if self.window and not self.causal:
+            raise ValueError(f"window={self.window} needs causal attention: give causal=True, or window=0")
         if self.tied and self.d_vocab_out not in (0, self.d_vocab):
             raise ValueError(f"a tied unembedding has d_vocab_out {self.d_vocab}, not {self.d_vocab_out}: drop one")
         object.__setattr__(self, "d_head", self.d_head or self.d_model // self.n_heads)
@@ -71,8 +79,9 @@ class Config:
 
 
 def weight(*shape: int, fan_in: int) -> nn.Parameter:
-    """A normally distributed weight with variance 1 / fan_in."""
-    return nn.Parameter(torch.randn(shape) / math.sqrt(fan_in))
+    """Draw a normally distributed weight with variance 1 / fan_in: one seed gives one weight in every default dtype."""
+    drawn = torch.randn(shape, dtype=torch.float32) / math.sqrt(fan_in)
+    return nn.Parameter(drawn.to(torch.get_default_dtype()))
 
 
 def bias(config: Config, *shape: int) -> nn.Parameter | None:
@@ -127,7 +136,10 @@ class Attention(nn.Module):
         self.W_K, self.b_K = weight(n, d, h, fan_in=d), bias(config, n, h)
         self.W_V, self.b_V = weight(n, d, h, fan_in=d), bias(config, n, h)
         self.W_O, self.b_O = weight(n, h, d, fan_in=n * h), bias(config, d)
-        self.register_buffer("mask", torch.ones(config.n_ctx, config.n_ctx).triu(1).bool(), persistent=False)
+        hidden = torch.ones(config.n_ctx, config.n_ctx).triu(1)
+        if config.window:
+            hidden += torch.ones_like(hidden).tril(-config.window)
+        self.register_buffer("mask", hidden.bool(), persistent=False)
         self.hook_q, self.hook_k, self.hook_v, self.hook_z = HookPoint(), HookPoint(), HookPoint(), HookPoint()
         self.hook_attn_scores, self.hook_pattern = HookPoint(), HookPoint()
         self.hook_result = HookPoint(on_demand=True)
@@ -274,6 +286,8 @@ class Transformer(HookedModule):
             resid = self.embed(tokens)
         elif resid.ndim != 3 or resid.shape[1] > c.n_ctx or resid.shape[2] != c.d_model:
             raise ValueError(f"resid is {tuple(resid.shape)}, expected (batch, at most {c.n_ctx}, {c.d_model})")
+        else:
+            resid = resid.to(self.W_E.dtype)
         pos_qk = self.pos_embed(*resid.shape[:2]) if c.positions_to == "qk" else None
         for block in self.blocks[start_at_layer:stop]:
             resid = block(resid, pos_qk)
@@ -281,13 +295,13 @@ class Transformer(HookedModule):
 
     def embed(self, tokens: Int[Tensor, "batch pos"] | None) -> Float[Tensor, "batch pos d_model"]:
         """Tokens to the stream that enters block 0: W_E[token], plus W_pos[position] unless positions_to='qk'."""
-        if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in TOKEN_TYPES:
             given = f"{tokens.dtype} {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(f"tokens are {given}, expected a tensor of integers with shape (batch, pos)")
         if tokens.shape[1] > self.config.n_ctx:
             raise ValueError(f"the sequence has {tokens.shape[1]} tokens, but the context holds {self.config.n_ctx}")
         try:
-            resid = F.embedding(tokens, self.W_E)
+            resid = F.embedding(tokens if tokens.dtype == torch.int32 else tokens.long(), self.W_E)
         except IndexError:
             given = f"{tokens.min()} to {tokens.max()}"
             raise ValueError(f"tokens run from {given}, but the vocabulary from 0 to {len(self.W_E) - 1}") from None
@@ -297,8 +311,11 @@ class Transformer(HookedModule):
 
     def pos_embed(self, batch: int, length: int) -> Float[Tensor, "batch pos d_model"]:
         pos = self.W_pos[:length].expand(batch, -1, -1)
-        if self.hook_pos_embed.on:  # a copy, as a view would change with W_pos; fixed positions have gradients too
-            pos = pos.clone().requires_grad_(torch.is_grad_enabled() and (pos.requires_grad or self.W_E.requires_grad))
+        if self.hook_pos_embed.on:
+            pos = pos.clone()  # a view would change with W_pos
+            if torch.is_grad_enabled() and self.W_E.requires_grad and not pos.requires_grad:
+                with contextlib.suppress(RuntimeError):  # torch.func has its own way of asking for gradients
+                    pos.requires_grad_()  # fixed positions have gradients, too
         return self.hook_pos_embed(pos)
 
     def unembed(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos out"]:
@@ -346,8 +363,12 @@ class Transformer(HookedModule):
         if self.config.positions != "none" and self.config.positions_to == "stream":
             parts["pos_embed"] = cache["pos_embed"]
         for i, block in enumerate(self.blocks[:layer]):
-            z, result = cache["z", i], cache.get(("result", i))  # b q n d
-            result = torch.einsum("bqnh,nhd->bqnd", z, block.attn.W_O) if result is None else result
+            z = cache["z", i]
+            result = cache.get(("result", i))  # b q n d
+            if result is None:
+                W_O = block.attn.W_O
+                own = make_ordinary(z).to(W_O.dtype)  # autocast's z is coarser
+                result = torch.einsum("bqnh,nhd->bqnd", own, W_O).to(z.dtype)
             parts |= {f"a{i}.h{head}": result[:, :, head] for head in range(self.config.n_heads)}
             if block.attn.b_O is not None:
                 parts[f"a{i}.bias"] = block.attn.b_O.expand_as(parts["embed"])
@@ -355,8 +376,7 @@ class Transformer(HookedModule):
                 parts[f"m{i}"] = cache["mlp_out", i]
         if n_layers > 0:
             stream = cache["resid_pre", layer] if layer < n_layers else cache["resid_post", layer - 1]
-            total = torch.stack(list(parts.values())).sum(0)
-            if not torch.allclose(total, stream, rtol=1e-4, atol=1e-4 * stream.abs().max().item()):
+            if not adds_up(list(parts.values()), stream):
                 raise ValueError("the writers do not add up to the stream: a hook replaced the stream or an attn_out")
         return parts
 
@@ -367,8 +387,27 @@ class Transformer(HookedModule):
         return f"Transformer({path}; d_model {c.d_model}, {size})"
 
 
+def adds_up(parts: Sequence[Tensor], total: Tensor) -> bool:
+    """Tell whether the parts add up to `total`, but for the rounding of the coarsest dtype among them.
+
+    Rounding is as large as the parts are, which may cancel, and counted per entry of the last axis: one loud dimension
+    does not excuse the others.
+
+    >>> adds_up([torch.tensor([[1e6, 1.0]]), torch.tensor([[-1e6, 1.0]])], torch.tensor([[0.01, 2.0]]))
+    True
+    >>> adds_up([torch.tensor([[1e6, 1.0]]), torch.tensor([[-1e6, 1.0]])], torch.tensor([[0.0, 2.1]]))
+    False
+    """
+    coarsest = max(torch.finfo(x.dtype).eps for x in (*parts, total))
+    sizes = torch.stack([part.double().abs() for part in parts]).sum(dim=0)
+    size = sizes.flatten(0, -2).amax(dim=0) if total.ndim > 1 else sizes.amax()
+    found = torch.stack([part.double() for part in parts]).sum(dim=0)
+    return bool(((found - total.double()).abs() <= max(1e-4, 8 * coarsest) * size).all())
+
+
 def sinusoids(n_ctx: int, d_model: int) -> Float[Tensor, "n_ctx d_model"]:
     """Fixed positions: sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, section 3.5)."""
     column = torch.arange(d_model)
-    angle = torch.arange(n_ctx).unsqueeze(1) / 10_000 ** ((column - column % 2) / d_model)
-    return torch.where(column % 2 == 0, angle.sin(), angle.cos())
+    wavelength = 10_000 ** ((column - column % 2).float() / d_model)  # float32 in every default dtype
+    angle = torch.arange(n_ctx).unsqueeze(1) / wavelength
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos()).to(torch.get_default_dtype())

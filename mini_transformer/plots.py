@@ -3,21 +3,28 @@
 Every function takes arrays or tensors and an optional Axes, and returns the Axes it drew on.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Shaped
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from torch import Tensor
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2166ac", "#d9660a", "#2a8a5f", "#8456a3", "#6b6b6b"
 LINES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-DIVERGING = LinearSegmentedColormap.from_list("mini", ["#7a3500", ORANGE, "#ffffff", "#4a8cc9", "#0b3c6f"])
+STYLES = ("-", "--", ":", "-.")  # of further curves, when every colour has been used
+NOTHING = "#d9d9d9"  # a square whose number is nan
+DIVERGING = LinearSegmentedColormap.from_list("mini", ["#7a3500", ORANGE, "#ffffff", "#4a8cc9", "#0b3c6f"], bad=NOTHING)
 
-Matrix = Float[Tensor, "row column"] | Float[np.ndarray, "row column"]
+Matrix = Shaped[Tensor, "row column"] | Shaped[np.ndarray, "row column"]
+NAME = 0.22  # inches, the height of a name in a legend
+LETTER = 0.08  # inches, the width of a character of a label
 Labels = Sequence[str]
 Numbers = Sequence[float] | Sequence[int] | np.ndarray | Tensor
 
@@ -42,9 +49,11 @@ def plot_heads(values: Matrix, ax: Axes | None = None, title: str = "", limit: f
     >>> plot_heads(np.array([[0.9, 0.1], [0.2, -0.3]])).get_ylabel()
     'layer'
     """
-    layers, heads = as_array(values).shape
-    rows, columns = [str(i) for i in range(layers)], [str(i) for i in range(heads)]
-    ax = draw_matrix(values, rows, columns, ax, title, limit, numbers=True)
+    matrix = as_array(values)
+    if matrix.ndim != 2:
+        raise ValueError(f"the values are {matrix.shape}, but must be one number per head: (layer, head)")
+    rows, columns = ([str(i) for i in range(size)] for size in matrix.shape)
+    ax = draw_matrix(matrix, rows, columns, ax, title, limit, numbers=True)
     ax.set(xlabel="head", ylabel="layer")
     return ax
 
@@ -60,9 +69,7 @@ def plot_patching(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['A', 'B']
     """
-    ax = draw_matrix(
-        values, rows, columns, ax, title, limit=max(1.0, float(np.abs(as_array(values)).max())), numbers=numbers
-    )
+    ax = draw_matrix(values, rows, columns, ax, title, max(1.0, find_limit(as_array(values))), numbers)
     ax.invert_yaxis()  # information moves up, as it does through the model
     ax.set(xlabel="patched position")
     return ax
@@ -73,13 +80,20 @@ def plot_contributions(
 ) -> Axes:
     """One bar per component, in the order given (top to bottom): what it adds to the logit, blue for and orange against.
 
+    A tensor counts with its mean. ValueError if nothing is given.
+
     >>> plot_contributions({"embed": -0.5, "a0.h0": 2.0}).get_xlabel()
     'adds to the logit difference'
     """
+    if not contributions:
+        raise ValueError("no contributions were given, but a picture needs at least one: {name: number}")
     ax = ax or pyplot.subplots(figsize=(5, 0.6 + 0.3 * len(contributions)), layout="constrained")[1]
     values = [float(as_array(value).mean()) for value in contributions.values()]
-    bars = ax.barh(list(contributions), values, color=[BLUE if value >= 0 else ORANGE for value in values])
-    ax.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, color=GREY)
+    places = range(len(values))
+    lengths = np.where(np.isfinite(values), values, 0.0)  # what is not finite has a label and no bar
+    bars = ax.barh(places, lengths, color=[BLUE if value >= 0 else ORANGE for value in values])
+    ax.bar_label(bars, [write_number(value) for value in values], padding=3, color=GREY)
+    ax.set_yticks(places, [str(name) for name in contributions], parse_math=False)
     ax.axvline(0, color=GREY, linewidth=0.8)
     ax.margins(x=0.15)
     ax.invert_yaxis()
@@ -96,13 +110,30 @@ def plot_curves(
 ) -> Axes:
     """Named curves over training steps; `moment` marks a step with a dotted line and says what happened there.
 
+    Every curve is drawn: the sixth has the first colour again, dashed. A value between two that are nan is a dot. ValueError
+    for no curve, and for one with another number of values than there are steps.
+
     >>> ax = plot_curves([0, 50, 100], {"loss": [3.0, 2.0, 0.1]}, moment=(50, "formed"))
     >>> ax.get_xlabel(), [line.get_label() for line in ax.get_lines()][0]
     ('training step', 'loss')
     """
-    ax = ax or pyplot.subplots(figsize=(6, 3.5), layout="constrained")[1]
-    for (name, values), colour in zip(curves.items(), LINES, strict=False):
-        ax.plot(as_array(steps), as_array(values), label=name, color=colour, linewidth=1.8)
+    if not curves:
+        raise ValueError("no curves were given, but a picture needs at least one: {name: values}")
+    x = as_array(steps)
+    heights = {name: as_array(values) for name, values in curves.items()}
+    for name, y in heights.items():
+        if y.shape != x.shape or x.ndim != 1:
+            raise ValueError(
+                f"the curve {name!r} has shape {y.shape}, and the steps {x.shape}: give one value per step"
+            )
+    many = len(curves) > len(LINES)
+    ax = ax or pyplot.subplots(figsize=(6 + 3 * many, 3.5), layout="constrained")[1]
+    lines = []
+    for i, y in enumerate(heights.values()):
+        style: dict[str, Any] = {"color": LINES[i % len(LINES)], "linestyle": STYLES[i // len(LINES) % len(STYLES)]}
+        if alone := find_alone(y):
+            style |= {"marker": "o", "markersize": 4, "markevery": alone}
+        lines += ax.plot(x, y, label=list(heights)[i], linewidth=1.8, **style)
     if moment is not None:
         ax.axvline(moment[0], color=GREY, linestyle=":")
         ax.annotate(
@@ -116,8 +147,24 @@ def plot_curves(
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
     ax.set(xlabel="training step", title=title)
-    ax.legend(frameon=False)
+    names_high = max(1, int(ax.bbox.height / ax.figure.dpi / NAME))
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "ncols": math.ceil(len(lines) / names_high)}
+    add_legend(ax, lines, list(heights), **(beside if many else {}))
     return tidy(ax)
+
+
+def add_legend(where: Axes | Figure, lines: Sequence[Any], names: Sequence[str], **style: Any) -> None:
+    """Name all lines, also those whose names begin with an underscore, which matplotlib would leave out."""
+    shown = [f" {name}" if str(name).startswith("_") else str(name) for name in names]
+    legend = where.legend(lines, shown, frameon=False, **style)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name with dollar signs is a name
+
+
+def find_alone(y: np.ndarray) -> list[int]:
+    """The places of finite values with none beside them: no line leads there, so they need a dot."""
+    there = np.pad(np.isfinite(y), 1)
+    return np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
 
 
 def draw_matrix(
@@ -129,23 +176,48 @@ def draw_matrix(
     limit: float | int | None = None,
     numbers: bool = False,
 ) -> Axes:
-    """Labelled squares on the diverging scale from -limit to limit (default: the largest absolute value)."""
+    """Labelled squares on the diverging scale from -limit to limit (default: the largest absolute value).
+
+    A square without a number (nan) is grey. ValueError unless there is one label per row and column, and a square.
+    """
     matrix = as_array(values)
+    if not matrix.size:
+        raise ValueError(f"the matrix is {matrix.shape}, but a picture needs at least one number")
     if matrix.shape != (len(rows), len(columns)):
         raise ValueError(f"the matrix is {matrix.shape}, but it has {len(rows)} row and {len(columns)} column labels")
     if ax is None:
-        size = 1.5 + 0.3 * len(columns), 1.2 + 0.3 * len(rows)
-        ax = pyplot.subplots(figsize=size, layout="constrained")[1]
-    limit = limit or float(np.abs(matrix).max()) or 1.0
+        wide, high = (LETTER * max(len(str(name)) for name in names) for names in (rows, columns))
+        width = 1.5 + 0.3 * len(columns) + max(0.0, wide - 1.0)
+        height = 1.2 + 0.3 * len(rows) + max(0.0, high - 0.5)
+        ax = pyplot.subplots(figsize=(width, height), layout="constrained")[1]
+    limit = limit or find_limit(matrix) or 1.0
     ax.imshow(matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), columns, parse_math=False)
+    ax.set_yticks(range(len(rows)), rows, parse_math=False)
     ax.tick_params(length=0)
+    longest = max(len(line) for name in columns for line in str(name).split("\n"))
+    if longest * LETTER > ax.bbox.width / ax.figure.dpi / len(columns):
+        ax.tick_params(axis="x", rotation=90)
     for i, j in np.ndindex(matrix.shape) if numbers else ():
         colour = "white" if abs(matrix[i, j]) > 0.6 * limit else "black"
-        ax.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", color=colour)
+        ax.text(j, i, write_number(float(matrix[i, j])), ha="center", va="center", color=colour)
     ax.set_title(title)
     return ax
+
+
+def find_limit(matrix: np.ndarray) -> float:
+    """The largest absolute value among the finite ones, 0.0 if there is none."""
+    return float(np.abs(matrix).max(where=np.isfinite(matrix), initial=0.0))
+
+
+def write_number(value: float) -> str:
+    """Two digits after the point where they say something, else the order of magnitude.
+
+    >>> [write_number(x) for x in (0.5, -0.25, 0.0, 0.0004, 12345.6, float("nan"))]
+    ['0.50', '-0.25', '0.00', '4e-04', '1e+04', 'nan']
+    """
+    plain = not np.isfinite(value) or value == 0 or 0.005 <= abs(value) < 1000
+    return f"{value:.2f}" if plain else f"{value:.0e}"
 
 
 def tidy(ax: Axes) -> Axes:
@@ -155,4 +227,8 @@ def tidy(ax: Axes) -> Axes:
 
 def as_array(values: Any) -> np.ndarray:
     """Numbers, lists, arrays or tensors (also with gradients) as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().resolve_conj()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no bfloat16
+        return values.numpy()
+    return np.asarray(values)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mini_transformer.model import Norm, Transformer
+from mini_transformer.model import Config, Norm, Transformer
 
 
 def fold_norms(model: Transformer) -> Transformer:
@@ -97,28 +97,81 @@ def fold_into(norm: Norm | None, readers: Sequence[tuple[Tensor, Tensor | None]]
 
 
 def center(writers: Sequence[Tensor | None]) -> None:
-    """Take its mean over the last axis from each writer, in place."""
+    """Take its mean over the last axis from each writer, in place; -inf, of a token that never comes, does not count."""
     for writer in writers:
         if writer is not None:
-            writer.data -= writer.data.mean(dim=-1, keepdim=True)
+            finite = writer.data.masked_fill(writer.data == -torch.inf, torch.nan)
+            writer.data -= finite.nanmean(dim=-1, keepdim=True)
 
 
 def rebuild(model: Transformer, **options: object) -> Transformer:
-    """A copy of the model under a changed configuration that can hold the same weights; biases that are new are zero."""
-    new = Transformer(dataclasses.replace(model.config, **options)).to(model.W_E)  # type: ignore[arg-type]
+    """Copy the model under a changed configuration that can hold the same weights; new biases are zero.
+
+    Hooks are not copied. ValueError for a model that computes something else than its configuration and weights say.
+    """
+    check_told(model)
+    return copy_weights(model, dataclasses.replace(model.config, **options))  # type: ignore[arg-type]
+
+
+def copy_weights(model: Transformer, config: Config) -> Transformer:
+    """Make a model of this configuration with the weights of another, each in its dtype; those that are new are zero."""
+    new = Transformer(config).to(model.W_E)
     with torch.no_grad():
         for name, parameter in new.named_parameters():
             module, _, attribute = name.rpartition(".")
             old = getattr(model.get_submodule(module), attribute, None)  # also a tied W_U and fixed positions
-            parameter.copy_(torch.zeros(()) if old is None else old)
+            if old is None:
+                parameter.zero_()
+            elif old.shape != parameter.shape:
+                raise ValueError(
+                    f"{name} is {tuple(old.shape)}, but the new configuration needs {tuple(parameter.shape)}"
+                )
+            else:
+                parameter.data = old.detach().clone(memory_format=torch.contiguous_format)
     return new
+
+
+def check_told(model: Transformer) -> None:
+    """Raise ValueError if the model computes something else than its configuration and weights say.
+
+    A mask, a scale, fixed positions or a forward that was changed by hand is in neither, so no copy would have it.
+    """
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    expected = {name: value.shape for name, value in Transformer(model.config).state_dict().items()}
+    if shapes != expected:
+        name = min(shapes.items() ^ expected.items())[0]
+        raise ValueError(f"{name} is not as the model's configuration says, {model.config}: change it there, too")
+    twin = copy_weights(model, model.config)
+    if not agree(run_alone(twin), run_alone(model)):
+        raise ValueError(
+            "this model computes something else than its configuration and weights say: something was changed by hand "
+            "that neither holds, such as a mask or attn.scale; say it in Config (window, causal, attn_scale), or as a weight"
+        )
+
+
+def check_same(new: Transformer, old: Transformer, compare: Callable[[Tensor], Tensor] = Tensor.detach) -> Transformer:
+    """Return the new model if it computes what the old one does, but for the rounding of the rewritten weights.
+
+    Both run on random tokens, without hooks. ValueError otherwise.
+    """
+    if not agree(compare(run_alone(new)), compare(run_alone(old))):
+        raise ValueError(
+            f"the rewritten model computes something else than the old one in {old.W_E.dtype}, by more than rounding: "
+            "rewrite the model in float64, with model.double()"
+        )
+    return new
+
+
+def agree(given: Tensor, expected: Tensor) -> bool:
+    """Tell whether two models' logits are the same up to rounding, on the scale of the finite ones."""
+    size = expected.masked_fill(~expected.isfinite(), 0.0).abs().amax().item()
+    precision = 1e3 * torch.finfo(expected.dtype).eps * size
+    return torch.allclose(given, expected, rtol=0.0, atol=precision, equal_nan=True)
 
 
 @torch.no_grad()
-def check_same(new: Transformer, old: Transformer, compare: Callable[[Tensor], Tensor] = Tensor.detach) -> Transformer:
-    """The new model, if on random tokens it computes what the old one does, to the rounding of the rewritten weights."""
-    tokens = torch.randint(old.config.d_vocab, (4, old.config.n_ctx), generator=torch.Generator().manual_seed(0))
-    given, expected = (compare(model(tokens.to(old.W_E.device))) for model in (new, old))
-    precision = 1e3 * torch.finfo(expected.dtype).eps * max(1.0, expected.abs().max().item())
-    torch.testing.assert_close(given, expected, rtol=0.0, atol=precision)
-    return new
+def run_alone(model: Transformer) -> Tensor:
+    """Run the model on random tokens, without its hooks."""
+    tokens = torch.randint(model.config.d_vocab, (4, model.config.n_ctx), generator=torch.Generator().manual_seed(0))
+    with model.without_hooks():
+        return model(tokens.to(model.W_E.device))

@@ -17,7 +17,7 @@ __all__ = ["run_board", "score"]
 def score(
     method: Callable[..., Any],
     family: str | None = None,
-    cases: Sequence[str] | None = None,
+    cases: str | Sequence[str] | None = None,
     seeds: int = 3,
     seconds: int | float = 120.0,
     workers: int | None = None,
@@ -44,7 +44,7 @@ def score(
     name = importable or str(getattr(method, "__name__", "method"))
     jobs = [job for job in list_jobs([family], name, cases, seeds) if job.entrant in (name, "random", "oracle")]
     if not jobs:
-        raise ValueError(f"the family {family!r} has no problem for the cases {list(cases or [])}")
+        raise ValueError("no cases were given, but at least one is needed; leave `cases` out for all of them")
     rows = run_jobs(jobs, workers=workers, seconds=seconds) if importable else run_here(jobs, method, name, seconds)
     return summarise(rows)["scores"]
 
@@ -66,13 +66,13 @@ def find_name(method: Callable[..., Any]) -> str | None:
 
 
 def run_board(
-    families: Sequence[str] | None = None,
+    families: str | Sequence[str] | None = None,
     method: str | None = None,
     out: Path | None = None,
     *,
     seeds: int = 3,
     quick: bool = False,
-    cases: Sequence[str] | None = None,
+    cases: str | Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Run the board and return its summary; with `out`, keep rows there as they come, and write board.json and board.html.
@@ -85,9 +85,10 @@ def run_board(
     from mini_transformer.board.run import list_jobs, run_jobs
     from mini_transformer.board.summary import summarise
 
-    jobs = list_jobs(families or list(FAMILIES), method, cases, seeds, quick)
+    families = [families] if isinstance(families, str) else list(families or FAMILIES)
+    jobs = list_jobs(families, method, cases, seeds, quick)
     summary = summarise(run_jobs(jobs, out=out, **options))
-    if cases is None and list(families or FAMILIES) == list(FAMILIES):
+    if cases is None and families == list(FAMILIES):
         summary["mechanisms"] = compare_mechanisms(seeds)
     if out is not None:
         (out / "board.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")

@@ -58,6 +58,10 @@ def draw_costs(summary: dict[str, Any], family: str) -> Figure:
         axes[0].plot(max(line["seconds"] or 0, 1e-3), line["mean"], label=line["entrant"], **style)
         if passes:
             axes[1].plot(max((line["forward"] or 0) + (line["backward"] or 0), 0.1), line["mean"], **style)
+    if not lines:
+        axes[0].text(0.5, 0.5, "no method has a score here", ha="center", transform=axes[0].transAxes)
+        axes[0].set_axis_off()
+        return figure
     for ax, label in zip(axes, ("seconds per problem", "forward and backward passes per problem"), strict=False):
         ends = [
             10 ** round_(np.log10(end)) for round_, end in zip((np.floor, np.ceil), ax.dataLim.intervalx, strict=True)
@@ -65,7 +69,8 @@ def draw_costs(summary: dict[str, Any], family: str) -> Figure:
         ax.set(xscale="log", xlabel=label, ylim=(-0.03, 1.06), xlim=(0.7 * ends[0], 1.4 * ends[1]))
         plots.tidy(ax)
     axes[0].set_ylabel(f"mean {FAMILIES[family].headline}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    place: dict[str, Any] = {"loc": "outside right upper", "fontsize": 8}
+    plots.add_legend(figure, axes[0].get_lines(), [line["entrant"] for line in lines], **place)
     return figure
 
 

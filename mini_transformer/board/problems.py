@@ -5,7 +5,7 @@ first look), `build(name, seed) -> Problem`, and, where only some seeds exist (t
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -23,10 +23,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
-def list_problems(family: str, cases: Sequence[str] | None = None, quick: bool = False) -> list[str]:
+def list_problems(family: str, cases: str | Sequence[str] | None = None, quick: bool = False) -> list[str]:
     """The names of a family's problems: all, those of a `quick` look, or those of the `cases` given (case, or case/variant).
 
-    KeyError for a family that does not exist. A case that this family does not have gives nothing.
+    One case may be given as a string. KeyError for a family that does not exist. A case that this family does not have gives
+    nothing, see `check_cases`.
 
     >>> list_problems("circuit", cases=["boolean_xor"])
     ['boolean_xor/zero', 'boolean_xor/mean', 'boolean_xor/resample']
@@ -35,7 +36,28 @@ def list_problems(family: str, cases: Sequence[str] | None = None, quick: bool =
     names = [name for module in modules for name in (module.QUICK if quick and not cases else module.NAMES)]
     if cases is None:
         return names
-    return [name for name in names if name in cases or name.split("/")[0] in cases]
+    wanted = list_cases(cases)
+    return [name for name in names if name in wanted or name.split("/")[0] in wanted]
+
+
+def list_cases(cases: str | Sequence[str]) -> list[str]:
+    """The cases as a list: a string is one case, not a sequence of letters."""
+    return [cases] if isinstance(cases, str) else list(cases)
+
+
+def check_cases(families: Iterable[str], cases: str | Sequence[str] | None) -> None:
+    """Raise KeyError, with the nearest one, for a case that none of these families has.
+
+    >>> check_cases(["circuit"], ["boolean_xor/zero", "boolean_xorr"])
+    Traceback (most recent call last):
+    KeyError: "no case of these families is called 'boolean_xorr'; nearest: 'boolean_xor'"
+    """
+    names = [name for family in families for name in list_problems(family)]
+    known = dict.fromkeys([*(name.split("/")[0] for name in names), *names])
+    for case in list_cases(cases or []):
+        if case not in known:
+            nearest = difflib.get_close_matches(str(case), known, n=1, cutoff=0.0)
+            raise KeyError(f"no case of these families is called {case!r}; nearest: {nearest[0]!r}")
 
 
 def list_seeds(family: str, name: str, seeds: int) -> list[int]:

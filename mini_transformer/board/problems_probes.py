@@ -75,7 +75,7 @@ def set_reviews(case: toys.Case) -> Setting:
     seen, fresh, shifted, tried = (
         labelled.draw_reviews(n, 100 * case.seed + i, agree) for i, (n, agree) in enumerate(draws)
     )
-    direction = style_grammar.find_direction(case.model, style_grammar.SENTIMENT)
+    direction = style_grammar.find_direction(case, style_grammar.SENTIMENT)
     note = "the difference in means on balanced texts (measured); the topic agrees with the sentiment in 9 of 10 texts, later never"
     return Setting(case, "blocks.1.hook_resid_mid", seen, fresh, shifted, tried, direction[None], note)
 

@@ -18,9 +18,9 @@ SECONDS = 120.0  # that one job may take; the slowest built-in one takes a tenth
 
 
 def list_jobs(
-    families: Iterable[str],
+    families: str | Iterable[str],
     method: str | None = None,
-    cases: Sequence[str] | None = None,
+    cases: str | Sequence[str] | None = None,
     seeds: int = 3,
     quick: bool = False,
 ) -> list[Job]:
@@ -32,6 +32,8 @@ def list_jobs(
     ['random', 'oracle', 'leace (untrained)']
     """
     jobs = []
+    families = [families] if isinstance(families, str) else list(families)
+    problems.check_cases(families, cases)
     for family in families:
         names = [*entrants.list_entrants(family), *([method] if method else [])]
         lines = [(name, False) for name in (*names, "random", "oracle")] + [(names[0], True)]

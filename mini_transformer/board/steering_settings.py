@@ -71,7 +71,7 @@ def set_reviews(case: toys.Case) -> Setting:
         return torch.cat([logs[:, :good], by_topic], dim=1)
 
     sites: tuple[HookName, ...] = (("resid_post", 0), ("resid_mid", 1), ("resid_post", 1))
-    right = (style_grammar.find_direction(case.model, style_grammar.SENTIMENT), style_grammar.SITE)
+    right = (style_grammar.find_direction(case, style_grammar.SENTIMENT), style_grammar.SITE)
     positive, negative = shown.where(shown.labels == 1), shown.where(shown.labels == 0)
     good_ones = tried.where(tried.labels == 0)
     note = "the difference in means on balanced texts after attention 1 (measured, not the best there can be)"

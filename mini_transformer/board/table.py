@@ -11,6 +11,7 @@ from mini_transformer.board.summary import overview
 
 COLUMNS = ("", "mean", "worst", "of", "traps", "fwd", "bwd", "s")
 
+NARROWEST = 72  # columns: in a narrower window lines break, but no number is lost
 LEGEND = (
     "traps: fallen for; fwd, bwd: passes of the problem's batch through the model, forward and backward; s: CPU seconds"
 )
@@ -25,12 +26,17 @@ def show_board(summary: dict[str, Any], console: Console | None = None) -> None:
         console.print(Text(f"\n{family}: {headline}, mean and worst of all problems", style="bold"))
         table = Table(*COLUMNS, box=None, pad_edge=False)
         for column in table.columns:
-            column.justify, column.no_wrap = "right", True
+            column.justify = "right"
+            column.no_wrap = True
         table.columns[0].justify = "left"
+        table.columns[0].no_wrap = False  # where the window is narrow a long name is folded, and no number is lost
+        table.columns[0].overflow = "fold"
         for line in sort_lines(lines, family):
             style = "dim" if is_reference(line["entrant"]) else "red" if line["failed"] else ""
             table.add_row(*map(Text, list_cells(line)), style=style)
-        console.print(table)
+        if console.width < NARROWEST:
+            table.width = NARROWEST
+        console.print(table, crop=False)
     console.print(Text(f"\n{LEGEND}", style="dim"))
     for score in summary["scores"]:
         for sentence in score["errors"]:

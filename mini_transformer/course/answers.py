@@ -5,7 +5,9 @@ from pathlib import Path
 
 from mini_transformer.course.exercises import BEGIN, END, Exercise, find_functions, read_stub
 from mini_transformer.course.material import CourseError, Material
+from mini_transformer.course.pieces import NOT_COMPILED, locate_functions
 from mini_transformer.course.progress import write_atomically
+from mini_transformer.course.sources import read_source
 
 
 def read_answer(material: Material, exercise: Exercise) -> str:
@@ -22,10 +24,11 @@ def put_back_stub(material: Material, path: Path, exercise: Exercise) -> Path:
 
     CourseError if the file cannot be read as Python, or has no such function: the lesson's whole file can still be reset.
     """
-    text = read_learner_text(path)
+    content = read_content(path)
     try:
+        text = read_source(path.name, content)[0].decode()
         old = locate_function(text, exercise.name)
-    except (SyntaxError, ValueError, KeyError):
+    except (KeyError, *NOT_COMPILED):
         raise CourseError(
             f"no function {exercise.name} can be found in {path.name}: `minilab reset {exercise.key[:2]}` puts the "
             "whole file back, and keeps a copy of yours"
@@ -55,15 +58,18 @@ def keep_copy(path: Path) -> Path:
     return copy
 
 
-def read_learner_text(path: Path) -> str:
+def read_content(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise CourseError(f"{path} cannot be read: {error}") from None
+
+
+def read_learner_text(path: Path) -> str:
+    """The text of a learner's file, read as all commands read it. SourceError if there is none."""
+    return read_source(path.name, read_content(path))[0].decode()
 
 
 def locate_function(source: str, name: str) -> slice:
     """The lines of a top-level function, decorators included; KeyError if there is none of this name."""
-    function = find_functions(source)[name]
-    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
-    return slice(first - 1, function.end_lineno)
+    return locate_functions(source)[name]

@@ -16,7 +16,7 @@ from mini_transformer.course.judge import Judge, Order, UnjudgeableError
 from mini_transformer.course.judges import open_judges
 from mini_transformer.course.kept import Kept, hash_order, name_file
 from mini_transformer.course.material import CourseError, Material, find_material
-from mini_transformer.course.report import CheckResult, ExerciseResult, Report
+from mini_transformer.course.report import CheckResult, ExerciseResult, Report, make_harmless
 from mini_transformer.course.sandbox import find_sandbox
 from mini_transformer.course.submissions import Handed, Submission, find_students, read_submission
 
@@ -117,7 +117,11 @@ class Grader:
     def grade(self, handed: Handed) -> Graded:
         """What is known already is taken from OUT; each new report is written there at once. Never raises for a student's sake."""
         functions = {key: [exercise.name for exercise in exercises] for key, exercises in self.exercises.items()}
-        submission = read_submission(handed, functions)
+        try:
+            submission = read_submission(handed, functions)
+        except Exception as error:  # nobody has thought of it: only this student is not graded, and it is said aloud
+            why = f"what was handed in cannot be read ({type(error).__name__}: {error})"
+            return self.lose_student(handed.student, make_harmless(why))
         graded = Graded(
             submission.student, missing=submission.missing, remarks=submission.remarks, there=submission.there
         )
@@ -132,6 +136,10 @@ class Grader:
         finally:
             self.judges.put(judge)
         return graded
+
+    def lose_student(self, student: str, why: str) -> Graded:
+        reports = {key: lose_all(key, exercises, f"not graded yet: {why}") for key, exercises in self.exercises.items()}
+        return Graded(student, reports, failed=dict.fromkeys(self.exercises, why))
 
     def grade_file(self, key: str, submission: Submission, judge: Judge, kept: "Kept", graded: Graded) -> None:
         source, base_seed = submission.sources[key].decode(), self.settings.seed_for(submission.student)

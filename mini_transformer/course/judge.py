@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mini_transformer.child import Child, ChildDied, ChildError, ChildOutOfTime, serve
+from mini_transformer.child import Child, ChildDied, ChildError, ChildFlooded, ChildOutOfTime, serve
 from mini_transformer.course.isolated import PATIENCE, SECONDS_TO_START, IsolatedStudent
 from mini_transformer.course.loading import StudentError
 from mini_transformer.course.material import CourseError, Material, find_material
@@ -119,6 +119,8 @@ class Judge:
             return json.loads(self.child.ask(json.dumps(asdict(order)).encode(), limit))
         except ChildOutOfTime:
             raise UnjudgeableError(f"judging took more than {limit:g} s, and was stopped") from None
+        except ChildFlooded as error:
+            raise UnjudgeableError(f"judging what came back makes a report that is too long: {error}") from None
 
     def start(self) -> None:
         # -P: a student's json.py in the folder where the command was given is not imported

@@ -15,6 +15,9 @@ from mini_transformer.course.progress import write_atomically
 from mini_transformer.course.report import Report
 
 PACKAGE = Path(__file__).parents[1]
+LONGEST_NAME = 80  # bytes of UTF-8; file systems allow 255, those that encrypt names 143
+# Windows keeps these for devices, with any ending
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
 
 
 class Kept:
@@ -58,13 +61,16 @@ def hash_graders(material: Material, key: str) -> str:
 
 
 def name_file(student: str) -> str:
-    """A file name for a student; two students never share one.
+    """A file name for a student; two students never share one, and an ending, or a temporary name, may be added.
 
-    >>> name_file("Jane Doe_123"), name_file("../jane")
-    ('Jane Doe_123', 'jane-59d0ad3a')
+    >>> name_file("Jane Doe_123"), name_file("../jane"), name_file("con")
+    ('Jane Doe_123', 'jane-59d0ad3a', 'con-1143da2b')
     """
-    safe = re.sub(r"[^\w .@+-]", "_", student)[:80].strip(" ._")
-    return safe if safe == student else f"{safe}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
+    short = re.sub(r"[^\w .@+-]", "_", student).encode()[:LONGEST_NAME]
+    safe = short.decode(errors="ignore").strip(" ._")
+    if safe == student and not RESERVED.fullmatch(safe):
+        return safe
+    return f"{safe}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
 
 
 def make_folder(path: Path) -> None:

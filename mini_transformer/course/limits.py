@@ -1,14 +1,18 @@
 """Running a learner's code so that it can disturb nothing: output, warnings, time, and torch's global state."""
 
 import contextlib
+import functools
 import io
+import os
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -16,8 +20,45 @@ class OutOfTime(BaseException):
     """Not an Exception, so that `except Exception` in a learner's endless loop does not swallow it."""
 
 
-class Output(io.TextIOBase):
-    """Keeps the beginning of what is printed, and only counts the rest.
+class Beginning(io.BufferedIOBase):
+    """Keeps the beginning of the bytes that are written, and only counts the lines of the rest. It is never closed."""
+
+    name = "<stdout>"
+    mode = "wb"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept = b""
+        self.line_ends = 0
+        self.open_line = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        new = bytes(data)
+        self.kept += new[: self.most - len(self.kept)]
+        self.line_ends += new.count(b"\n")
+        self.open_line = not new.endswith(b"\n") if new else self.open_line
+        return len(new)
+
+    def close(self) -> None:
+        """Stay open: whoever wraps this anew, and drops the wrapper, closes it without knowing."""
+
+    def fileno(self) -> int:
+        return open_nothing()  # faulthandler and subprocesses write there
+
+    def __del__(self) -> None:
+        return None
+
+
+@functools.cache
+def open_nothing() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
+
+
+class Output(io.TextIOWrapper):
+    """Keeps the beginning of what is printed, and only counts the rest. Everything else it does as sys.stdout does.
 
     >>> output = Output(max_lines=2)
     >>> print("a\\nb\\nc", file=output)
@@ -25,18 +66,18 @@ class Output(io.TextIOBase):
     ['a', 'b', '... and 1 more lines']
     """
 
-    def __init__(self, max_lines: int = 20, max_characters: int = 4000) -> None:
+    def __init__(self, max_lines: int = 20, max_characters: int = 4000, beginning: Beginning | None = None) -> None:
         self.max_lines, self.max_characters = max_lines, max_characters
-        self.kept, self.line_ends, self.open_line = "", 0, False
+        self.beginning = beginning or Beginning(4 * max_characters)
+        options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+        super().__init__(self.beginning, **options, write_through=True)
 
-    def writable(self) -> bool:
-        return True
+    def renew(self) -> "Output":
+        """One that adds to the same text, whatever was done to this one: `detach`, `close`, another encoding."""
+        return Output(self.max_lines, self.max_characters, self.beginning)
 
-    def write(self, text: str) -> int:
-        self.kept += text[: self.max_characters - len(self.kept)]
-        self.line_ends += text.count("\n")
-        self.open_line = not text.endswith("\n") if text else self.open_line
-        return len(text)
+    def close(self) -> None:
+        """Stay open for what is printed later."""
 
     def write_warning(
         self,
@@ -52,8 +93,9 @@ class Output(io.TextIOBase):
 
     def show(self) -> list[str]:
         """What was printed, at most `max_lines` lines, and one that says how many were left out."""
-        shown = self.kept.splitlines()[: self.max_lines]
-        hidden = self.line_ends + self.open_line - len(shown)
+        text = self.beginning.kept.decode(errors="replace")[: self.max_characters]
+        shown = text.splitlines()[: self.max_lines]
+        hidden = self.beginning.line_ends + self.beginning.open_line - len(shown)
         return shown + ([f"... and {hidden} more lines"] if hidden > 0 else [])
 
 
@@ -98,24 +140,75 @@ def limited_time(seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed(output: Output) -> Iterator[None]:
-    """Collect prints, errors and warnings in `output`, give no input, and restore torch's global state afterwards."""
-    threads, dtype, stdin = torch.get_num_threads(), torch.get_default_dtype(), sys.stdin
-    sys.stdin = io.StringIO()
+def undisturbed(output: Output, recursion: int | None = None) -> Iterator[None]:
+    """Collect prints, errors and warnings in `output`, give no input, and restore the state of the process afterwards.
+
+    With `recursion`, calls may go so deep from here, however deep this itself is called.
+    """
+    stream = output.renew()
+    with (
+        restored(recursion),
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+        warnings.catch_warnings(),
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+    ):
+        sys.stdin = io.StringIO()
+        warnings.simplefilter("default")
+        warnings.showwarning = stream.write_warning  # catch_warnings restores it
+        torch.manual_seed(0)  # an answer that draws random numbers gets the same grade twice
+        yield
+
+
+def count_frames() -> int:
+    frame, depth = sys._getframe(1), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+    return depth
+
+
+@contextlib.contextmanager
+def restored(recursion: int | None) -> Iterator[None]:
+    """Restore what a learner's code changes without harm in a process of its own: torch's and NumPy's modes, sys, os."""
+    states: list[tuple[Callable, Callable]] = [
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.get_default_device, lambda device: torch.set_default_device(device if device.type != "cpu" else None)),
+        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (np.geterr, lambda state: np.seterr(**state)),
+        (sys.getrecursionlimit, sys.setrecursionlimit),
+        (lambda: sys.stdin, lambda stdin: setattr(sys, "stdin", stdin)),
+        (lambda: list(sys.argv), lambda argv: setattr(sys, "argv", argv)),
+        (find_folder, go_back),
+        (lambda: dict(os.environ), restore_environment),
+    ]
+    before = [read() for read, _ in states]
     try:
-        with (
-            contextlib.redirect_stdout(output),
-            contextlib.redirect_stderr(output),
-            warnings.catch_warnings(),
-            torch.random.fork_rng(devices=[]),
-            torch.enable_grad(),
-        ):
-            warnings.simplefilter("default")
-            warnings.showwarning = output.write_warning  # catch_warnings restores it
-            torch.manual_seed(0)  # an answer that draws random numbers gets the same grade twice
-            yield
+        if recursion is not None:
+            sys.setrecursionlimit(min(recursion, 2**30) + count_frames())
+        yield
     finally:
-        sys.stdin = stdin
-        torch.set_default_dtype(dtype)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
+        for (read, write), state in zip(states, before, strict=True):
+            if read() != state:
+                write(state)
+
+
+def find_folder() -> str | None:
+    """Where this process is; None if that was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def go_back(folder: str | None) -> None:
+    with contextlib.suppress(OSError):  # the learner's code has deleted it
+        os.chdir(folder or "/")
+
+
+def restore_environment(before: dict[str, str]) -> None:
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)

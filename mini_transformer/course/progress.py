@@ -81,7 +81,7 @@ def find_workspace(start: Path) -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file through a temporary one beside it, so that nobody ever finds half of it."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
         try:
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(text)

@@ -12,8 +12,9 @@ from types import CodeType
 from typing import Any
 
 from mini_transformer.course.comparing import describe_kind
-from mini_transformer.course.limits import OutOfTime, limited_time, undisturbed
-from mini_transformer.course.loading import NotWrittenError, StudentError, line_of, load_learner_file, summarize
+from mini_transformer.course.limits import OutOfTime, limited_time
+from mini_transformer.course.loading import NotWrittenError, StudentError, load_learner_file
+from mini_transformer.course.running import summarize
 from mini_transformer.course.values import NamedModel, NotAValueError, describe, receive, send
 
 __all__ = ["InProcessStudent", "NamedModel", "NotWrittenError", "StudentError"]
@@ -36,7 +37,7 @@ class InProcessStudent:
     ) -> None:
         self.base_seed, self.seconds = base_seed, seconds
         self.parameters = parameters or {}
-        self.file = load_learner_file(Path(path), seconds)
+        self.file = load_learner_file(Path(path), seconds, self.parameters)
         self.file.names.update(overrides or {})
         self.file.unwritten.difference_update(overrides or {})
         self.out_of_time: dict[str, str] = {}
@@ -48,8 +49,8 @@ class InProcessStudent:
 
     @property
     def output(self) -> list[str]:
-        """The first lines that the learner's code printed."""
-        return self.file.output.show()
+        """What failed when the file was run, and the first lines that the learner's code printed."""
+        return self.file.said
 
     def find_called(self, name: str) -> list[str]:
         """The names that the learner's function looks up, itself or by functions of the file: what it calls is among them."""
@@ -72,7 +73,7 @@ class InProcessStudent:
             raise StudentError(self.out_of_time[name])
         fn = self.find_function(name)
         self.check_arguments(name, fn, args, kwargs)
-        with undisturbed(self.file.output):
+        with self.file.running():
             sent, named = send(args), send(kwargs)
             try:
                 with limited_time(self.seconds):
@@ -89,7 +90,7 @@ class InProcessStudent:
         return answer
 
     def explain(self, error: BaseException, name: str, args: tuple, kwargs: dict[str, Any]) -> str:
-        where = f"{name}{line_of(error, self.file.path)}"
+        where = f"{name}{self.file.locate(error)}"
         if isinstance(error, OutOfTime):
             return f"{where} was still running after {self.seconds:g} s: is there an endless loop?"
         if isinstance(error, SystemExit):
@@ -99,12 +100,16 @@ class InProcessStudent:
         if isinstance(error, NotImplementedError):
             return f"{name} needs something that is not written yet: {error}"
         given = [*map(describe, args), *(f"{key}={describe(value)}" for key, value in kwargs.items())]
-        return f"{where} fails when called with ({', '.join(given)}): {summarize(error)}"
+        missing = error.name if isinstance(error, NameError) and isinstance(error.name, str) else ""
+        cause = f"; {reason}" if (reason := self.file.find_reason(missing)) else ""
+        return f"{where} fails when called with ({', '.join(given)}): {summarize(error)}{cause}"
 
     def find_function(self, name: str) -> Callable:
         found = self.file.names.get(name)
         if name in self.file.unwritten:
             raise NotWrittenError(f"{name}: not written yet")
+        if found is None and (reason := self.file.find_reason(name)):
+            raise StudentError(f"there is no function {name}, since {reason}")
         if found is None:
             written = [key for key, value in self.file.names.items() if inspect.isfunction(value)]
             near = difflib.get_close_matches(name, written, n=1, cutoff=0.5)

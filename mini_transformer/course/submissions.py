@@ -4,6 +4,8 @@ Folders as lecturers get them: one per student, flat files, what Canvas and Mood
 students hand in is imported or followed here; what is wrong with it becomes a sentence in their report.
 """
 
+import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Collection
@@ -58,20 +60,41 @@ def find_students(folder: Path, keys: Collection[str], leave_out: Path | None = 
         raise CourseError(f"{folder} is no folder: give the one that the submissions were unpacked into")
     students: dict[str, Handed] = {}
     nobodys: list[str] = []
-    for path in sorted(folder.iterdir(), key=sort_uploads):
+    own: dict[str, str] = {}  # whose a name is that can be shown
+    try:
+        paths = sorted(folder.iterdir(), key=sort_uploads)
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be read: {error.strerror or error}") from None
+    for path in paths:
         if path.name.startswith((".", "__")) or (leave_out and folder.resolve() / path.name == leave_out.resolve()):
             continue
         student, name, late = name_student(path, keys)
         if student is None:
-            nobodys.append(say_harmless(path.name, 100))
+            nobodys.append(say_harmless(spell(path.name), 100))
             continue
-        student = say_harmless(unicodedata.normalize("NFC", student or folder.resolve().name))
-        handed = students.setdefault(student, Handed(student))
-        handed.paths.append((path, name))
+        exact = unicodedata.normalize("NFC", spell(student or folder.resolve().name))
+        shown = say_harmless(exact)
+        if own.setdefault(shown, exact) != exact:  # two names that differ only in what cannot be shown
+            shown = f"{shown} {hashlib.sha256(exact.encode(errors='replace')).hexdigest()[:4]}"
+        handed = students.setdefault(shown, Handed(shown))
+        handed.paths.append((path, spell(name)))
         handed.late |= late
     if not students:
         raise CourseError(f"{folder} holds no submissions: a folder, a zip or .py files for each student are expected")
     return sorted(students.values(), key=lambda handed: handed.student), nobodys
+
+
+def spell(name: str) -> str:
+    """A name from a file system; one that is not UTF-8 was written by an old Windows program.
+
+    >>> spell("zo" + chr(0xDCEB))
+    'zoë'
+    """
+    content = name.encode("utf-8", errors="surrogateescape")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
 
 
 def say_harmless(text: str, longest: int = 300) -> str:
@@ -95,7 +118,7 @@ def name_student(path: Path, keys: Collection[str]) -> tuple[str | None, str, bo
     """
     if moodle := MOODLE.fullmatch(path.name):
         return moodle["name"], moodle["file"] or path.name, False
-    if path.is_dir():
+    if os.path.isdir(path):  # a link that leads nowhere, or round in circles, is no error here
         return path.name, path.name, False
     if canvas := CANVAS.fullmatch(path.name):
         return f"{canvas['name']}_{canvas['number']}", canvas["file"], bool(canvas["late"])

@@ -62,22 +62,32 @@ def unpack(path: Path, name: str, into: Unpacked) -> None:
 
 def walk(path: Path, name: str, into: Unpacked) -> Iterator[tuple[str, Path]]:
     """The files at or under `path` in a fixed order, with their names seen from there."""
-    if path.is_symlink():
+    if os.path.islink(path):
         into.leave_out(name, "it is a symbolic link")
-    elif not path.is_dir():
+    elif not os.path.isdir(path):
         yield name, path
     else:
-        for folder, folders, files in os.walk(path):  # follows no links
-            for link in [inner for inner in folders if (Path(folder) / inner).is_symlink()]:
-                into.leave_out(link, "it is a symbolic link")
-            folders[:] = sorted(inner for inner in folders if inner not in SKIPPED and not inner.startswith("."))
-            for file in sorted(files):
-                whole = Path(folder) / file
-                inside = whole.relative_to(path).as_posix()
-                if whole.is_symlink():
-                    into.leave_out(inside, "it is a symbolic link")
-                elif not file.startswith(".") and into.has_room(inside):
-                    yield inside, whole
+        waiting = [PurePosixPath()]
+        while waiting:  # not by calling itself: folders may be deeper than Python's calls
+            folder = waiting.pop()
+            try:
+                with os.scandir(path / folder) as found:
+                    entries = sorted(found, key=lambda entry: (not os.path.isdir(entry.path), entry.name))
+            except OSError as error:
+                into.leave_out(str(folder) if folder.parts else name, f"it cannot be read ({error.strerror or error})")
+                continue
+            folders = []
+            for entry in entries:
+                inside = folder / entry.name
+                if entry.is_symlink():
+                    into.leave_out(str(inside), "it is a symbolic link")
+                elif entry.name.startswith("."):
+                    continue
+                elif entry.is_dir(follow_symlinks=False):
+                    folders += [inside] if entry.name not in SKIPPED else []
+                elif into.has_room(str(inside)):
+                    yield str(inside), path / inside
+            waiting += reversed(folders)
 
 
 def unpack_zip(path: Path, name: str, into: Unpacked) -> None:

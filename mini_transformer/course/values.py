@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mini_transformer.checkpoints import fill
 from mini_transformer.course.comparing import describe_kind
 from mini_transformer.model import Config, Transformer
+from mini_transformer.weights import check_told
 
 
 @dataclass(frozen=True, init=False)
@@ -56,24 +58,24 @@ def send(value: Any) -> Any:
     if isinstance(value, Transformer):
         return build_model(value.config, read_tensors(value))
     if isinstance(value, Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
+        # laid out anew, as a process of its own gets it: what may be viewed is the same in both
+        copy = value.detach().clone(memory_format=torch.contiguous_format)
+        return copy.requires_grad_(value.requires_grad)
     if isinstance(value, (list, tuple)):
         return type(value)(send(item) for item in value)
     return {key: send(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def read_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Everything that makes a model besides its configuration: weights, and masks, which some toys narrow."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())
+    """The weights of a model; ValueError for one that computes something else than its configuration and weights say."""
+    check_told(model)
+    return model.state_dict()
 
 
 def build_model(config: Config, tensors: dict[str, Tensor]) -> Transformer:
-    """A model of copies of these tensors; RuntimeError unless they are those of the configuration."""
+    """A model of copies of these weights, in their dtypes; ValueError unless they are those of the configuration."""
     model = Transformer(config)
-    masks = {name for name, _ in model.named_buffers()}
-    model.load_state_dict({name: tensor for name, tensor in tensors.items() if name not in masks})
-    for name, buffer in model.named_buffers():
-        buffer.copy_(tensors[name])
+    fill(model, tensors)
     return model
 
 
@@ -91,6 +93,8 @@ def receive(value: Any, depth: int = 0) -> Any:
             raise NotAValueError(f"a {type(value).__name__}, a subclass of Tensor: return a plain tensor")
         if value.layout != torch.strided or value.device.type != "cpu":
             raise NotAValueError(f"a tensor of layout {value.layout} on {value.device}: return a dense one on the cpu")
+        if value.is_quantized:
+            raise NotAValueError("a quantized tensor: return its dequantize()")
         return value.detach().clone()
     if depth > 20:
         raise NotAValueError("lists within lists, more than 20 deep: return a flat one")

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mini_transformer.course.exercises import find_functions, read_stub
+from mini_transformer.course.exercises import read_stub
 from mini_transformer.course.material import CourseError, Material
+from mini_transformer.course.pieces import NOT_COMPILED, locate_functions
 from mini_transformer.course.progress import FILE, Progress, write_atomically
+from mini_transformer.course.sources import read_source
 
 README = """# Your mini-transformer workspace
 
@@ -68,7 +70,7 @@ def make_notebook(lesson: Path) -> str:
 def find_line(path: Path, name: str) -> int:
     """The line on which the learner's file defines `name`; 1 if it does not, or is not Python at the moment."""
     try:
-        functions = find_functions(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        functions = locate_functions(read_source(path.name, path.read_bytes())[0].decode())
+    except (OSError, *NOT_COMPILED):
         return 1
-    return functions[name].lineno if name in functions else 1
+    return functions[name].start + 1 if name in functions else 1

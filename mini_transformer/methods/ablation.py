@@ -131,12 +131,13 @@ def ablate_pairs(
     """
     if not parts:
         raise ValueError("no parts were given, but pairs are made from at least one")
-    found = torch.zeros(len(parts), len(parts), dtype=model.W_E.dtype)
+    values = dict[tuple[int, int], Tensor]()
     for i, first in enumerate(parts):
         for j, second in enumerate(parts[: i + 1]):
             logits = ablate(model, tokens, [first, second], kind, reference)
-            found[i, j] = found[j, i] = check_metric(metric, logits)
-    return found
+            values[i, j] = values[j, i] = check_metric(metric, logits)
+    rows = range(len(parts))
+    return torch.stack([torch.stack([values[i, j] for j in rows]) for i in rows])
 
 
 def locate_parts(model: Transformer, parts: Iterable[str]) -> list[Place]:

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
 from mini_transformer.hooks import HookName
 from mini_transformer.methods.activation_statistics import Basis, measure_units, stream_units
+from mini_transformer.methods.arguments import draw_uniform
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def find_max_activating(
     """The k places at which each unit is most active, the highest first; of equal ones, the first in the prompts.
 
     Units, site and basis are those of `read_units`; `position` restricts it to one place per prompt. Memory does not grow with the
-    number of prompts. ValueError for more examples than there are places.
+    number of prompts. An activation that is nan is no example. ValueError for more examples than there are places.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
@@ -109,25 +111,27 @@ def sample_bands(
     edges = found.quantiles
     edges[[i for i, level in enumerate(levels) if level == 0]] = -torch.inf  # quantiles may come from a sample
     edges[[i for i, level in enumerate(levels) if level == 1]] = torch.inf
-    lottery = torch.rand(found.n, generator=torch.Generator().manual_seed(seed))  # the k highest in a band win
+    generator = torch.Generator().manual_seed(seed)
+    lottery = draw_uniform(found.n, generator=generator, like=edges.float())  # the k highest in a band win
     bands = [Leaders(k) for _ in levels[1:]]
     for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
         for band, (low, high) in zip(bands, pairwise(edges), strict=True):
             inside = (values >= low) & (values <= high)
-            band.add(rows.start, values, torch.where(inside, lottery[rows, None].to(values), -torch.inf))
+            band.add(rows.start, values, torch.where(inside, lottery[rows, None], -torch.inf))
     return [band.locate(tokens, position, before, after) for band in bands]
 
 
 class Leaders:
-    """The k rows of the highest rank for each unit, among rows that come in batches; ranks of -inf do not count."""
+    """The k rows of the highest rank for each unit, among rows that come in batches; ranks of -inf or nan do not count."""
 
     def __init__(self, k: int) -> None:
         self.k, self.parts = k, list[Tensor]()
 
     def add(self, start: int, values: Float[Tensor, "row unit"], ranks: Float[Tensor, "row unit"]) -> None:
         """Rows are counted from `start`; the batches come in their order."""
-        number = torch.arange(start, start + len(values), dtype=torch.int64)[:, None].expand(values.shape)
-        parts = [ranks.T.contiguous(), values.T, number.T]  # unit row
+        number = torch.arange(start, start + len(values), dtype=torch.int64, device=values.device)
+        ranks = ranks.masked_fill(ranks.isnan(), -torch.inf)
+        parts = [ranks.T.contiguous(), values.T, number[:, None].expand(values.shape).T]  # unit row
         if self.parts:
             parts = [torch.cat([old, new], dim=1) for old, new in zip(self.parts, parts, strict=True)]
         best = find_highest(parts[0], min(self.k, parts[0].shape[1]))
@@ -138,8 +142,8 @@ class Leaders:
         missing, length = ranks == -torch.inf, tokens.shape[1]
         prompt = number // length if position is None else number
         place = number % length if position is None else torch.full_like(number, position % length)
-        padded = F.pad(tokens, (before, after), value=-1)
-        window = padded[prompt[..., None], place[..., None] + torch.arange(before + 1 + after)]
+        padded = F.pad(tokens.long().to(number.device), (before, after), value=-1)
+        window = padded[prompt[..., None], place[..., None] + torch.arange(before + 1 + after, device=number.device)]
         return Examples(
             values.masked_fill(missing, torch.nan),
             prompt.masked_fill(missing, -1),
@@ -160,6 +164,7 @@ def find_highest(ranks: Float[Tensor, "unit row"], k: int) -> Int[Tensor, "unit 
 
 def check_counts(tokens: Tokens, position: int | None, k: int, before: int, after: int) -> None:
     """ValueError unless k examples can be had, with windows of a size that exists."""
+    check_prompts(tokens)
     places = len(tokens) * (tokens.shape[1] if position is None else 1)
     if not 1 <= k <= places:
         raise ValueError(f"{k} examples were asked for, but there are {places} places to take them from")

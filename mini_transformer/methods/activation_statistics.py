@@ -14,22 +14,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, find_names
+from mini_transformer.methods.arguments import meet, widen, without_autocast
 from mini_transformer.methods.dictionaries import Dictionary
-from mini_transformer.methods.sites import SITES, choose_rows
+from mini_transformer.methods.sites import SITES, check_prompts, choose_rows
 from mini_transformer.methods.steering import find_positions
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Basis = Float[Tensor, "unit width"] | Dictionary
 
 
 @dataclass(frozen=True)
 class UnitStatistics:
-    """Per unit, over `n` prompts and positions; `density` is the share above the threshold, quantiles are (level, unit)."""
+    """Per unit, over `n` prompts and positions; `density` is the share above the threshold, quantiles are (level, unit).
+
+    Numbers are float32 at least. A unit that never varies has a `std` of exactly 0.
+    """
 
     n: int
     mean: Float[Tensor, "unit"]
@@ -55,21 +59,27 @@ def read_units(
     >>> [read_units(model, tokens, site).shape[-1] for site in (("post", 0), ("result", 0), ("resid_post", 0))]
     [5, 2, 8]
     """
-    if not tokens.numel():
-        raise ValueError(f"tokens are {tuple(tokens.shape)}, but at least one prompt with one token is needed")
+    check_prompts(tokens)
     (name,) = find_names(site, model.hook_points)
     axes = SITES.get(name.rpartition(".hook_")[2], ("pos",))
     if axes[0] != "pos":
         raise ValueError(f"{name} has the axes {', '.join(axes)}, but units need a site with one vector per position")
     values = model.run_with_cache(tokens, names_filter=name)[1][name]
     if basis is None:
-        return values.norm(dim=-1) if values.ndim == 4 else values
+        return measure_lengths(values) if values.ndim == 4 else values
     values = values.flatten(2)
     if isinstance(basis, Dictionary):
         return basis.encode(values)
     if basis.ndim != 2 or basis.shape[1] != values.shape[2]:
         raise ValueError(f"the basis is {tuple(basis.shape)}, but {name} needs (unit, {values.shape[2]})")
-    return values @ basis.to(values).T
+    with without_autocast():
+        wide, rows = meet(values, basis)
+        return (wide @ rows.T).to(values.dtype)
+
+
+def measure_lengths(vectors: Float[Tensor, "batch pos head width"]) -> Float[Tensor, "batch pos head"]:
+    """The length of each head's vector; squares are summed in float32 at least."""
+    return widen(vectors).norm(dim=-1).to(vectors.dtype)
 
 
 def measure_units(
@@ -102,11 +112,12 @@ def measure_units(
     for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
         if not kept:
             n_rows = len(tokens) * (tokens.shape[1] if position is None else 1)
-            chosen = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed)) < keep
-        kept.append(values[chosen[rows]])
+            generator = torch.Generator().manual_seed(seed)
+            chosen = torch.randperm(n_rows, generator=generator, device="cpu") < keep
+        kept.append(widen(values)[chosen[rows].to(values.device)])
         total.add(values.double())
-    quantiles = np.quantile(torch.cat(kept).numpy(), np.array(levels, dtype=float), axis=0)
-    return total.summarise(torch.from_numpy(quantiles), values.dtype)
+    quantiles = np.quantile(torch.cat(kept).cpu().numpy(), np.array(levels, dtype=float), axis=0)
+    return total.summarise(torch.from_numpy(quantiles).to(values.device), kept[0].dtype)
 
 
 def stream_units(
@@ -121,8 +132,7 @@ def stream_units(
 
     Row r belongs to prompt r // t and position r % t, or to prompt r where one position was asked for.
     """
-    if not tokens.numel():
-        raise ValueError(f"tokens are {tuple(tokens.shape)}, but at least one prompt with one token is needed")
+    check_prompts(tokens)
     at, start = find_positions(position, tokens.shape[1]), 0
     for part in tokens.split(choose_rows(model.config, tokens.shape[1], batch_size)):
         with torch.no_grad():
@@ -132,8 +142,12 @@ def stream_units(
 
 
 class StreamedMoments:
-    """Count, mean, squared deviations, share above a threshold and extremes of rows that come in batches."""
+    """Count, mean, squared deviations, share above a threshold and extremes of rows that come in batches.
 
+    Means are counted from the first row, so that a constant far from zero has no deviation at all.
+    """
+
+    origin: Tensor
     mean: Tensor
     squares: Tensor
     above: Tensor
@@ -144,8 +158,11 @@ class StreamedMoments:
         self.threshold, self.n = threshold, 0
 
     def add(self, values: Float[Tensor, "row unit"]) -> None:
-        n, mean = len(values), values.mean(dim=0)
-        squares, above = (values - mean).square().sum(dim=0), (values > self.threshold).sum(dim=0)
+        if not self.n:
+            self.origin = torch.where(values[0].isfinite(), values[0], 0.0)
+        n, left = len(values), values - self.origin
+        mean = left.mean(dim=0)
+        squares, above = (left - mean).square().sum(dim=0), (values > self.threshold).sum(dim=0)
         low, high = values.amin(dim=0), values.amax(dim=0)
         if self.n:
             gap, both = mean - self.mean, self.n + n
@@ -156,4 +173,5 @@ class StreamedMoments:
 
     def summarise(self, quantiles: Tensor, dtype: torch.dtype) -> UnitStatistics:
         std, density = (self.squares / self.n).sqrt(), self.above / self.n  # of the activations, not an estimate beyond
-        return UnitStatistics(self.n, *(x.to(dtype) for x in (self.mean, std, density, self.min, self.max, quantiles)))
+        mean = self.origin + self.mean
+        return UnitStatistics(self.n, *(x.to(dtype) for x in (mean, std, density, self.min, self.max, quantiles)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mini_transformer.hooks import HookName
+from mini_transformer.methods.arguments import check_gradients, draw_normal, make_ordinary, widen
 from mini_transformer.methods.descent import descend
 from mini_transformer.methods.interchange import Answers, Subspace, Tokens, check_answers, read_site, run_swapped
 from mini_transformer.model import Transformer
@@ -34,7 +35,7 @@ def align_subspace(
 ) -> Subspace:
     """DAS: `dim` orthonormal rows, trained so that swapping their span makes `answers` likely (cross-entropy).
 
-    All pairs are used in every step. ValueError for more directions than the site has.
+    All pairs are used in every step. Rows are float32 at least. ValueError for more directions than the site has.
 
     >>> from mini_transformer import toys
     >>> from mini_transformer.methods import measure_interchange
@@ -45,18 +46,20 @@ def align_subspace(
     >>> measure_interchange(case.model, base, source, answers, subspace, x.site)
     1.0
     """
+    check_gradients(model)
     check_answers(model, base, answers, answer_position)
-    values = read_site(model, base, source, site, position)
+    base, values = make_ordinary(base), read_values(model, base, source, site, position)
     d = values[0].shape[-1]
     if not 1 <= dim <= d:
         raise ValueError(f"dim is {dim}, but must be from 1 to the site's width {d}")
-    free = torch.randn(d, dim, generator=torch.Generator().manual_seed(seed)).to(values[0]).requires_grad_()
-    everything = torch.ones(dim).to(free)
+    generator = torch.Generator().manual_seed(seed)
+    free = draw_normal(d, dim, generator=generator, like=values[0]).requires_grad_()
+    everything = torch.ones_like(free[0])
 
     def loss(step: int) -> Tensor:
         rows = torch.linalg.qr(free)[0].T
         logits = run_swapped(model, base, values, rows, everything, site, position)
-        return cross_entropy(logits[:, answer_position], answers.long())
+        return measure_surprise(logits[:, answer_position], answers)
 
     descend(loss, [free], steps, lr)
     return torch.linalg.qr(free.detach())[0].T.contiguous()
@@ -87,19 +90,33 @@ def align_subspace_boundless(
     >>> rows.shape[1], 1 <= len(rows) <= 8
     (8, True)
     """
+    check_gradients(model)
     check_answers(model, base, answers, answer_position)
-    values = read_site(model, base, source, site, position)
+    base, values = make_ordinary(base), read_values(model, base, source, site, position)
     d = values[0].shape[-1]
-    free = torch.randn(d, d, generator=torch.Generator().manual_seed(seed)).to(values[0]).requires_grad_()
-    share = torch.tensor(0.5).to(free).requires_grad_()
-    axis = (torch.arange(d) + 0.5).to(free)
+    free = draw_normal(d, d, generator=torch.Generator().manual_seed(seed), like=values[0]).requires_grad_()
+    share = free.new_tensor(0.5).requires_grad_()
+    axis = torch.arange(d, device=free.device).to(free) + 0.5
 
     def loss(step: int) -> Tensor:
         temperature = d / 4 * (1 / 25) ** (step / steps)
         mask = ((share * d - axis) / temperature).sigmoid()
         logits = run_swapped(model, base, values, torch.linalg.qr(free)[0].T, mask, site, position)
-        return cross_entropy(logits[:, answer_position], answers.long()) + cost * share
+        return measure_surprise(logits[:, answer_position], answers) + cost * share
 
     descend(loss, [free, share], steps, lr, after=lambda step: share.clamp_(0.0, 1.0))
     dim = min(d, max(1, round(share.item() * d)))
     return torch.linalg.qr(free.detach())[0].T[:dim].contiguous()
+
+
+def read_values(
+    model: Transformer, base: Tokens, source: Tokens, site: HookName, position: int
+) -> tuple[Tensor, Tensor]:
+    """What `read_site` reads, in float32 at least, so that what is fitted to it is."""
+    own, other = read_site(model, base, source, site, position)
+    return make_ordinary(widen(own)), make_ordinary(widen(other))
+
+
+def measure_surprise(logits: Tensor, answers: Answers) -> Tensor:
+    """The cross-entropy of the answers, in float32 at least."""
+    return cross_entropy(widen(logits), make_ordinary(answers.to(device=logits.device, dtype=torch.int64)))

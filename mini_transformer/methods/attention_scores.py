@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mini_transformer.methods.arguments import widen
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -41,7 +42,9 @@ def score_heads(
     if targets.dtype != torch.bool or targets.shape != (*tokens.shape, tokens.shape[-1]):
         given, fits = f"{targets.dtype} {tuple(targets.shape)}", (*tokens.shape, tokens.shape[-1])
         raise ValueError(f"targets are {given}, expected torch.bool {fits}: which keys count, per prompt and query")
-    counted = torch.zeros(tokens.shape[-1], dtype=torch.bool)
+    device = model.W_E.device
+    targets = targets.to(device)
+    counted = torch.zeros(tokens.shape[-1], dtype=torch.bool, device=device)
     counted[queries] = True
     counted = targets.any(dim=-1) & counted  # b q
     if not counted.any():
@@ -49,7 +52,7 @@ def score_heads(
     layers = range(model.config.n_layers)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=[("pattern", layer) for layer in layers])
-    patterns = torch.stack([cache["pattern", layer] for layer in layers])  # l b n q k
+    patterns = widen(torch.stack([cache["pattern", layer] for layer in layers]))  # l b n q k
     on_target = (patterns * targets.unsqueeze(1)).sum(dim=-1)  # l b n q
     return on_target.transpose(1, 2)[:, :, counted].mean(dim=-1)
 
@@ -62,7 +65,7 @@ def previous_token_scores(model: Transformer, tokens: Tokens, queries: slice = A
     >>> tuple(previous_token_scores(model, torch.tensor([[0, 1, 2, 3]])).shape)
     (1, 2)
     """
-    previous = torch.ones(tokens.shape[-1], tokens.shape[-1], dtype=torch.bool).tril(-1).triu(-1)
+    previous = _each_pair(tokens).tril(-1).triu(-1)
     return score_heads(model, tokens, previous.expand(*tokens.shape, -1), queries)
 
 
@@ -77,7 +80,7 @@ def induction_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -
     >>> induction_scores(case.model, case.task.draw(64).clean)[1, 0].item() > 0.99
     True
     """
-    after = torch.zeros(*tokens.shape, tokens.shape[-1], dtype=torch.bool)
+    after = torch.zeros(*tokens.shape, tokens.shape[-1], dtype=torch.bool, device=tokens.device)
     after[..., 1:] = _earlier_occurrences(tokens)[..., :-1]
     return score_heads(model, tokens, after, queries)
 
@@ -93,9 +96,14 @@ def sink_scores(model: Transformer, tokens: Tokens, queries: slice = ALL) -> Hea
     A head with nothing to do needs somewhere to look; a high score often means "does nothing here". A head that spreads evenly
     scores more than zero too: the mean of 1 / (position + 1).
     """
-    first = torch.zeros(tokens.shape[-1], tokens.shape[-1], dtype=torch.bool)
-    first[1:, 0] = True
+    first = _each_pair(tokens).tril(-1)
+    first[:, 1:] = False
     return score_heads(model, tokens, first.expand(*tokens.shape, -1), queries)
+
+
+def _each_pair(tokens: Tokens) -> Bool[Tensor, "query key"]:
+    """Mark every query with every key."""
+    return torch.ones(tokens.shape[-1], tokens.shape[-1], dtype=torch.bool, device=tokens.device)
 
 
 def _earlier_occurrences(tokens: Tokens) -> Bool[Tensor, "batch query key"]:

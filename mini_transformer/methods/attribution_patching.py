@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import check_gradients, widen
 from mini_transformer.methods.patching import Metric, check_metric, check_pair
 from mini_transformer.methods.sites import Tokens, choose_rows, find_axes, read_sites, run_in_parts, run_with
 from mini_transformer.model import Transformer
@@ -39,7 +40,8 @@ def estimate_patches(
     """Estimates of what `patch_activations` measures with the same arguments: the mean metric after each patch.
 
     steps 0 takes the gradient in the base run; steps n averages it over n points between base and source activations.
-    At most `batch_size` prompts go through one forward and backward; by default as many as keep memory small. ValueError as in `patch_activations`, and for a metric that has no gradient, such as an accuracy.
+    At most `batch_size` prompts go through one forward and backward; by default as many as keep memory small. ValueError as in
+    `patch_activations`, for a metric that has no gradient, such as an accuracy, and under torch.inference_mode.
 
     >>> from mini_transformer import Config
     >>> from mini_transformer.methods import patch_activations
@@ -52,6 +54,7 @@ def estimate_patches(
         raise ValueError(
             f"steps is {steps}, but must be 0 (gradient at the base run) or a number of points to average over"
         )
+    check_gradients(model)
     base, other = check_pair(clean, corrupt, direction)
     run = read_sites(model, base, site, "resid_pre", batch_size=batch_size)
     source = read_sites(model, other, site, batch_size=batch_size)[site]
@@ -72,7 +75,7 @@ def estimate_patches(
         slopes = find_slopes(run_nudged, [torch.zeros_like(value) for value in run[site]], metric, rows)
     with torch.no_grad():
         start = check_metric(metric, run_in_parts(model, base, batch_size))
-    effects = [(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)]
+    effects = [widen(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)]
     return start + torch.stack([sum_to(effect, kept) for effect in effects])
 
 
@@ -92,7 +95,7 @@ def average_slope(
     def run_at(part: slice, values: Sequence[Tensor]) -> Tensor:
         return run_with(model, layer, site, resid[part], values[0])
 
-    total = torch.zeros_like(base)
+    total = torch.zeros_like(widen(base))
     for step in range(steps):
         total += find_slopes(run_at, [base + (step + 0.5) / steps * change], metric, rows)[0]
     return total / steps
@@ -116,10 +119,14 @@ def find_slopes(run: Run, values: Sequence[Tensor], metric: Metric, rows: int) -
 
 
 def differentiate(value: Float[Tensor, ""], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient of the value with respect to each input; ValueError if it has none."""
-    if not value.requires_grad:
+    """The gradient of the value with respect to each input; ValueError if it has none in any."""
+    check_gradients()
+    found: Sequence[Tensor | None] = [None]
+    if value.requires_grad:
+        found = torch.autograd.grad(value, inputs, allow_unused=True)
+    if all(slope is None for slope in found):
         raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
-    return list(torch.autograd.grad(value, inputs, materialize_grads=True))
+    return [torch.zeros_like(x) if slope is None else slope for x, slope in zip(inputs, found, strict=True)]
 
 
 def sum_to(effect: Tensor, kept: list[int]) -> Tensor:

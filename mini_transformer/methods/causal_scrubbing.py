@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mini_transformer.edges import list_edges, list_writers, write_outputs
-from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.methods.patching import Metric, check_metric, tell_apart
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -78,11 +78,13 @@ def scrub(
     features = read_features(model, pool, hypothesis)
     generator = torch.Generator().manual_seed(seed)
     scrubbed, random = (_Scrubbing(model, pool, named, generator) for named in (features, {}))
-    rows = torch.arange(len(clean))
-    whole = check_metric(metric, model(clean)).item()
-    low, kept = (check_metric(metric, one.write("logits", rows)).item() for one in (random, scrubbed))
-    if not abs(whole - low) > 1e-4 * max(1.0, abs(whole)):
-        raise ValueError(f"the metric is {whole:.4g} for the model and {low:.4g} at random, but it must differ")
+    rows = torch.arange(len(clean), device="cpu")  # where the draws are made
+    *scores, differs = tell_apart(metric, model(clean), random.write("logits", rows))
+    whole, low = (own.mean().item() for own in scores)
+    kept = check_metric(metric, scrubbed.write("logits", rows)).item()
+    if not differs:
+        told = f"the metric is {whole:.4g} for the model and {low:.4g} at random"
+        raise ValueError(f"{told}, but it must differ, by more than rounding does, and be finite")
     return Scrubbed(whole, kept, low, scrubbed.alone / max(1, scrubbed.draws))
 
 
@@ -91,8 +93,8 @@ def gather_pool(clean: Tokens, corrupt: Int[Tensor, "other pos"]) -> Pool:
     shapes = f"clean prompts are {tuple(clean.shape)} and corrupt ones {tuple(corrupt.shape)}"
     if clean.shape[1:] != corrupt.shape[1:]:
         raise ValueError(f"{shapes}, but must have the same length: one is put in place of the other")
-    if not len(clean) or not len(corrupt):
-        raise ValueError(f"{shapes}, but there must be at least one of each")
+    if not clean.numel() or not corrupt.numel():
+        raise ValueError(f"{shapes}, but there must be at least one of each, with at least one token")
     return torch.cat([clean, corrupt])
 
 
@@ -108,7 +110,7 @@ def read_features(model: Transformer, pool: Pool, hypothesis: Mapping[str, Featu
         if not isinstance(value, Tensor) or value.ndim not in (1, 2) or len(value) != len(pool):
             given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the feature of {name} is {given} for {len(pool)} prompts, expected one row per prompt")
-        numbers[name] = value.unique(dim=0, return_inverse=True)[1]
+        numbers[name] = value.detach().cpu().unique(dim=0, return_inverse=True)[1]
     named = {edge: edge if edge in numbers else edge.split("->")[0] for edge in edges}
     return {edge: numbers[name] for edge, name in named.items() if name in numbers}
 
@@ -121,7 +123,7 @@ class _Scrubbing:
     ) -> None:
         self.model, self.features, self.generator = model, features, generator
         self.written = dict(zip(list_writers(model), write_outputs(model, pool), strict=True))
-        self.same_prompt = pool.unique(dim=0, return_inverse=True)[1]
+        self.same_prompt = pool.cpu().unique(dim=0, return_inverse=True)[1]
         self.heard: dict[str, dict[str, list[str]]] = {}  # node, its inputs ("q", "k", "v", or ""), edges
         for edge in list_edges(model):
             node, _, part = edge.split("->")[1].partition("<")
@@ -158,7 +160,7 @@ class _Scrubbing:
 
     def draw_any(self, rows: Rows) -> Rows:
         """For each prompt, any one."""
-        return torch.randint(len(self.same_prompt), rows.shape, generator=self.generator)
+        return torch.randint(len(self.same_prompt), rows.shape, generator=self.generator, device="cpu")
 
     def compute(self, node: str, inputs: dict[str, Tensor]) -> Float[Tensor, "row pos any"]:
         """The output of one head or MLP, or the logits, from what it hears (b, t, d); attention biases are added here."""

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mini_transformer.hooks import HookPoint
+from mini_transformer.methods.arguments import draw_normal, widen
 from mini_transformer.methods.patching import Metric, arrange_map, check_metric, sweep
 from mini_transformer.methods.sites import SITES, Tokens, check_prompts, choose_rows, find_axes, name_site, read_sites
 from mini_transformer.model import Transformer
@@ -48,8 +49,8 @@ def trace_causally(
     """The mean metric of noisy runs in which one entry of `site` is restored to its clean value, per layer and entry.
 
     Sites and `per` are those of `patch_activations`. `blurred` marks the positions whose token embeddings get normal noise with standard
-    deviation `noise` (default: three times that of the embeddings W_E), drawn `draws` times from `seed`. The scale is that of
-    `share_recovered` if 0 is the metric of `run_with_noise` and 1 that of the plain run.
+    deviation `noise` (default: three times that of the embeddings W_E), drawn `draws` times from `seed`, the same in every dtype.
+    The scale is that of `share_recovered` if 0 is the metric of `run_with_noise` and 1 that of the plain run.
 
     `window` layers are restored together, l - window // 2 and on (10 in the paper, for attention and MLPs). `severed` names what keeps its
     noisy value in all layers at the entry's position, except where it is itself restored. ValueError for what does not fit.
@@ -110,12 +111,15 @@ def draw_noise(
         raise ValueError("blurred marks no token, but there is nothing to trace without noise")
     if draws < 1:
         raise ValueError(f"draws is {draws}, but must be at least 1")
-    noise = 3 * model.W_E.std().item() if noise is None else noise
+    if noise is None:
+        noise = 3 * widen(model.W_E).std(correction=int(model.W_E.numel() > 1)).item()
+        if not noise:
+            raise ValueError("all entries of W_E are the same, which gives noise no size: give `noise`")
     if not 0 < noise < math.inf:
         raise ValueError(f"noise is {noise}, but must be a positive standard deviation")
     generator, size = torch.Generator().manual_seed(seed), (*tokens.shape, model.config.d_model)
-    drawn = (torch.randn(size, generator=generator, dtype=model.W_E.dtype) for _ in range(draws))
-    return [noise * values * blurred.unsqueeze(-1) for values in drawn]
+    drawn = (draw_normal(*size, generator=generator, like=model.W_E.detach()) for _ in range(draws))
+    return [noise * values * blurred.unsqueeze(-1).to(values.device) for values in drawn]
 
 
 def sweep_windows(
@@ -132,12 +136,13 @@ def sweep_windows(
     """The mean metric of runs from `stream` with one entry restored to `source` in a window of layers, one run per entry."""
     layers, swept, rows = len(source), find_axes(site, per), choose_rows(model.config, stream.shape[1], batch_size)
     sizes = [size if axis in swept else 1 for axis, size in enumerate(source[0].shape[1:])]
-    entries, values = torch.arange(math.prod(sizes)), []
+    entries, values = torch.arange(math.prod(sizes), device=stream.device), []
+    everywhere = torch.ones(1, 1, 1, dtype=torch.bool, device=stream.device)
     for layer in range(layers):
         restored = range(max(0, layer - window // 2), min(layers, layer + (window + 1) // 2))
         for entry in entries:
             chosen = (entry == entries).view(1, *sizes)
-            at = chosen.flatten(2).any(dim=2, keepdim=True) if "pos" in SITES[site] else torch.tensor(True)  # 1 t 1
+            at = chosen.flatten(2).any(dim=2, keepdim=True) if "pos" in SITES[site] else everywhere  # 1 t 1
             edits = [(name_site(other, i), frozen[other][i], at) for other in frozen for i in range(layers)]
             edits += [(name_site(site, i), source[i], chosen) for i in restored]  # after the frozen: these win
             values.append(check_metric(metric, run_edited(model, stream, edits, rows)))

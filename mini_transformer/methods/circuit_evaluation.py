@@ -12,15 +12,15 @@ Checked against: one hooked forward per circuit, areas summed by hand, and the e
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of, write_outputs
-from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.methods.patching import Metric, score_prompts, tell_apart
 from mini_transformer.methods.path_patching import check_batch, run_masks
 from mini_transformer.model import Transformer
 
@@ -32,7 +32,8 @@ Circuit = Iterable[str]  # names of edges, or of nodes: then all edges between t
 class FaithfulnessCurve:
     """Faithfulness (1 is the whole model) over the share of edges or nodes kept, from none to all.
 
-    Between two sizes f is that of the smaller one: with so many edges to spend, no larger circuit was named.
+    Between two sizes f is that of the smaller one: with so many edges to spend, no larger circuit was named. Of several
+    circuits of one size the last counts. ValueError for shares that are not in order, and for numbers that are not finite.
 
     >>> curve = FaithfulnessCurve(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.0, 3.0, 1.0]))
     >>> curve.cpr(), curve.cpr(bounded=False)
@@ -43,6 +44,15 @@ class FaithfulnessCurve:
 
     share: Float[Tensor, "size"]
     faithfulness: Float[Tensor, "size"]
+
+    def __post_init__(self) -> None:
+        for name in ("share", "faithfulness"):
+            object.__setattr__(self, name, getattr(self, name).clone())
+        given = tuple(self.share.shape), tuple(self.faithfulness.shape)
+        if self.share.ndim != 1 or given[0] != given[1] or not len(self.share):
+            raise ValueError(f"share and faithfulness are {given[0]} and {given[1]}, but must be lists of one length")
+        if not self.share.isfinite().all() or not self.faithfulness.isfinite().all() or (self.share.diff() < 0).any():
+            raise ValueError("share must rise from size to size, and share and faithfulness must be finite numbers")
 
     def cpr(self, bounded: bool = True) -> float:
         """The area under f, higher is better; bounded: f counts as at least 0 and at most 1, so the area does, too."""
@@ -88,7 +98,7 @@ def trace_faithfulness(
     clean: Tokens,
     corrupt: Tokens,
     metric: Metric,
-    scores: Float[Tensor, "part"],
+    scores: Float[Tensor, "part"] | Int[Tensor, "part"] | Bool[Tensor, "part"],
     kind: AblationKind = "resample",
 ) -> FaithfulnessCurve:
     """The faithfulness of every circuit that keeps what scores highest; one score per edge, or one per writer.
@@ -116,12 +126,13 @@ def trace_faithfulness(
     names = edges if len(scores) == len(edges) else writers
     kept = [scores >= level for level in scores.unique().flip(0)]
     masks = [mask_parts(model, [name for name, on in zip(names, row, strict=True) if on]) for row in kept]
-    nothing = torch.zeros(len(edges))
+    nothing = torch.zeros(len(edges), device=model.W_E.device)
     values = measure_shares(model, clean, corrupt, metric, [nothing, *masks], kind)
-    share = torch.tensor([0.0, *(row.sum().item() / len(row) for row in kept)], dtype=values.dtype)
+    share = values.new_tensor([0.0, *(row.sum().item() / len(row) for row in kept)])
     return FaithfulnessCurve(share, values)
 
 
+@torch.no_grad()
 def measure_shares(
     model: Transformer,
     clean: Tokens,
@@ -131,30 +142,16 @@ def measure_shares(
     kind: AblationKind,
 ) -> Float[Tensor, "mask"]:
     """The mean metric under each mask, on the scale on which no edges give 0 and all edges give 1."""
-    n_edges = len(list_edges(model))
-    asked = torch.stack([torch.zeros(n_edges), torch.ones(n_edges), *masks])
-    empty, whole, *_ = values = score_masks(model, clean, corrupt, metric, asked, kind).mean(dim=1)
-    if not (whole - empty).abs() > 1e-4 * max(1.0, whole.abs().item()):
-        raise ValueError(f"the metric is {whole:.4g} for the model and {empty:.4g} without edges, but it must differ")
-    return (values[2:] - empty) / (whole - empty)
-
-
-@torch.no_grad()
-def score_masks(
-    model: Transformer,
-    clean: Tokens,
-    corrupt: Tokens,
-    metric: Metric,
-    masks: Float[Tensor, "mask edge"],
-    kind: AblationKind,
-) -> Float[Tensor, "mask batch"]:
-    """The metric on every prompt under each mask; as many masks share a run as memory allows."""
     clean, corrupt = check_batch(clean, corrupt)
-    values = []
-    for logits in run_masks(model, clean, masks, write_outputs(model, corrupt, kind)):
-        check_metric(metric, logits)
-        values.append(metric(logits))
-    return torch.stack(values)
+    ends = torch.tensor([0.0, 1.0], device=model.W_E.device).unsqueeze(1).expand(2, len(list_edges(model)))
+    runs = run_masks(model, clean, torch.stack([*ends, *masks]), write_outputs(model, corrupt, kind))
+    *scores, differs = tell_apart(metric, next(runs), next(runs))
+    scores += [score_prompts(metric, logits) for logits in runs]
+    empty, whole, *_ = values = torch.stack(scores).mean(dim=1)
+    if not differs:
+        told = f"the metric is {whole:.4g} for the model and {empty:.4g} without edges"
+        raise ValueError(f"{told}, but it must differ, by more than rounding does, and be finite")
+    return (values[2:] - empty) / (whole - empty)
 
 
 def mask_parts(model: Transformer, circuit: Circuit) -> Float[Tensor, "edge"]:
@@ -170,7 +167,8 @@ def mask_parts(model: Transformer, circuit: Circuit) -> Float[Tensor, "edge"]:
 def name_parts(model: Transformer, circuit: Circuit) -> tuple[list[str], list[str]]:
     """The names in a circuit, each once, and all names that the model has of their kind: edges, or nodes.
 
-    The node `logits` is always there and is left out. A circuit without names has no edges.
+    The node `logits` is always there and is left out. A circuit without names has no edges. The names of a set, which has
+    no order of its own, come in the model's.
     """
     parts = list(dict.fromkeys([circuit] if isinstance(circuit, str) else circuit))
     if len({"->" in part for part in parts}) > 1:
@@ -180,4 +178,4 @@ def name_parts(model: Transformer, circuit: Circuit) -> tuple[list[str], list[st
     if unknown := [part for part in parts if part not in level]:
         nearest = difflib.get_close_matches(unknown[0], level, n=1, cutoff=0.0)[0]
         raise KeyError(f"no edge or node is called {unknown[0]!r} in this model; nearest: {nearest!r}")
-    return parts, level
+    return sorted(parts, key=level.index) if isinstance(circuit, Set) else parts, level

@@ -23,6 +23,7 @@ from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
 Knockout = frozenset[str]
+TIE = 1e-5  # of the whole model's share: a smaller difference is rounding
 
 
 def list_knockouts(circuit: Circuit, most: int = 256, seed: int = 0) -> list[Knockout]:
@@ -41,7 +42,8 @@ def list_knockouts(circuit: Circuit, most: int = 256, seed: int = 0) -> list[Kno
         return [frozenset(chosen) for size in sizes for chosen in itertools.combinations(parts, size)]
     small = [frozenset[str](), *(frozenset([part]) for part in parts)][:most]
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.rand(most - len(small), len(parts), generator=generator) < 0.5
+    uniform = torch.rand(most - len(small), len(parts), generator=generator, dtype=torch.float32, device="cpu")
+    drawn = uniform < 0.5
     return small + [frozenset(itertools.compress(parts, row)) for row in drawn.tolist()]
 
 
@@ -109,7 +111,8 @@ def find_incompleteness(
         grown = list(found)[-1]
         tried = [grown | {part} for part in parts if part not in grown]
         gaps = measure_incompleteness(model, clean, corrupt, metric, parts, kind, tried)
-        worst = max(gaps, key=lambda out: gaps[out])
+        widest = max(gaps.values())
+        worst = next(out for out in tried if gaps[out] > widest - TIE)
         found[worst] = gaps[worst]
     return found
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mini_transformer.edges import AblationKind, list_edges, mask_of
 from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts
-from mini_transformer.methods.circuit_tests import TIE, HypothesisTest, compare_runs
+from mini_transformer.methods.circuit_tests import TIE, HypothesisTest, bound_probability, compare_runs
 from mini_transformer.methods.patching import Metric
 from mini_transformer.model import Transformer
 
@@ -63,12 +63,12 @@ def assess_minimality(
     cut = [ours - mask_of(model, [edge]) for edge in edges]
     start, *scores = compare_runs(model, clean, corrupt, metric, [ours, *full, *without, *cut], kind)[:-1]
     reference = mean_size(np.array(scores[draws : 2 * draws]) - np.array(scores[:draws]))
-    rounding, found = TIE * max(1.0, np.abs(start).max()), {}
+    rounding, found = TIE * np.abs(start).max(), {}
     for edge, change in zip(edges, mean_size(np.array(scores[2 * draws :]) - start), strict=True):
         exceeds = int((change > reference + rounding).sum())
         p_value = binomtest(exceeds, draws, quantile, alternative="less").pvalue
         null = f"the loss of {edge} changes the score by more than that of a random added edge, {quantile} of the time"
-        found[edge] = HypothesisTest(null, exceeds / draws, min(1.0, float(p_value) * len(edges)))
+        found[edge] = HypothesisTest(null, exceeds / draws, bound_probability(p_value * len(edges)))
     return found
 
 

@@ -10,6 +10,7 @@ Checked against: binomial sums and kernel matrices in loops, simulated scores fo
 enumerated circuits of hand-set models.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,19 +19,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges
-from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts, score_masks
-from mini_transformer.methods.patching import Metric
+from mini_transformer.edges import AblationKind, list_edges, write_outputs
+from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts
+from mini_transformer.methods.patching import Metric, measure_metric_rounding, score_prompts
+from mini_transformer.methods.path_patching import check_batch, run_masks
+from mini_transformer.methods.sites import run_in_parts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
 Scores = Float[np.ndarray, "prompt"]
-TIE = 1e-4  # of the largest score: a smaller difference is rounding
+TIE = 1e-4  # of the largest score: a smaller difference is no difference
 
 
 @dataclass(frozen=True)
 class HypothesisTest:
-    """A null hypothesis in words, the statistic that was observed, and how probable one as extreme is under the null."""
+    """A null hypothesis in words, the statistic that was observed, and how probable one as extreme is under the null.
+
+    The probability is above 0, as it is in truth, also where it is too small for a float.
+    """
 
     null: str
     statistic: float
@@ -66,12 +72,12 @@ def assess_equivalence(
         raise ValueError(f"margin is {margin}, but must be from 0 to below 0.5: how far from 1/2 is still equivalent")
     ours, whole = compare_runs(model, clean, corrupt, metric, [mask_parts(model, circuit)], kind)
     difference = ours - whole
-    different = np.abs(difference) > TIE * max(1.0, np.abs(whole).max())
+    different = np.abs(difference) > TIE * np.abs(whole).max()
     n, wins = int(different.sum()), int((difference[different] > 0).sum())
     fewer = min(wins, n - wins)  # as far from n / 2 as what was seen, on either side
     p_value = binom.cdf(fewer, n, 0.5 + margin) + binom.sf(n - fewer - 1, n, 0.5 + margin)
     null = f"circuit and model are equally likely (within {margin}) to score higher than the other"
-    return HypothesisTest(null, wins / n if n else 0.5, min(1.0, float(p_value)))
+    return HypothesisTest(null, wins / n if n else 0.5, bound_probability(p_value))
 
 
 def assess_independence(
@@ -109,12 +115,12 @@ def assess_independence(
         raise ValueError(f"permutations is {permutations}, but must be at least 1")
     rest, whole = compare_runs(model, clean, corrupt, metric, [1 - mask_parts(model, circuit)], kind)
     null = "without the circuit, the score is independent of the model's"
-    if any(np.ptp(scores) <= TIE * max(1.0, np.abs(scores).max()) for scores in (rest, whole)):
+    if any(np.ptp(scores) <= TIE * np.abs(scores).max() for scores in (rest, whole)):
         return HypothesisTest(null, 0.0, 1.0)
     one, other = (centre_kernel(scores) for scores in (rest, whole))
 
     def pair(order: np.ndarray) -> float:
-        return float((one[np.ix_(order, order)] * other).sum() / len(order) ** 2)
+        return round(float((one[np.ix_(order, order)] * other).sum() / len(order) ** 2), 12)  # so that ties are ties
 
     found = permutation_test(
         (np.arange(len(rest)),),
@@ -125,18 +131,42 @@ def assess_independence(
         alternative="greater",
         rng=np.random.default_rng(seed),
     )
-    return HypothesisTest(null, float(found.statistic), float(found.pvalue))
+    return HypothesisTest(null, float(found.statistic), bound_probability(found.pvalue))
 
 
+@torch.no_grad()
 def compare_runs(
     model: Transformer, clean: Tokens, corrupt: Tokens, metric: Metric, masks: Sequence[Tensor], kind: AblationKind
 ) -> list[Scores]:
-    """The score of every prompt under each mask and, last, with all edges on; ValueError for less than two prompts."""
+    """The score of every prompt under each mask and, last, with all edges on; rounding is taken out of them.
+
+    ValueError for less than two prompts, and for scores that are not finite.
+    """
     if len(clean) < 2:
         raise ValueError(f"there are {len(clean)} prompts, but a test over prompts needs at least 2")
-    whole = torch.ones(len(list_edges(model)))
-    scores = score_masks(model, clean, corrupt, metric, torch.stack([*masks, whole]), kind)
-    return list(scores.double().cpu().numpy())
+    clean, corrupt = check_batch(clean, corrupt)
+    all_masks = torch.stack([*masks, torch.ones(len(list_edges(model)), device=model.W_E.device)])
+    runs = run_masks(model, clean, all_masks, write_outputs(model, corrupt, kind))
+    scores = torch.stack([score_prompts(metric, logits) for logits in runs])
+    if not scores.isfinite().all():
+        raise ValueError("the metric is not finite for some prompt, but scores that are to be compared must be numbers")
+    rounding = measure_metric_rounding(metric, run_in_parts(model, clean)).max()
+    return list(drop_rounding(scores, rounding).double().cpu().numpy())
+
+
+def drop_rounding(scores: Float[Tensor, "run prompt"], rounding: Float[Tensor, ""]) -> Float[Tensor, "run prompt"]:
+    """Make scores the same where they differ by no more than rounding.
+
+    That is the scores of one run among each other, and those of any run and the last.
+    """
+    varies = scores.amax(dim=1, keepdim=True) - scores.amin(dim=1, keepdim=True) > rounding
+    scores = torch.where(varies, scores, scores.mean(dim=1, keepdim=True))
+    return torch.where((scores - scores[-1]).abs() > rounding, scores, scores[-1])
+
+
+def bound_probability(p_value: float) -> float:
+    """Keep a p-value above 0 and at most 1, which sums of rounded numbers may leave."""
+    return min(1.0, max(sys.float_info.min, float(p_value)))
 
 
 def centre_kernel(scores: Scores) -> Float[np.ndarray, "prompt prompt"]:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import draw_normal, find_scale, widen, without_autocast
 from mini_transformer.methods.head_circuits import read_through
 from mini_transformer.model import Transformer
 
@@ -24,13 +25,14 @@ Factors = tuple[Float[Tensor, "head d_model d_head"], Float[Tensor, "head d_head
 
 
 @torch.no_grad()
+@without_autocast()
 def score_composition(
     model: Transformer, part: Literal["q", "k", "v"]
 ) -> Float[Tensor, "layer head reader_layer reader_head"]:
     """Score of every head with every head of a later layer, which reads it by its queries, keys or values; elsewhere 0.
 
     A head with weights of zero scores 0. No (d_model, d_model) circuit is written out: products are of width d_head.
-    ValueError for another part.
+    Half precision is computed and returned in float32. ValueError for another part.
 
     >>> from mini_transformer import toys
     >>> scores = score_composition(toys.load("induction_by_hand").model, "k")
@@ -41,7 +43,7 @@ def score_composition(
     if part not in ("q", "k", "v"):
         raise ValueError(f"part is {part!r}, but a head is read by 'q', 'k' or 'v'")
     c = model.config
-    scores = model.W_E.new_zeros(c.n_layers, c.n_heads, c.n_layers, c.n_heads)
+    scores = widen(model.W_E).new_zeros(c.n_layers, c.n_heads, c.n_layers, c.n_heads)
     for layer, block in enumerate(model.blocks):
         Q, K, V = (read_through(block.ln1, W) for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V))
         reader = {"q": (Q, K.mT), "k": (K, Q.mT), "v": (V, block.attn.W_O)}[part]
@@ -52,10 +54,12 @@ def score_composition(
 
 
 @torch.no_grad()
+@without_autocast()
 def score_random_composition(model: Transformer, draws: int = 16, seed: int = 0) -> float:
     """The mean score of `draws` random writers with as many random readers, all Gaussian, of this model's shapes.
 
-    One number for q, k and v, as random circuits are alike; `seed` is that of an own generator. ValueError without draws.
+    One number for q, k and v, as random circuits are alike, the same in every dtype; `seed` is that of an own generator.
+    ValueError without draws.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=64, n_layers=2, n_heads=4))
@@ -65,16 +69,17 @@ def score_random_composition(model: Transformer, draws: int = 16, seed: int = 0)
     if draws < 1:
         raise ValueError(f"draws is {draws}, but must be at least 1")
     generator, d, h = torch.Generator().manual_seed(seed), model.config.d_model, model.config.d_head
-    V, O_, A, B = (torch.randn(draws, d, h, generator=generator) for _ in range(4))
+    V, O_, A, B = (draw_normal(draws, d, h, generator=generator, like=widen(model.W_E)) for _ in range(4))
     return compare((V, O_.mT), (A, B.mT)).mean().item()
 
 
 def compare(writer: Factors, reader: Factors) -> Float[Tensor, "writer reader"]:
     """|VO AB| / (|VO| |AB|) for each writer (V, O) and reader (A, B), in Frobenius norms.
 
-    Orthonormal columns do not change a norm, so the outer V and B shrink to d_head columns by QR.
+    Orthonormal columns do not change a norm, so the outer V and B shrink to d_head columns by QR. Each factor is first brought
+    to the size of 1, as products of four small ones would vanish.
     """
-    (V, O_), (A, B) = writer, reader
+    (V, O_), (A, B) = ([widen(W) / find_scale(widen(W), dim=(1, 2)) for W in pair] for pair in (writer, reader))
     left, right = torch.linalg.qr(V).R, torch.linalg.qr(B.mT).R.mT  # n h h
     met = torch.einsum("whd,rdk->wrhk", O_, A)
     both = torch.linalg.matrix_norm(left.unsqueeze(1) @ met @ right)

@@ -13,10 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import (
+    check_gradients,
+    make_ordinary,
+    measure_rounding,
+    without_autocast,
+)
 from mini_transformer.methods.descent import descend
 from mini_transformer.methods.probes import Activations, check_activations
 
 
+@without_autocast()
 def find_consistent_direction(
     positive: Activations, negative: Activations, tries: int = 4, steps: int = 300, seed: int = 0
 ) -> Float[Tensor, "d"]:
@@ -31,10 +38,16 @@ def find_consistent_direction(
     >>> answers.tolist() in ([1, 0, 1, 0], [0, 1, 0, 1])
     True
     """
-    first, second = normalise_pairs(positive, negative)
+    check_gradients()
+    (first, second), rounding = normalise_pairs(positive, negative)
     if tries < 1:
         raise ValueError(f"tries is {tries}, but must be at least 1")
-    start = torch.randn(tries, first.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if not ((first - second).abs() > 8 * (rounding[0] + rounding[1])).any():
+        raise ValueError(
+            "positive and negative activations are the same once each set is centred and scaled: give pairs that differ"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(tries, first.shape[1], generator=generator, dtype=torch.float64, device="cpu").to(first)
     w = (start / start.norm(dim=1, keepdim=True)).requires_grad_()
     descend(lambda step: compute_losses(w, first, second).sum(), [w], steps, 0.1)
     best = compute_losses(w, first, second).argmin()
@@ -53,19 +66,27 @@ def answer_pairs(direction: Float[Tensor, "d"], positive: Activations, negative:
     >>> answer_pairs(torch.tensor([1.0]), torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [2.0]])).tolist()
     [1, 0]
     """
-    first, second = normalise_pairs(positive, negative)
+    (first, second), _ = normalise_pairs(positive, negative)
     if direction.shape != first.shape[1:]:
         raise ValueError(f"the direction is {tuple(direction.shape)}, but the activations are {tuple(positive.shape)}")
-    return ((first - second) @ direction.double() > 0).long()
+    return ((first - second) @ direction.to(first) > 0).long()
 
 
-def normalise_pairs(positive: Activations, negative: Activations) -> tuple[Tensor, Tensor]:
-    """Each set centred, and scaled to unit variance per axis (axes that do not vary stay at zero), in float64."""
+def normalise_pairs(positive: Activations, negative: Activations) -> tuple[list[Tensor], list[Tensor]]:
+    """Each set centred, and scaled to unit variance per axis, in float64; and the rounding of an axis in that unit.
+
+    Axes that vary by no more than the rounding of their dtype stay at zero.
+    """
     check_activations(positive, "positive activations")
     if positive.shape != negative.shape or len(positive) < 2:
         given = f"{tuple(positive.shape)} and {tuple(negative.shape)}"
         raise ValueError(f"positive and negative activations are {given}, but must be pairs of one shape, at least two")
-    centred = [x.detach().double() - x.detach().double().mean(dim=0) for x in (positive, negative)]
-    scales = [x.std(dim=0, keepdim=True) for x in centred]
-    first, second = (torch.where(s > 1e-9, x / s, 0.0) for x, s in zip(centred, scales, strict=True))
-    return first, second
+    sets, roundings = [], []
+    for activations in (positive, negative):
+        x = make_ordinary(activations.detach().to(positive.device)).double()
+        rounding = measure_rounding(activations).to(x)
+        x = (x - x.mean(dim=0)) / rounding
+        spread = x.std(dim=0)
+        sets.append(torch.where(spread > 1, x / spread, 0.0))
+        roundings.append(1 / spread.clamp(min=1))
+    return sets, roundings

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mini_transformer.methods.arguments import check_gradients
+
 Loss = Callable[[int], Tensor]  # number of the step to a loss
 
 
@@ -21,7 +23,7 @@ def descend(
     """Change `parameters` in place by Adam (Kingma & Ba 2014) to lower the loss; returns the loss of the last step.
 
     The rate falls linearly to zero over the last half. `after(step)` runs after every update, without gradients. ValueError
-    where the loss is no longer finite.
+    where the loss is not finite, and under torch.inference_mode.
 
     >>> x = torch.tensor([3.0], requires_grad=True)
     >>> descend(lambda step: ((x - 1) ** 2).sum(), [x], steps=500, lr=0.1) < 1e-4
@@ -29,6 +31,7 @@ def descend(
     """
     if steps < 1 or not lr > 0:
         raise ValueError(f"steps is {steps} and lr {lr}, but both must be positive")
+    check_gradients()
     optimiser, value = torch.optim.Adam(parameters, lr=lr), float("nan")
     for step in range(steps):
         for group in optimiser.param_groups:

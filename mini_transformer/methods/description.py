@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from mini_transformer.methods.arguments import widen
 from mini_transformer.methods.formulas import Formula, find_formula
 from mini_transformer.methods.steering import find_positions
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Predicate = Callable[[Tensor], Tensor]  # tokens (b, t) to bool (b, t)
 
 
@@ -70,7 +71,8 @@ def describe_unit(
     """The best formula of at most `max_size` predicates for a unit's activations at all positions, or at one.
 
     Equal prompts are never in both halves. The search keeps the `beam` best formulas of each size, and is exact if there are no more.
-    ValueError for fewer than four different prompts, a unit that is always equally active, or predicates of another shape.
+    ValueError for fewer than four different prompts, a unit that is always equally active or not finite, or predicates of
+    another shape.
 
     >>> from mini_transformer import toys
     >>> from mini_transformer.methods import read_units
@@ -88,7 +90,9 @@ def describe_unit(
     truth, values, chosen = read_places(tokens, activations, predicates, position, seed)
     generator, fits = torch.Generator().manual_seed(seed), list[Fit]()
     for shuffle in range(shuffles + 1):
-        target = values[torch.randperm(len(values), generator=generator)] if shuffle else values
+        target = values
+        if shuffle:
+            target = values[torch.randperm(len(values), generator=generator, device="cpu").to(values.device)]
         seen = {name: holds[chosen] for name, holds in truth.items()}
         formula = find_formula(seen, target[chosen], max_size, penalty, beam)
         levels = find_levels(formula.holds(seen), target[chosen])
@@ -117,13 +121,17 @@ def read_places(
         if not isinstance(holds, Tensor) or holds.dtype != torch.bool or holds.shape != tokens.shape:
             given = f"{holds.dtype} {tuple(holds.shape)}" if isinstance(holds, Tensor) else type(holds).__name__
             raise ValueError(f"predicate {name!r} gave {given}, but must give torch.bool {tuple(tokens.shape)}")
-        truth[name] = holds[:, at].flatten()
+        truth[name] = holds[:, at].flatten().to(activations.device)
     kinds, which = tokens.unique(dim=0, return_inverse=True)
     if len(kinds) < 4:
         raise ValueError(f"there are {len(kinds)} different prompts, but at least 4 are needed: half are held out")
-    order = torch.randperm(len(kinds), generator=torch.Generator().manual_seed(seed))
-    chosen = (order < len(kinds) // 2)[which][:, None].expand(tokens.shape)[:, at].flatten()
-    values = activations.detach()[:, at].flatten()
+    order = torch.randperm(len(kinds), generator=torch.Generator().manual_seed(seed), device="cpu")
+    chosen = (order < len(kinds) // 2)[which.cpu()][:, None].expand(tokens.shape)[:, at].flatten()
+    values, chosen = widen(activations.detach()[:, at].flatten()), chosen.to(activations.device)
+    if not values.isfinite().all():
+        raise ValueError(
+            f"the unit's activation is not finite at {int((~values.isfinite()).sum())} places: leave them out"
+        )
     for half in (values[chosen], values[~chosen]):
         if not half.max() > half.min():
             raise ValueError(
@@ -143,9 +151,10 @@ def measure_fit(holds: Bool[Tensor, "place"], levels: tuple[float, float], value
     """The scores of a prediction; a formula or unit that never varies tells nothing: correlation 0, AUROC .5."""
     from sklearn.metrics import r2_score, roc_auc_score
 
-    predicted = torch.where(holds, levels[1], levels[0]).double()
-    explained = r2_score(values.double().numpy(), predicted.numpy())
+    holds, values = holds.cpu(), values.double().cpu()
+    no, yes = torch.tensor(levels, dtype=torch.float64, device="cpu")
+    explained = r2_score(values.numpy(), torch.where(holds, yes, no).numpy())
     if holds.all() or not holds.any() or values.max() == values.min():
         return Fit(0.0, 0.5, float(explained))
-    correlation = torch.corrcoef(torch.stack([holds.double(), values.double()]))[0, 1].item()
+    correlation = torch.corrcoef(torch.stack([holds.double(), values]))[0, 1].item()
     return Fit(correlation, float(roc_auc_score(holds.numpy(), values.numpy())), float(explained))

@@ -9,16 +9,19 @@ Sources: Elhage et al. 2022 (2209.10652); Bricken et al. 2023; Templeton et al. 
 Checked against: planted codes, hooks written out, codes computed latent by latent, and those of SAELens 6.54 on the same weights.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.methods.arguments import find_axes, measure_rounding, meet, widen, without_autocast
 from mini_transformer.methods.probes import check_activations
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
+from mini_transformer.tensors import copy_fields
 
 Activations = Float[Tensor, "n d"]
 Codes = Float[Tensor, "*batch latent"]
@@ -36,20 +39,29 @@ class Dictionary:
     threshold: Float[Tensor, "latent"]
     k: int = 0
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
+    @without_autocast()
     def encode(self, activations: Float[Tensor, "*batch d"]) -> Codes:
         """The codes of activations; ValueError for another width."""
         if activations.shape[-1:] != self.centre.shape:
             raise ValueError(
                 f"activations are {tuple(activations.shape)}, but the dictionary takes (..., {len(self.centre)})"
             )
-        pre = ((activations - self.centre) @ self.W_enc + self.b_enc).relu()
-        return keep_top(pre, self.k) if self.k else torch.where(pre > self.threshold, pre, 0.0)
+        parts = meet(activations, self.centre, self.W_enc, self.b_enc, self.threshold)
+        x, centre, W_enc, b_enc, threshold = parts
+        pre = ((x - centre) @ W_enc + b_enc).relu()
+        codes = keep_top(pre, self.k) if self.k else torch.where(pre > threshold, pre, 0.0)
+        return codes.to(activations.dtype)
 
+    @without_autocast()
     def decode(self, codes: Codes) -> Float[Tensor, "*batch out"]:
         """The activations that codes stand for; ValueError for codes of another number of latents."""
         if codes.shape[-1:] != self.b_enc.shape:
             raise ValueError(f"codes are {tuple(codes.shape)}, but the dictionary has (..., {len(self.b_enc)})")
-        return codes @ self.W_dec + self.b_dec
+        wide, W_dec, b_dec = meet(codes, self.W_dec, self.b_dec)
+        return (wide @ W_dec + b_dec).to(codes.dtype)
 
     def explained_variance(self, activations: Activations, targets: Float[Tensor, "n out"] | None = None) -> float:
         """1 - squared error / variance, over all axes together; targets are by default the activations themselves.
@@ -61,26 +73,27 @@ class Dictionary:
         if len(targets) != len(activations) or targets.shape[1:] != self.b_dec.shape or targets.eq(targets[:1]).all():
             given = f"targets {tuple(targets.shape)} for activations {tuple(activations.shape)}"
             raise ValueError(f"{given}, but must be ({len(activations)}, {len(self.b_dec)}), and not all the same")
+        activations, targets = widen(activations), widen(targets.to(activations.device))
         error = targets - self.decode(self.encode(activations))
         return 1 - (error.square().sum() / (targets - targets.mean(dim=0)).square().sum()).item()
 
 
 def keep_top(pre: Codes, k: int) -> Codes:
-    """The k highest of each row, zero elsewhere (Gao et al. 2024, 2406.04093, section 2.3).
+    """The k highest of each row, all if there are no more, and zero elsewhere (Gao et al. 2024, 2406.04093, section 2.3).
 
     >>> keep_top(torch.tensor([[3.0, 1.0, 2.0]]), 2)
     tensor([[3., 0., 2.]])
     """
-    values, where = pre.topk(k, dim=-1)
+    values, where = pre.topk(min(k, pre.shape[-1]), dim=-1)
     return torch.zeros_like(pre).scatter(-1, where, values)
 
 
 def scale_features(
     model: Transformer,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Integer[Tensor, "batch pos"],
     site: HookName,
     dictionary: Dictionary,
-    latents: list[int],
+    latents: Sequence[int] | Integer[Tensor, "listed"],
     factor: float | int = 0.0,
     position: int | None = None,
     reads: HookName | None = None,
@@ -88,7 +101,8 @@ def scale_features(
     """Logits of a run in which the codes of `latents` are multiplied by `factor`: 0 takes them out, 2 doubles them.
 
     What the dictionary does not explain stays as it is: (factor - 1) code W_dec[latent] is added at `site`, at one position or at all.
-    A transcoder reads another site, before it: `reads`, such as ("mlp_in", 0) for ("mlp_out", 0). KeyError for a latent that does not exist, ValueError for a dictionary that does not fit the site.
+    A latent that is listed twice counts once. A transcoder reads another site, before it: `reads`, such as ("mlp_in", 0) for
+    ("mlp_out", 0). KeyError for a latent that does not exist, ValueError for a dictionary that does not fit the site.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=2, n_layers=1))
@@ -99,6 +113,7 @@ def scale_features(
     True
     """
     check_prompts(tokens)
+    latents = list(dict.fromkeys(int(i) for i in latents))
     n, width, last = len(dictionary.b_enc), len(dictionary.b_dec), tokens.shape[-1]
     if unknown := [i for i in latents if not 0 <= i < n]:
         raise KeyError(f"latent {unknown[0]} does not exist in this dictionary: it has 0 to {n - 1}")
@@ -121,18 +136,21 @@ def scale_features(
         check(value, hook, width)
         if not codes:
             raise ValueError(f"{reads!r} comes after {site!r}, but the dictionary must read before it writes")
-        value[:, at] += (factor - 1) * codes[0] @ dictionary.W_dec[latents]
+        with without_autocast():
+            now, found, W_dec = meet(value[:, at], codes[0], dictionary.W_dec[latents])
+            value[:, at] = (now + (factor - 1) * found @ W_dec).to(value.dtype)
 
     with torch.no_grad():
         return model.run_with_hooks(tokens, fwd_hooks=[(site if reads is None else reads, read), (site, edit)])
 
 
+@without_autocast()
 def fit_supervised_dictionary(activations: Activations, codes: Float[Tensor, "n latent"]) -> Dictionary:
     """The ceiling: a dictionary fitted to known codes, which no unsupervised one can be expected to beat.
 
     Decoder: least squares of activations on codes. Encoder: least squares of codes on activations, then the threshold per latent that
-    tells active from inactive with the fewest errors. ValueError for codes that depend on each other: their directions are not
-    determined then.
+    tells active from inactive with the fewest errors. A latent that changes no activation has a direction of zero. ValueError for
+    codes that depend on each other, up to the rounding of their dtype: their directions are not determined then.
 
     >>> codes = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)).sub(0.5).relu()
     >>> dictionary = fit_supervised_dictionary(codes @ torch.eye(3, 5), codes)
@@ -145,28 +163,40 @@ def fit_supervised_dictionary(activations: Activations, codes: Float[Tensor, "n 
         raise ValueError(
             f"there are {len(codes)} rows of codes for {len(activations)} of activations: give one for each"
         )
-    x, f = activations.detach().double(), codes.detach().double()
+    x, f = activations.detach().double(), codes.detach().to(activations.device).double()
     mean, base = x.mean(dim=0), f.mean(dim=0)
-    if int(torch.linalg.matrix_rank(f - base)) < f.shape[1]:
+    if len(find_axes(f - base, measure_rounding(codes).to(f))[0]) < f.shape[1]:
         raise ValueError(
             f"the codes of the {f.shape[1]} latents depend on each other: give more rows, or leave some out"
         )
-    W_dec = torch.linalg.lstsq(f - base, x - mean).solution
-    norms = W_dec.norm(dim=1).clamp(min=1e-9)
-    W_dec, f, base = W_dec / norms[:, None], f * norms, base * norms
-    W_enc = torch.linalg.pinv(x - mean) @ (f - base)
+    size, unit = f.abs().amax(dim=0), (x - mean).abs().amax()
+    W_dec = torch.linalg.lstsq((f - base) / size, x - mean).solution
+    silent = W_dec.norm(dim=1) <= 1e-12 * unit  # rounding: the latent changes nothing
+    norms = torch.where(silent, 1.0, W_dec.norm(dim=1))
+    W_dec = torch.where(silent[:, None], 0.0, W_dec / norms[:, None])
+    f, base = f / size * norms, base / size * norms
+    W_enc = invert(x - mean, measure_rounding(activations)) @ (f - base)
     pre = (x - mean) @ W_enc + base
     threshold = torch.stack([separate(pre[:, i], f[:, i] > 0) for i in range(f.shape[1])])
     parts = (W_enc, base, W_dec, mean - base @ W_dec, mean, threshold)
-    W_enc, base, W_dec, b_dec, mean, threshold = (part.to(activations.dtype) for part in parts)
+    dtype = widen(activations[:0]).dtype
+    W_enc, base, W_dec, b_dec, mean, threshold = (part.to(dtype) for part in parts)
     return Dictionary(W_enc, base, W_dec, b_dec, mean, threshold)
+
+
+def invert(rows: Float[Tensor, "n d"], rounding: Float[Tensor, "d"]) -> Float[Tensor, "d n"]:
+    """The pseudo-inverse of rows, of as many directions as are above the rounding of each column."""
+    U, S, Vh = torch.linalg.svd(rows, full_matrices=False)
+    rank = len(find_axes(rows, rounding)[0])
+    return (Vh[:rank].T / S[:rank]) @ U[:, :rank].T
 
 
 def separate(values: Float[Tensor, "n"], active: Tensor) -> Float[Tensor, ""]:
     """The threshold, from 0, above which `values` say best which rows are active."""
     order = values.argsort()
-    missed = torch.cat([torch.zeros(1), active[order].cumsum(0)])  # active rows at or below the cut
+    missed = torch.cat([active.new_zeros(1).long(), active[order].cumsum(0)])  # active rows at or below the cut
     false = torch.cat([(~active).sum()[None], (~active).sum() - (~active)[order].cumsum(0)])
     cut = int((missed + false).argmin())
-    edges = torch.cat([values[order][:1] - 1, values[order], values[order][-1:] + 1])
+    beyond = values.abs().amax()
+    edges = torch.cat([values[order][:1] - beyond, values[order], values[order][-1:] + beyond])
     return ((edges[cut] + edges[cut + 1]) / 2).clamp(min=0.0)

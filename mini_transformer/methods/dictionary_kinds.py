@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mini_transformer.methods.arguments import draw_normal
 from mini_transformer.methods.dictionaries import keep_top
 
 BANDWIDTH = 0.05  # of the kernel, in units of the activations' size
@@ -34,18 +35,28 @@ class Draft:
     b_gate: Tensor
     parts: Sequence[int]
     k: int
-    penalty: float
+    penalty: float | int
     floor: float = 0.0  # batchtopk: the smallest code that was kept, on average
 
     @classmethod
     def start(
-        cls, d: int, out: int, n: int, parts: Sequence[int], k: int, penalty: float, generator: torch.Generator
+        cls,
+        d: int,
+        out: int,
+        n: int,
+        parts: Sequence[int],
+        k: int,
+        penalty: float | int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
     ) -> "Draft":
         """Random unit decoder; the encoder is its transpose where that fits, and random unit vectors where not."""
-        W_dec = normalize(torch.randn(n, out, generator=generator))
-        W_enc = W_dec.T.clone() if d == out else normalize(torch.randn(n, d, generator=generator)).T.contiguous()
-        zeros = torch.zeros(n)
-        return cls(W_enc, zeros, W_dec, torch.zeros(out), zeros.clone(), zeros.clone(), parts, k, penalty)
+        zeros = torch.zeros(n, dtype=torch.float32, device=device)
+        W_dec = normalize(draw_normal(n, out, generator=generator, like=zeros))
+        W_enc = W_dec.T.clone()
+        if d != out:
+            W_enc = normalize(draw_normal(n, d, generator=generator, like=zeros)).T.contiguous()
+        return cls(W_enc, zeros, W_dec, zeros.new_zeros(out), zeros.clone(), zeros.clone(), parts, k, penalty)
 
     def parameters(self, kind: str) -> list[Tensor]:
         own = {"gated": [self.log, self.b_gate], "jumprelu": [self.log]}
@@ -67,9 +78,12 @@ class Draft:
         """Point dead latents at rows that are rebuilt badly, drawn in proportion to their squared error."""
         if not dead.any():
             return
-        rows = torch.randint(len(x), (2048,), generator=generator)
+        rows = torch.randint(len(x), (2048,), generator=generator, device="cpu").to(x.device)
         error = y[rows] - (loss(self, x[rows], y[rows])[1] @ self.W_dec + self.b_dec)
-        drawn = error.square().sum(dim=1).clamp(min=1e-9).multinomial(int(dead.sum()), True, generator=generator)
+        weights = error.square().sum(dim=1).clamp(min=1e-9).cpu()
+        drawn = weights.multinomial(int(dead.sum()), True, generator=generator).to(x.device)
+        wrong = error[drawn].any(dim=1)  # a row that is rebuilt exactly has no direction to point at
+        dead, drawn = dead.nonzero()[wrong, 0], drawn[wrong]
         self.W_dec[dead] = normalize(error[drawn])
         self.W_enc[:, dead] = normalize(error[drawn] if x.shape == y.shape else x[rows][drawn]).T
         self.b_enc[dead], self.b_gate[dead] = 0.0, 0.0
@@ -125,7 +139,7 @@ def lose_batchtopk(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def lose_matryoshka(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     codes, n = keep_top_of_batch(draft, x), draft.W_enc.shape[1]
     prefixes = sorted({max(1, n // share) for share in (8, 4, 2, 1)})
-    errors = [draft.error(codes * (torch.arange(n) < prefix), y) for prefix in prefixes]
+    errors = [draft.error(codes * (torch.arange(n, device=x.device) < prefix), y) for prefix in prefixes]
     return torch.stack(errors).mean(), codes
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import find_scale, make_ordinary, widen, without_autocast
 from mini_transformer.methods.descent import descend
 from mini_transformer.methods.dictionaries import Activations, Dictionary
 from mini_transformer.methods.dictionary_kinds import KINDS, PENALTIES, Draft
@@ -23,15 +24,16 @@ from mini_transformer.methods.probes import check_activations
 RESTARTS = 10  # checks for dead latents in a run; none after the sixth
 
 
+@without_autocast()
 def train_dictionary(
     activations: Activations,
     n_latents: int,
     kind: str = "topk",
     k: int = 4,
-    penalty: float | None = None,
+    penalty: float | int | None = None,
     steps: int = 2000,
     batch: int = 512,
-    lr: float = 3e-3,
+    lr: float | int = 3e-3,
     seed: int = 0,
     targets: Float[Tensor, "n out"] | None = None,
     parts: Sequence[int] = (),
@@ -50,15 +52,15 @@ def train_dictionary(
     targets = activations if targets is None else targets
     penalty = PENALTIES.get(kind, 0.0) if penalty is None else penalty
     check_training(activations, targets, n_latents, kind, k, penalty, batch, parts)
-    x, y = activations.detach().float(), targets.detach().float()
+    x, y = (widen(make_ordinary(z.detach())).to(activations.device) for z in (activations, targets))
     (x_mean, x_scale), (y_mean, y_scale) = measure_scale(x), measure_scale(y)
-    x, y = (x - x_mean) / x_scale, (y - y_mean) / y_scale
+    x, y = ((x - x_mean) / x_scale).float(), ((y - y_mean) / y_scale).float()
     generator = torch.Generator().manual_seed(seed)
-    draft = Draft.start(x.shape[1], y.shape[1], n_latents, parts or (y.shape[1],), k, penalty, generator)
-    compute_loss, fired = KINDS[kind], torch.zeros(n_latents, dtype=torch.bool)
+    draft = Draft.start(x.shape[1], y.shape[1], n_latents, parts or (y.shape[1],), k, penalty, generator, x.device)
+    compute_loss, fired = KINDS[kind], torch.zeros(n_latents, dtype=torch.bool, device=x.device)
 
     def loss(step: int) -> Tensor:
-        rows = torch.randint(len(x), (batch,), generator=generator)
+        rows = torch.randint(len(x), (batch,), generator=generator, device="cpu").to(x.device)
         value, codes = compute_loss(draft, x[rows], y[rows])
         fired.logical_or_((codes.detach() > 0).any(dim=0))
         return value
@@ -73,9 +75,8 @@ def train_dictionary(
 
     descend(loss, draft.parameters(kind), steps, lr, keep_up)
     found = draft.finish(kind, x_mean, x_scale, y_mean, y_scale)
-    return Dictionary(
-        **{name: value.to(activations.dtype) for name, value in found.items()}, k=k if kind == "topk" else 0
-    )
+    dtype = widen(activations[:0]).dtype
+    return Dictionary(**{name: value.to(dtype) for name, value in found.items()}, k=k if kind == "topk" else 0)
 
 
 def train_transcoder(
@@ -93,6 +94,7 @@ def train_transcoder(
     return train_dictionary(inputs, n_latents, kind, k, targets=outputs, **settings)
 
 
+@without_autocast()
 def train_crosscoder(
     first: Activations, second: Float[Tensor, "n other"], n_latents: int, kind: str = "topk", k: int = 4, **settings
 ) -> Dictionary:
@@ -118,6 +120,8 @@ def train_crosscoder(
 def share_of_second(crosscoder: Dictionary, d_first: int) -> Float[Tensor, "latent"]:
     """|second| / (|first| + |second|) of each latent's decoder: 0 is in the first model only, 1 in the second only.
 
+    It is nan for a latent that writes to neither.
+
     >>> both, zeros = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), torch.zeros(3)
     >>> share_of_second(Dictionary(both.T, zeros, both, zeros[:2], zeros[:2], zeros), d_first=1)
     tensor([0.0000, 0.5714, 1.0000])
@@ -126,18 +130,26 @@ def share_of_second(crosscoder: Dictionary, d_first: int) -> Float[Tensor, "late
         raise ValueError(
             f"d_first is {d_first}, but must be from 1 to {len(crosscoder.b_dec) - 1}: the first model's width"
         )
-    first, second = (part.norm(dim=1) for part in crosscoder.W_dec.tensor_split([d_first], dim=1))
+    W_dec = widen(crosscoder.W_dec)
+    W_dec = W_dec / find_scale(W_dec, dim=(1,))
+    first, second = (part.norm(dim=1) for part in W_dec.tensor_split([d_first], dim=1))
     return second / (first + second)
 
 
 def measure_scale(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, and root of the mean squared distance to it: what makes learning rates and penalties mean the same anywhere."""
-    mean = values.mean(dim=0)
-    return mean, (values - mean).square().sum(dim=1).mean().sqrt().clamp(min=1e-9)
+    """Mean, and root of the mean squared distance to it: what makes learning rates and penalties mean the same anywhere.
+
+    The scale is 1 where the values differ by no more than rounding.
+    """
+    mean = torch.where(values.eq(values[:1]).all(dim=0), values[0], values.mean(dim=0))  # a sum of constants is rounded
+    unit = find_scale(values - mean, dim=(0, 1))
+    scale = ((values - mean) / unit).square().sum(dim=1).mean().sqrt() * unit[0, 0]
+    rounding = 4 * torch.finfo(values.dtype).eps * mean.norm()
+    return mean, torch.where(scale > rounding, scale, 1.0)
 
 
 def check_training(
-    x: Tensor, y: Tensor, n: int, kind: str, k: int, penalty: float, batch: int, parts: Sequence[int]
+    x: Tensor, y: Tensor, n: int, kind: str, k: int, penalty: float | int, batch: int, parts: Sequence[int]
 ) -> None:
     """ValueError for what cannot be trained."""
     check_activations(x)

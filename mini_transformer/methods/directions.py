@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mini_transformer.edges import AblationKind
 from mini_transformer.hooks import HookFilter, HookPoint, find_names
+from mini_transformer.methods.arguments import find_scale, follow, widen, without_autocast
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
@@ -51,7 +52,7 @@ def ablate_directions(
     if kind not in ("zero", "mean", "resample"):
         raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
     check_prompts(tokens)
-    basis = orthonormalise(directions.to(model.W_E))
+    basis = find_basis(directions, model)
     filters = sites if isinstance(sites, list) else [is_stream if sites is None else sites]
     names = list(dict.fromkeys(name for where in filters for name in find_names(where, model.hook_points)))
     reference = tokens if reference is None else reference
@@ -69,7 +70,8 @@ def ablate_directions(
                 raise ValueError(f"directions have width {basis.shape[1]}, but {hook.name} has {value.shape[-1]}")
             other = source.get(hook.name, torch.zeros_like(value))
             other = other.mean(dim=0, keepdim=True) if kind == "mean" else other
-            return value + (other - value) @ basis.T @ basis
+            with without_autocast():
+                return follow(value + widen(other - value) @ basis.T @ basis, value)
 
         return model.run_with_hooks(tokens, fwd_hooks=[(name, replace) for name in names])
 
@@ -93,7 +95,7 @@ def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "directi
             f"this model has {what}, which cannot be edited by itself: weights.rebuild(model, tied=False, "
             "positions='learned') gives one where it can"
         )
-    basis = orthonormalise(directions.to(model.W_E))
+    basis = find_basis(directions, model)
     if basis.shape[1] != config.d_model:
         raise ValueError(f"directions have width {basis.shape[1]}, but the stream has {config.d_model}")
     new = copy.deepcopy(model)
@@ -101,15 +103,24 @@ def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "directi
     for block in new.blocks:
         writers += [block.attn.W_O, block.attn.b_O]
         writers += [block.mlp.W_out, block.mlp.b_out] if block.mlp is not None else []
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast():
         for writer in writers:
             if writer is not None:
-                writer -= writer @ basis.T @ basis
+                writer -= widen(writer) @ basis.T @ basis
     return new
 
 
+def find_basis(directions: Directions, model: Transformer) -> Directions:
+    """Orthonormalise directions for a model: in its dtype, in float32 if that is half precision."""
+    weights = widen(model.W_E)
+    wider = torch.promote_types(directions.dtype, weights.dtype)  # float64 directions may be too large for float32
+    return follow(orthonormalise(directions.to(weights.device, wider)), weights)
+
+
 def orthonormalise(directions: Directions) -> Directions:
-    """Orthonormal rows with the same span; ValueError unless the directions are independent.
+    """Orthonormal rows with the same span, in float32 at least; ValueError unless the directions are independent.
+
+    Whether they are depends on their angles, not on their lengths.
 
     >>> orthonormalise(torch.tensor([[3.0, 4.0]])).abs()
     tensor([[0.6000, 0.8000]])
@@ -122,6 +133,8 @@ def orthonormalise(directions: Directions) -> Directions:
         raise ValueError(f"{n} directions were given, but there are only {width} dimensions")
     if not directions.isfinite().all():
         raise ValueError(f"the directions {tuple(directions.shape)} hold numbers that are not finite")
+    directions = widen(directions.detach())
+    directions = directions / find_scale(directions, dim=(1,))
     if torch.linalg.matrix_rank(directions) < n:
         raise ValueError(f"the {n} directions span fewer than {n} dimensions: leave out those that the others contain")
     return torch.linalg.qr(directions.T)[0].T

@@ -20,6 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mini_transformer.edges import AblationKind, list_edges, list_writers, run_edges, write_outputs
+from mini_transformer.methods.arguments import check_gradients, widen
+from mini_transformer.methods.attribution_patching import differentiate
 from mini_transformer.methods.patching import Metric, check_metric
 from mini_transformer.methods.path_patching import check_batch
 from mini_transformer.model import Transformer
@@ -39,8 +41,8 @@ def attribute_edges(
     """Estimates of what `patch_edges` measures with the same arguments: what the mean metric would lose without each edge.
 
     steps 0 is EAP: the gradient in the clean run. steps n averages it over n runs between the corrupt and the clean one:
-    along "inputs" (EAP-IG) or along "masks" (all edges from off to on together). ValueError as in `patch_edges`, and
-    for a metric that has no gradient, such as an accuracy.
+    along "inputs" (EAP-IG) or along "masks" (all edges from off to on together). ValueError as in `patch_edges`,
+    for a metric that has no gradient, such as an accuracy, and under torch.inference_mode.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -57,6 +59,7 @@ def attribute_edges(
         raise ValueError(f"steps is {steps}, but must be 0 (gradient in the clean run) or a number of runs to average")
     if along not in ("inputs", "masks"):
         raise ValueError(f"along is {along!r}, but must be 'inputs' or 'masks'")
+    check_gradients(model)
     points = [(step + 0.5) / steps for step in range(steps)] or [1.0]
     with torch.no_grad():
         on, off = write_outputs(model, clean), write_outputs(model, corrupt, kind)
@@ -66,7 +69,7 @@ def attribute_edges(
     for point in points:
         slopes = find_reader_slopes(model, off[0] + point * (on[0] - off[0]), metric)
         pairs = [edge.split("->") for edge in list_edges(model)]
-        found.append(torch.stack([(changes[writer] * slopes[reader]).sum() for writer, reader in pairs]))
+        found.append(torch.stack([widen(changes[writer] * slopes[reader]).sum() for writer, reader in pairs]))
     return torch.stack(found).mean(dim=0)
 
 
@@ -74,7 +77,7 @@ def find_mask_slopes(
     model: Transformer, tokens: Tokens, off: Float[Tensor, "writer batch pos d_model"], metric: Metric, point: float
 ) -> Float[Tensor, "edge"]:
     """The gradient of the mean metric with respect to the switch of each edge, with all switches at `point`."""
-    masks = torch.full((1, len(list_edges(model))), point, dtype=off.dtype, requires_grad=True)
+    masks = widen(off).new_full((1, len(list_edges(model))), point).requires_grad_()
     with torch.enable_grad():
         return differentiate(check_metric(metric, run_edges(model, tokens, masks, off)[0]), [masks])[0][0]
 
@@ -103,10 +106,3 @@ def find_reader_slopes(
         else:
             slopes |= {f"a{layer}.h{head}<{site[0]}>": slope[:, :, head] for head in range(c.n_heads)}
     return slopes
-
-
-def differentiate(value: Float[Tensor, ""], inputs: list[Tensor]) -> list[Tensor]:
-    """The gradient of the value with respect to each input; ValueError if it has none."""
-    if not value.requires_grad:
-        raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
-    return list(torch.autograd.grad(value, inputs, materialize_grads=True))

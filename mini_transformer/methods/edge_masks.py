@@ -17,8 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mini_transformer.edges import AblationKind, list_edges, run_edges, write_outputs
+from mini_transformer.methods.arguments import check_gradients, draw_uniform, widen
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.patching import Metric, check_metric
+from mini_transformer.methods.patching import Metric, score_prompts, tell_apart
 from mini_transformer.methods.path_patching import check_batch
 from mini_transformer.model import Transformer
 
@@ -44,7 +45,7 @@ def train_edge_mask(
     Minimised is the mean distance of the metric from the clean run's, as a share of the distance between the clean run and
     the run with all edges off, plus `penalty` times the expected number of edges. So an edge is kept if it is worth more than
     that share. Each step draws `draws` masks from a generator of its own. ValueError as in `patch_edges`, for a metric without a
-    gradient or that does not tell the two runs apart, and for options that are not positive.
+    gradient or that does not tell the two runs apart, for options that are not positive, and under torch.inference_mode.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
@@ -56,18 +57,21 @@ def train_edge_mask(
     clean, corrupt = check_batch(clean, corrupt)
     if draws < 1 or not penalty > 0:
         raise ValueError(f"draws is {draws} and penalty {penalty}, but both must be positive")
+    check_gradients(model)
     count, generator = len(list_edges(model)), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         off = write_outputs(model, corrupt, kind)
-        whole, nothing = run_edges(model, clean, torch.tensor([[1.0], [0.0]]).expand(2, count), off)
-        high, low, goal = check_metric(metric, whole), check_metric(metric, nothing), metric(whole)
-    if not (high - low).abs() > 1e-4 * max(1.0, high.abs().item()):
-        raise ValueError(f"the metric is {high:.4g} with all edges on and {low:.4g} with all off, but it must differ")
-    place = torch.full((count,), START, dtype=off.dtype, requires_grad=True)
+        whole, nothing = run_edges(model, clean, off.new_tensor([[1.0], [0.0]]).expand(2, count), off)
+    goal, least, differs = tell_apart(metric, whole, nothing)
+    high, low = goal.mean(), least.mean()
+    if not differs:
+        told = f"the metric is {high:.4g} with all edges on and {low:.4g} with all off"
+        raise ValueError(f"{told}, but it must differ, by more than rounding does, and be finite")
+    place = widen(off).new_full((count,), START).requires_grad_()
 
     def loss(step: int) -> Tensor:
         logits = run_edges(model, clean, draw_masks(place, draws, generator), off)
-        distance = torch.stack([(metric(each) - goal).abs().mean() for each in logits]).mean()
+        distance = torch.stack([(score_prompts(metric, each) - goal).abs().mean() for each in logits]).mean()
         if not distance.requires_grad:
             raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
         return distance / (high - low).abs() + penalty * measure_open(place).sum()
@@ -78,7 +82,7 @@ def train_edge_mask(
 
 def draw_masks(place: Float[Tensor, "edge"], draws: int, generator: torch.Generator) -> Float[Tensor, "draw edge"]:
     """Masks from the hard-concrete distribution, differentiable in its location."""
-    uniform = torch.rand(draws, len(place), generator=generator, dtype=place.dtype).clamp(1e-6, 1 - 1e-6)
+    uniform = draw_uniform(draws, len(place), generator=generator, like=place).clamp(1e-6, 1 - 1e-6)
     soft = ((uniform.logit() + place) / TEMPERATURE).sigmoid()
     return (soft * (HIGH - LOW) + LOW).clamp(0.0, 1.0)
 

@@ -16,7 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mini_transformer.methods.probes import Activations, Labels, check_labels, train_probe
+from mini_transformer.methods.arguments import (
+    Labels,
+    find_axes,
+    measure_rounding,
+    meet,
+    widen,
+    without_autocast,
+)
+from mini_transformer.methods.probes import Activations, check_labels, train_probe
+from mini_transformer.tensors import copy_fields
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,17 @@ class Eraser:
     M: Float[Tensor, "d d"]
     mean: Float[Tensor, "d"]
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
+    @without_autocast()
     def __call__(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         if activations.shape[-1:] != self.mean.shape:
             raise ValueError(
                 f"activations are {tuple(activations.shape)}, but the eraser takes (..., {len(self.mean)})"
             )
-        return activations - (activations - self.mean) @ self.M.T
+        x, M, mean = meet(activations, self.M, self.mean)
+        return (x - (x - mean) @ M.T).to(activations.dtype)
 
 
 def fit_projection(activations: Activations, labels: Labels) -> Eraser:
@@ -44,12 +58,13 @@ def fit_projection(activations: Activations, labels: Labels) -> Eraser:
             [0.0000, 1.5000],
             [2.0000, 1.5000]])
     """
-    _, mean, cross = compute_moments(activations, labels)
-    basis = span(cross)
+    x, mean, cross = compute_moments(activations, labels)
+    unit = measure_rounding(x + mean)[:, None]
+    basis = span(torch.where(cross.abs() > 100 * unit, cross, 0.0), unit)
     return finish(basis @ basis.T, mean, activations)
 
 
-def fit_inlp(activations: Activations, labels: Labels, rounds: int | None = None, penalty: float = 1.0) -> Eraser:
+def fit_inlp(activations: Activations, labels: Labels, rounds: int | None = None, penalty: float | int = 1.0) -> Eraser:
     """The eraser that projects out the directions of linear probes, each trained on what the ones before it left.
 
     `rounds` is by default as many as it takes for the probe to be no better than the majority class. ValueError for more
@@ -60,20 +75,25 @@ def fit_inlp(activations: Activations, labels: Labels, rounds: int | None = None
     >>> bool(train_probe(fit_inlp(x, labels)(x), labels).accuracy(x, labels) < 0.7)
     True
     """
-    n_classes, d = check_labels(activations, labels), activations.shape[1]
+    (labels, n_classes), d = check_labels(activations, labels), activations.shape[1]
     per_round = n_classes - 1
     if rounds is not None and not 0 < rounds * per_round <= d:
         raise ValueError(f"{rounds} rounds take out {rounds * per_round} directions, but there are {d} dimensions")
     x, mean, _ = compute_moments(activations, labels)
-    majority, basis = labels.bincount().max().item() / len(labels), x.new_zeros(d, 0)
-    for _ in range(rounds or d // per_round):
-        left = x - x @ basis @ basis.T
-        probe = train_probe(left, labels, penalty=penalty)
-        if rounds is None and probe.accuracy(left, labels) <= majority:
+    majority, kept = (
+        labels.bincount().max(),
+        torch.eye(d, device=x.device).to(x),
+    )  # kept: an orthonormal basis of what is left, as columns
+    for _ in range(rounds or d):
+        if not kept.shape[1]:
             break
-        fresh = probe.directions.T - basis @ basis.T @ probe.directions.T
-        basis = span(torch.cat([basis, span(fresh)], dim=1))
-    return finish(basis @ basis.T, mean, activations)
+        left = x @ kept
+        probe = train_probe(left, labels, penalty=penalty)
+        if rounds is None and (probe.predict(left) == labels).sum() <= majority:
+            break
+        read = span(probe.directions.T, 1 / measure_rounding(left)[:, None])[:, :per_round]
+        kept = kept @ torch.linalg.qr(read, mode="complete").Q[:, read.shape[1] :]
+    return finish(torch.eye(d, device=x.device).to(x) - kept @ kept.T, mean, activations)
 
 
 def fit_leace(activations: Activations, labels: Labels) -> Eraser:
@@ -86,31 +106,36 @@ def fit_leace(activations: Activations, labels: Labels) -> Eraser:
     True
     """
     x, mean, cross = compute_moments(activations, labels)
-    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
-    kept = values > values.max() * len(values) * torch.finfo(activations.dtype).eps
-    root = values.clamp(min=0).sqrt()
-    whiten = (vectors[:, kept] / root[kept]) @ vectors[:, kept].T  # inverse square root, zero where x never varies
-    unwhiten = (vectors[:, kept] * root[kept]) @ vectors[:, kept].T
-    basis = span(whiten @ cross)
-    return finish(unwhiten @ basis @ basis.T @ whiten, mean, activations)
+    unit = measure_rounding(widen(activations))  # in units of their rounding no column is loud
+    S, V = find_axes(x, unit)
+    S, unit = S[:, None] / len(x) ** 0.5, unit[:, None]
+    seen = V.T @ (cross / unit) / S  # whitened, along the principal axes
+    rounding = measure_rounding(x + mean)[:, None].div(unit).max() / S
+    basis = span(torch.where(seen.abs() > 100 * rounding, seen, 0.0), torch.ones_like(S))
+    M = (unit * V * S.T) @ basis @ basis.T @ (V / S.T / unit).T
+    if V.shape[1] < len(V):  # nothing changes across the space that the activations fill
+        filled = torch.linalg.qr(unit * V).Q
+        M = M @ filled @ filled.T
+    return finish(M, mean, activations)
 
 
 def compute_moments(activations: Activations, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
     """In float64: centred activations, their mean, and the covariance (d, class) with the one-hot labels."""
-    n_classes = check_labels(activations, labels)
+    labels, n_classes = check_labels(activations, labels)
     x = activations.detach().double()
     mean = x.mean(dim=0)
-    one_hot = torch.nn.functional.one_hot(labels.long(), n_classes).double()
+    one_hot = torch.nn.functional.one_hot(labels, n_classes).double()
     return x - mean, mean, (x - mean).T @ (one_hot - one_hot.mean(dim=0)) / len(x)
 
 
-def span(columns: Float[Tensor, "d k"]) -> Float[Tensor, "d rank"]:
-    """An orthonormal basis of the columns, as columns."""
-    if not columns.numel():
-        return columns
+def span(columns: Float[Tensor, "d k"], unit: Float[Tensor, "d 1"]) -> Float[Tensor, "d rank"]:
+    """An orthonormal basis of the columns, as columns; how many there are is judged with each row in units of its own."""
     U, S, _ = torch.linalg.svd(columns, full_matrices=False)
-    return U[:, S.gt(1e-9 * S.max())]
+    scaled = torch.linalg.svdvals(columns / unit)
+    return U[:, : int((scaled > 1e-9 * scaled.amax()).sum())] if S.numel() else columns
 
 
 def finish(M: Tensor, mean: Tensor, like: Tensor) -> Eraser:
-    return Eraser(M.to(like.dtype), mean.to(like.dtype))
+    """Store what was found in the activations' dtype, float32 at least."""
+    dtype = widen(like[:0]).dtype
+    return Eraser(M.to(dtype), mean.to(dtype))

@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from mini_transformer.methods.arguments import check_gradients, draw_normal, make_ordinary, widen
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.sites import choose_rows
+from mini_transformer.methods.sites import check_prompts, choose_rows
 from mini_transformer.model import Transformer
 
-Prompts = Int[Tensor, "batch pos"]
+Prompts = Integer[Tensor, "batch pos"]
 Excite = Callable[[Tensor], Tensor]  # prompts (b, t) to one number each (b), by running the model
 
 
@@ -37,7 +38,7 @@ class Synthesis:
 
 def synthesise_input(
     model: Transformer,
-    start: Int[Tensor, "pos"],
+    start: Integer[Tensor, "pos"],
     excite: Excite,
     free: Sequence[int] | None = None,
     allowed: Sequence[int] | None = None,
@@ -62,8 +63,10 @@ def synthesise_input(
     >>> found.tokens[:2].tolist(), round(found.value, 3)
     ([1, 1], 1.0)
     """
+    check_gradients(model)
     if start.ndim != 1 or restarts < 1:
         raise ValueError(f"start is {tuple(start.shape)}, restarts {restarts}: expected one prompt, and at least 1")
+    start = make_ordinary(start.to(device=model.W_E.device, dtype=torch.int64))
     places, vocabulary = find_choices(model, start[None], free, allowed)
     prompts, relaxed = climb_relaxed(model, start, excite, places, vocabulary, restarts, steps, float(lr), seed)
     projected = try_prompts(model, prompts, excite).max().item()
@@ -85,7 +88,8 @@ def climb_by_swaps(
     """Each prompt after swapping one token at a time for as long as that helps, and its value: coordinate ascent.
 
     In every round the gradient ranks all swaps, the first `shortlist` of them are run, and the best is kept. When none of these
-    improves any prompt, all swaps are run: at the end no single one improves any. Arguments are those of `synthesise_input`.
+    improves any prompt, all swaps are run: at the end no single one improves any, by more than rounding. Arguments are those of
+    `synthesise_input`.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
@@ -95,10 +99,12 @@ def climb_by_swaps(
     >>> bool(torch.allclose(logit(found), values)), bool(values > logit(torch.tensor([[1, 2, 3]])))
     (True, True)
     """
+    check_gradients(model)
     places, vocabulary = find_choices(model, prompts, free, allowed)
     if shortlist < 1:
         raise ValueError(f"shortlist is {shortlist}, but at least one swap must be tried")
-    prompts, values = prompts.long().clone(), try_prompts(model, prompts, excite)
+    prompts = prompts.to(device=model.W_E.device, dtype=torch.int64).clone()
+    values = try_prompts(model, prompts, excite)
     while True:
         ranked = rank_swaps(model, prompts, excite, places, vocabulary)
         for n in (shortlist, ranked.shape[1]):
@@ -106,8 +112,11 @@ def climb_by_swaps(
             tried = prompts[:, None].repeat(1, swaps.shape[1], 1)  # b swap t
             place, token = places[swaps // len(vocabulary)], vocabulary[swaps % len(vocabulary)]
             tried.scatter_(2, place[..., None], token[..., None])
-            reached, which = try_prompts(model, tried.flatten(0, 1), excite).view(swaps.shape).max(dim=1)
-            better = reached > values + 1e-6 * (1 + values.abs())  # by more than rounding, so that it ends
+            reached = try_prompts(model, tried.flatten(0, 1), excite).view(swaps.shape)
+            size = torch.where(reached.isfinite(), reached, 0.0).abs().amax(dim=1)  # of this unit, on these prompts
+            reached, which = reached.max(dim=1)
+            rounding = 8 * torch.finfo(values.dtype).eps * size
+            better = reached > values + rounding  # so that it ends
             if better.any():
                 break
         else:
@@ -118,7 +127,7 @@ def climb_by_swaps(
 
 def climb_relaxed(
     model: Transformer,
-    start: Int[Tensor, "pos"],
+    start: Integer[Tensor, "pos"],
     excite: Excite,
     places: Int[Tensor, "place"],
     vocabulary: Int[Tensor, "choice"],
@@ -130,10 +139,12 @@ def climb_relaxed(
     """Mixtures of tokens after gradient ascent: the heaviest token of each, and the best value that a mixture reached."""
     generator = torch.Generator().manual_seed(seed)
     W_E, prompts = model.W_E.detach(), start.long().repeat(restarts, 1)
-    weights = torch.randn(restarts, len(places), len(vocabulary), generator=generator).to(W_E).requires_grad_()
+    shape = restarts, len(places), len(vocabulary)
+    weights = draw_normal(*shape, generator=generator, like=widen(W_E)).requires_grad_()
 
     def excite_mixture() -> Tensor:
-        embedding = W_E[prompts].index_copy(1, places, weights.softmax(dim=-1) @ W_E[vocabulary])
+        mixture = weights.softmax(dim=-1).to(W_E.dtype) @ W_E[vocabulary]
+        embedding = W_E[prompts].index_copy(1, places, mixture.to(W_E.dtype))
         return excite_embedded(model, prompts, embedding, excite)
 
     descend(lambda step: -excite_mixture().sum(), [weights], steps, lr)
@@ -177,10 +188,12 @@ def try_prompts(model: Transformer, prompts: Prompts, excite: Excite) -> Float[T
 
 
 def check_values(values: Tensor, n: int) -> Float[Tensor, "batch"]:
-    """ValueError unless there is one float per prompt."""
+    """ValueError unless there is one float per prompt, and none is nan."""
     if not isinstance(values, Tensor) or values.shape != (n,) or not values.is_floating_point():
         given = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"excite returned {given} for {n} prompts, but must return one float each: shape ({n},)")
+    if values.isnan().any():
+        raise ValueError(f"excite returned nan for {int(values.isnan().sum())} of {n} prompts, but must return numbers")
     return values
 
 
@@ -188,12 +201,14 @@ def find_choices(
     model: Transformer, prompts: Prompts, free: Sequence[int] | None, allowed: Sequence[int] | None
 ) -> tuple[Int[Tensor, "place"], Int[Tensor, "choice"]]:
     """The free positions and allowed tokens; ValueError for none, or for some that do not exist."""
-    if not prompts.numel():
-        raise ValueError(f"prompts are {tuple(prompts.shape)}, but at least one with one token is needed")
+    check_prompts(prompts, "prompts")
+    if prompts.min() < 0 or prompts.max() >= len(model.W_E):
+        ends = f"{prompts.min()} to {prompts.max()}"
+        raise ValueError(f"tokens run from {ends}, but the vocabulary from 0 to {len(model.W_E) - 1}")
     found = []
     for what, given, size in (("position", free, prompts.shape[1]), ("token", allowed, len(model.W_E))):
         numbers = sorted(set(range(size) if given is None else given))
         if not numbers or numbers[0] < 0 or numbers[-1] >= size:
             raise ValueError(f"{what}s {given} were asked for, but give at least one, from 0 to {size - 1}")
-        found.append(torch.tensor(numbers))
+        found.append(torch.tensor(numbers, device=model.W_E.device))
     return found[0], found[1]

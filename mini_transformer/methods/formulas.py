@@ -86,7 +86,7 @@ def score_sets(counts: Tensor, sums: Tensor, centred: Float[Tensor, "n"]) -> Ten
     """Signed squared correlation of each set of rows with the centred values, from its size and the sum of values in it."""
     shares = counts / len(centred)
     spread = (shares * (1 - shares) * centred.square().mean()).sqrt()
-    correlation = torch.where(spread > 1e-12, sums / len(centred) / spread, 0.0)  # none for a formula that never varies
+    correlation = torch.where(spread > 0, sums / len(centred) / spread, 0.0)  # none for a formula that never varies
     return correlation * correlation.abs()
 
 
@@ -94,7 +94,7 @@ def join_best_first(sides: Sequence[tuple[list[Found], list[Found]]], centred: F
     """Each formula of a left side joined with each of its right side, by "and" and by "or", the highest score first."""
     sides = [(left, right) for left, right in sides if left and right]
     tables = [score_pairs(left, right, centred) for left, right in sides]
-    scores = torch.cat([torch.zeros(0).double(), *(table.flatten() for table in tables)])
+    scores = torch.cat([centred.new_zeros(0), *(table.flatten() for table in tables)])
     places = [(i, *place) for i, table in enumerate(tables) for place in product(*map(range, table.shape))]
     for at in scores.argsort(descending=True, stable=True).tolist():
         side, kind, i, j = places[at]
@@ -118,7 +118,7 @@ def keep_new(candidates: Iterable[Found], seen: set[bytes], most: int) -> list[F
     """The first `most` candidates that hold in other rows than all seen before, which they join."""
     kept = list[Found]()
     for found in candidates:
-        key = found.holds.numpy().tobytes()
+        key = found.holds.cpu().numpy().tobytes()
         if key not in seen:
             seen.add(key)
             kept.append(found)

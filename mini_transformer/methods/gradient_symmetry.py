@@ -10,18 +10,19 @@ Checked against: gradients of one prompt at a time, standard deviations in loops
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookPoint
-from mini_transformer.methods.fourier import check_logits
+from mini_transformer.methods.arguments import check_gradients, find_scale, make_ordinary, widen
+from mini_transformer.methods.fourier import check_logits, vary
 from mini_transformer.model import Transformer
 
 
 def measure_gradient_symmetry(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],
-    targets: Int[Tensor, "batch"],
+    targets: Integer[Tensor, "batch"],
     first: int = 0,
     second: int = 1,
     position: int = -1,
@@ -29,7 +30,8 @@ def measure_gradient_symmetry(
     """Mean cosine of the gradients of the logit of `targets` with respect to the embeddings at positions first and second.
 
     1 where the model uses the two only through the sum of their embeddings. Targets are any outputs, not only right ones; the logit is
-    read at `position`. ValueError for tokens, targets and positions that do not fit.
+    read at `position`. Prompts on which a gradient is zero have no cosine and are left out; nan if all are. ValueError for tokens,
+    targets and positions that do not fit, and under torch.inference_mode.
 
     >>> from mini_transformer import toys
     >>> tokens, targets = torch.tensor([[3, 50], [20, 31], [7, 7]]), torch.tensor([0, 10, 40])
@@ -37,7 +39,9 @@ def measure_gradient_symmetry(
     >>> scores[0] < 0.8 < 0.95 < scores[1]
     True
     """
+    check_gradients(model)
     check_tokens(model, tokens, targets, (first, second, position))
+    tokens, targets = make_ordinary(tokens), make_ordinary(targets).long().to(model.W_E.device)
     nudges: list[Tensor] = []  # zeros that carry the gradient, also where the model's weights are frozen
 
     def nudge(value: Tensor, hook: HookPoint) -> Tensor:
@@ -46,15 +50,19 @@ def measure_gradient_symmetry(
 
     with torch.enable_grad():
         logits = model.run_with_hooks(tokens, fwd_hooks=[("embed", nudge)])
-        (gradient,) = torch.autograd.grad(logits[torch.arange(len(tokens)), position, targets].sum(), nudges)
-    return torch.cosine_similarity(gradient[:, first], gradient[:, second], dim=1).mean().item()
+        chosen = logits[:, position].gather(1, targets.unsqueeze(1))
+        (gradient,) = torch.autograd.grad(chosen.sum(), nudges)
+    pair = widen(gradient[:, [first, second]])  # b 2 d
+    pair = pair / find_scale(pair, dim=(2,))
+    known = pair.any(dim=2).all(dim=1)
+    return torch.cosine_similarity(pair[known, 0], pair[known, 1], dim=1).mean().item()
 
 
 def measure_distance_irrelevance(logits: Float[Tensor, "pair p"]) -> float:
     """Spread of the correct logit over pairs with the same b - a (mean over b - a), over its spread over all pairs.
 
     0 where the correct logit depends on the distance of a and b alone. Logits are those of all pairs (p p, p), row p a + b holds a and b.
-    ValueError for another shape, and for correct logits that are all the same.
+    ValueError for another shape, and for correct logits that are all the same, up to rounding.
 
     >>> a, b = torch.cartesian_prod(torch.arange(5), torch.arange(5)).T
     >>> logits = torch.where(torch.arange(5) == ((a + b) % 5)[:, None], ((a - b) ** 2)[:, None], 0).float()
@@ -62,12 +70,13 @@ def measure_distance_irrelevance(logits: Float[Tensor, "pair p"]) -> float:
     True
     """
     p = check_logits(logits)
-    a = torch.arange(p)
+    a = torch.arange(p, device=logits.device)
     correct = logits.reshape(p, p, p)[a[:, None], (a[:, None] + a) % p, (2 * a[:, None] + a) % p]  # a, b - a
-    if not correct.std() > 0:
+    if not vary(correct.reshape(-1, 1)):
         raise ValueError(
             f"the correct logit is {correct[0, 0]:.4g} for all pairs, but must vary: there is no spread to split"
         )
+    correct = correct.double()  # large logits that hardly differ leave nothing of their spread in float32
     return (correct.std(dim=0).mean() / correct.std()).item()
 
 

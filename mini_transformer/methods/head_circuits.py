@@ -21,17 +21,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import widen, without_autocast
 from mini_transformer.model import Norm, Transformer
 
 
 @torch.no_grad()
+@without_autocast()
 def read_qk(model: Transformer, head: str, query: str = "token", key: str = "token") -> Float[Tensor, "query key"]:
     """The score that each query gives to each key, in units of `hook_attn_scores`, for a head like `a1.h0`.
 
     `query` and `key` are parts of the stream: every "token" (d_vocab rows), every "position" (n_ctx), the "bias" (one row, zero in a
     model without), or what an earlier head, "a0.h0", writes when it attends to each token (d_vocab). In the first layer of a model
-    without norm the nine tables of the first three add up to the scores. KeyError for a head or part that does not exist,
-    ValueError for positions in a model without.
+    without norm the nine tables of the first three add up to the scores. Half precision is computed and returned in float32,
+    here and below. KeyError for a head or part that does not exist, ValueError for positions in a model without.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -47,6 +49,7 @@ def read_qk(model: Transformer, head: str, query: str = "token", key: str = "tok
 
 
 @torch.no_grad()
+@without_autocast()
 def read_ov(model: Transformer, head: str, source: str = "token") -> Float[Tensor, "source out"]:
     """What the head adds straight to each logit when it attends to each "token", "position", or the "bias" (b_V).
 
@@ -60,30 +63,32 @@ def read_ov(model: Transformer, head: str, source: str = "token") -> Float[Tenso
     True
     """
     layer, index = find_head(model, head)
-    written = read_rows(model, layer, "V", source)[index] @ model.blocks[layer].attn.W_O[index]
+    written = read_rows(model, layer, "V", source)[index] @ widen(model.blocks[layer].attn.W_O[index])
     return written @ read_through(model.ln_final, model.W_U)
 
 
 @torch.no_grad()
+@without_autocast()
 def score_copying(model: Transformer, tokens: Sequence[int] | None = None) -> Float[Tensor, "layer head"]:
     """Per head, the sum of the eigenvalues of its OV table over the sum of their sizes: 1 for a head that copies.
 
     From -1 to 1. The sum is the trace, what all tokens do for themselves, so a positive score says "copies on average", not that
     every token raises itself, nor that the copy matters: the previous-token heads of the shipped `induction` models score .81 to
     .86, yet no answer is lost when their edges to the logits are cut. A head that writes nothing scores 0. `tokens` restricts
-    the table to some tokens; ValueError if they are not both read and predicted.
+    the table to some tokens, each counted once; ValueError if they are not both read and predicted.
 
     >>> from mini_transformer import toys
     >>> score_copying(toys.load("induction_by_hand").model)
     tensor([[0., 0.],
             [1., 0.]])
     """
-    config, scores = model.config, torch.zeros(model.config.n_layers, model.config.n_heads, dtype=torch.float64)
+    config = model.config
+    scores = model.W_E.new_zeros(config.n_layers, config.n_heads, dtype=torch.float64)
     if tokens is None and config.d_vocab != config.d_vocab_out:
         raise ValueError(
             f"{config.d_vocab} tokens are read and {config.d_vocab_out} predicted: say which `tokens` are both"
         )
-    chosen = list(range(config.d_vocab)) if tokens is None else list(tokens)
+    chosen = list(range(config.d_vocab)) if tokens is None else list(dict.fromkeys(int(token) for token in tokens))
     if not chosen or min(chosen) < 0 or max(chosen) >= min(config.d_vocab, config.d_vocab_out):
         raise ValueError(f"tokens are {chosen[:9]}, but must be 0 to {min(config.d_vocab, config.d_vocab_out) - 1}")
     W_U = read_through(model.ln_final, model.W_U)[:, chosen].double()
@@ -94,7 +99,7 @@ def score_copying(model: Transformer, tokens: Sequence[int] | None = None) -> Fl
         sizes = eigenvalues.abs().sum(dim=-1)
         rounding = 1e-6 * math.prod(W.square().sum(dim=(-2, -1)).sqrt() for W in (W_O, W_U, values))
         scores[layer] = torch.where(sizes > rounding, eigenvalues.real.sum(dim=-1) / sizes, 0.0)
-    return scores.to(model.W_E)
+    return scores.to(widen(model.W_E).dtype)
 
 
 class Singular(NamedTuple):
@@ -106,6 +111,7 @@ class Singular(NamedTuple):
 
 
 @torch.no_grad()
+@without_autocast()
 def split_circuit(model: Transformer, head: str, circuit: Literal["qk", "ov"] = "ov") -> Singular:
     """The circuit of one head as a sum of parts that each read one direction of the stream and write (or match) one.
 
@@ -126,16 +132,16 @@ def split_circuit(model: Transformer, head: str, circuit: Literal["qk", "ov"] = 
     layer, index = find_head(model, head)
     attn, norm = model.blocks[layer].attn, model.blocks[layer].ln1
     if circuit == "ov":
-        reads, writes = read_through(norm, attn.W_V[index]), attn.W_O[index].T
+        reads, writes = read_through(norm, attn.W_V[index]), widen(attn.W_O[index]).T
         out = read_through(model.ln_final, model.W_U).T
     else:
-        reads, writes = (read_through(norm, W[index]) for W in (attn.W_Q, attn.W_K / model.config.attn_scale))
-        out = model.W_E
+        reads, writes = (read_through(norm, W[index]) for W in (attn.W_Q, widen(attn.W_K) / model.config.attn_scale))
+        out = widen(model.W_E)
     (left, inner), (right, outer) = torch.linalg.qr(reads), torch.linalg.qr(writes)  # the rest is d_head by d_head
     u, strengths, v = torch.linalg.svd(inner @ outer.T)
-    left, right = (model.W_E @ left @ u).T, (out @ right @ v.T).T
-    sign = torch.where(left.gather(1, left.abs().argmax(dim=1, keepdim=True)) < 0, -1.0, 1.0)
-    return Singular(strengths, left * sign, right * sign)
+    left, right = (widen(model.W_E) @ left @ u).T, (out @ right @ v.T).T
+    turned = left.gather(1, left.abs().argmax(dim=1, keepdim=True)) < 0
+    return Singular(strengths, torch.where(turned, -left, left), torch.where(turned, -right, right))
 
 
 def find_head(model: Transformer, head: str) -> tuple[int, int]:
@@ -151,29 +157,33 @@ def find_head(model: Transformer, head: str) -> tuple[int, int]:
 def read_rows(model: Transformer, layer: int, part: str, source: str) -> Float[Tensor, "head source d_head"]:
     """What q, k or v of every head in a layer becomes when the stream holds one row of `source` alone, at scale 1."""
     block, config = model.blocks[layer], model.config
-    W, b = getattr(block.attn, f"W_{part}"), getattr(block.attn, f"b_{part}")
+    W, b = widen(getattr(block.attn, f"W_{part}")), getattr(block.attn, f"b_{part}")
     if source == "token":
-        return model.W_E @ read_through(block.ln1, W)
+        return widen(model.W_E) @ read_through(block.ln1, W)
     if source == "bias":
-        own = W.new_zeros(len(W), W.shape[2]) if b is None else b
-        return (own if block.ln1 is None or block.ln1.b is None else own + block.ln1.b @ W).unsqueeze(1)
+        own = W.new_zeros(len(W), W.shape[2]) if b is None else widen(b)
+        return (own if block.ln1 is None or block.ln1.b is None else own + widen(block.ln1.b) @ W).unsqueeze(1)
     if source == "position":
         if config.positions == "none" or (config.positions_to == "qk" and part == "V"):
             where = "are none" if config.positions == "none" else "go to queries and keys only"
             raise ValueError(f"the source is 'position', but positions {where} in this model: take 'token' or 'bias'")
-        return model.W_pos @ (W if config.positions_to == "qk" else read_through(block.ln1, W))
+        return widen(model.W_pos) @ (W if config.positions_to == "qk" else read_through(block.ln1, W))
     if source not in [f"a{earlier}.h{index}" for earlier in range(layer) for index in range(config.n_heads)]:
         raise KeyError(
             f"no source is called {source!r}: take 'token', 'position', 'bias' or a head of an earlier layer"
         )
     earlier, index = find_head(model, source)
-    written = read_rows(model, earlier, "V", "token")[index] @ model.blocks[earlier].attn.W_O[index]
+    written = read_rows(model, earlier, "V", "token")[index] @ widen(model.blocks[earlier].attn.W_O[index])
     return written @ read_through(block.ln1, W)
 
 
 def read_through(norm: Norm | None, W: Float[Tensor, "*head d_model out"]) -> Float[Tensor, "*head d_model out"]:
-    """Weights that read a norm's output, as weights that read the stream: gain and centring included, division not."""
+    """Weights that read a norm's output, as weights that read the stream: gain and centring included, division not.
+
+    In float32 at least; without a norm they are the weights themselves, not a copy.
+    """
+    W = widen(W)
     if norm is None:
         return W
-    W = norm.w[:, None] * W
+    W = widen(norm.w)[:, None] * W
     return W - W.mean(dim=-2, keepdim=True) if norm.centred else W

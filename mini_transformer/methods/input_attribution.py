@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mini_transformer.methods.arguments import check_gradients, follow, make_ordinary, widen
 from mini_transformer.methods.attribution_patching import find_slopes
-from mini_transformer.methods.patching import Metric, check_metric
-from mini_transformer.methods.sites import choose_rows
+from mini_transformer.methods.patching import Metric, measure_metric_rounding, score_prompts
+from mini_transformer.methods.sites import check_prompts, choose_rows, run_in_parts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -34,8 +35,8 @@ Baseline = Int[Tensor, "*token_axes"] | Float[Tensor, "*embedding_axes"]
 def measure_saliency(model: Transformer, tokens: Tokens, metric: Metric, batch_size: int | None = None) -> Scores:
     """The length of the metric's gradient with respect to each token's embedding, (b, t), metric per unit of embedding.
 
-    `metric(logits)` gives one number per prompt, which depends on that prompt only; ValueError for one that has no gradient. At most
-    `batch_size` prompts go through one forward; by default as many as keep memory small.
+    `metric(logits)` gives one number per prompt, which depends on that prompt only; ValueError for one that has no gradient, and
+    under torch.inference_mode. At most `batch_size` prompts go through one forward; by default as many as keep memory small.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=0))
@@ -43,7 +44,7 @@ def measure_saliency(model: Transformer, tokens: Tokens, metric: Metric, batch_s
     >>> scores[0, 0].item(), bool(torch.allclose(scores[0, 1], model.W_U[:, 7].norm()))
     (0.0, True)
     """
-    return find_gradient(model, tokens, metric, embed_prompts(model, tokens), batch_size).norm(dim=-1)
+    return widen(find_gradient(model, tokens, metric, embed_prompts(model, tokens), batch_size)).norm(dim=-1)
 
 
 def multiply_gradient(
@@ -65,7 +66,7 @@ def multiply_gradient(
     """
     embedding = embed_prompts(model, tokens)
     change = embedding - embed_baseline(model, tokens, baseline)
-    return (find_gradient(model, tokens, metric, embedding, batch_size) * change).sum(dim=-1)
+    return widen(find_gradient(model, tokens, metric, embedding, batch_size) * change).sum(dim=-1)
 
 
 def integrate_gradients(
@@ -80,7 +81,7 @@ def integrate_gradients(
     """Integrated gradients from the baseline to the prompt, (b, t); they add up to the change of the metric.
 
     Gauss-Legendre quadrature: 50 points suffice for smooth models, kinks of ReLUs leave about 2% on the boolean toys. ValueError if a prompt's
-    scores add up to something else, off by more than `tolerance` of the sum of their absolute values.
+    scores add up to something else, off by more than `tolerance` of the sum of their absolute values (and than rounding).
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=2))
@@ -93,14 +94,17 @@ def integrate_gradients(
         raise ValueError(f"steps is {steps} and tolerance {tolerance}, but both must be positive")
     start = embed_baseline(model, tokens, baseline)
     change = embed_prompts(model, tokens) - start
-    mean = torch.zeros_like(change)
+    mean = torch.zeros_like(widen(change))
     for point, weight in zip(*np.polynomial.legendre.leggauss(steps), strict=True):  # on [-1, 1]
         between = start + (1 + point) / 2 * change
         mean += weight / 2 * find_gradient(model, tokens, metric, between, batch_size)
-    scores = (mean * change).sum(dim=-1)
-    ends = torch.tensor([[True], [False]]).expand(2, tokens.shape[1])
+    terms = mean * change
+    scores = terms.sum(dim=-1)
+    ends = torch.tensor([[True], [False]], device=change.device).expand(2, tokens.shape[1])
     high, low = score_coalitions(model, tokens, metric, baseline, ends, batch_size)
-    check_sum(scores, high - low, tolerance, steps)
+    rounding = measure_metric_rounding(metric, run_in_parts(model, tokens, batch_size))
+    rounding += 16 * torch.finfo(change.dtype).eps * terms.abs().sum(dim=(1, 2))
+    check_sum(scores, high - low, rounding, tolerance, steps)
     return scores
 
 
@@ -118,7 +122,9 @@ def occlude_each(
     >>> bool(scores[0, :5].abs().max() < 1e-3)  # 1 AND 0 is 0, with the 1 or without
     True
     """
-    present = torch.cat([torch.zeros(1, tokens.shape[1]), torch.eye(tokens.shape[1])]) == 0
+    check_prompts(tokens)
+    out = torch.arange(tokens.shape[1] + 1, device=tokens.device)  # 0: no token, else the one before this number
+    present = out.unsqueeze(1) != out[1:]
     values = score_coalitions(model, tokens, metric, baseline, present, batch_size)
     return (values[0] - values[1:]).T
 
@@ -147,7 +153,8 @@ def embed_prompts(model: Transformer, tokens: Tokens) -> Embedding:
     """The token embeddings, without positions; ValueError for a batch or a prompt without tokens."""
     if not tokens.numel():
         raise ValueError(f"tokens are {tuple(tokens.shape)}, but attribution needs at least one prompt and one token")
-    return model.run_with_cache(tokens, names_filter="embed", stop_at_layer=0)[1]["embed"].detach()
+    with torch.no_grad():
+        return model.run_with_cache(tokens, names_filter="embed", stop_at_layer=0)[1]["embed"]
 
 
 def embed_baseline(model: Transformer, tokens: Tokens, baseline: Baseline) -> Embedding:
@@ -157,12 +164,12 @@ def embed_baseline(model: Transformer, tokens: Tokens, baseline: Baseline) -> Em
     if not baseline.is_floating_point():
         if not baseline.numel() or baseline.min() < 0 or baseline.max() >= vocabulary:
             raise ValueError(f"the baseline is {given}, but its tokens must be from 0 to {vocabulary - 1}")
-        baseline = model.W_E.detach()[baseline]
+        baseline = model.W_E.detach()[baseline.long().to(model.W_E.device)]
     axes = tuple(baseline.shape)
     fits = all(mine in (1, full) for mine, full in zip(axes[::-1], shape[::-1], strict=False))
     if not 1 <= len(axes) <= 3 or axes[-1] != shape[-1] or not fits:
         raise ValueError(f"the baseline is {given}, but must be tokens or embeddings that fit {shape}")
-    return baseline.to(model.W_E.dtype).expand(shape)
+    return follow(make_ordinary(baseline.detach()), model.W_E).expand(shape)
 
 
 def run_embedded(model: Transformer, tokens: Tokens, embedding: Embedding) -> Float[Tensor, "batch pos out"]:
@@ -174,6 +181,8 @@ def find_gradient(
     model: Transformer, tokens: Tokens, metric: Metric, embedding: Embedding, batch_size: int | None = None
 ) -> Embedding:
     """The gradient of each prompt's metric with respect to its embeddings."""
+    check_gradients(model)
+    tokens, embedding = make_ordinary(tokens), make_ordinary(embedding)
 
     def run(part: slice, values: Sequence[Tensor]) -> Tensor:
         return run_embedded(model, tokens[part], values[0])
@@ -182,18 +191,20 @@ def find_gradient(
     return len(tokens) * find_slopes(run, [embedding], metric, rows)[0]  # which is that of the mean over prompts
 
 
-def score_prompts(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Float[Tensor, "batch"]:
-    """The metric of each prompt; ValueError if it is not one number per prompt."""
-    values = metric(logits)
-    check_metric(lambda logits: values, logits)
-    return values
-
-
-def check_sum(scores: Scores, change: Float[Tensor, "batch"], tolerance: float | int, steps: int) -> None:
-    """ValueError unless the scores of every prompt add up to the change of its metric."""
+def check_sum(
+    scores: Scores, change: Float[Tensor, "batch"], rounding: Float[Tensor, "batch"], tolerance: float | int, steps: int
+) -> None:
+    """ValueError unless the scores of every prompt add up to the change of its metric, and are finite."""
     total = scores.sum(dim=1)
-    gap = (total - change).abs() / torch.maximum(scores.abs().sum(dim=1), change.abs()).clamp(min=1e-4)
-    if not (gap <= tolerance).all():
-        i = int(gap.argmax())
+    if not (total + change).isfinite().all():
+        i = int((~(total + change).isfinite()).nonzero()[0])
+        raise ValueError(
+            f"prompt {i}'s metric changes by {change[i]:.4g} and its scores add up to {total[i]:.4g}: take "
+            "a metric that is finite on the prompts, on the baseline and between"
+        )
+    size = torch.maximum(scores.abs().sum(dim=1), change.abs())
+    excess = (total - change).abs() - tolerance * size - rounding
+    if (excess > 0).any():
+        i = int((excess / size).argmax())
         told = f"prompt {i}'s scores add up to {total[i]:.4g}, but its metric changes by {change[i]:.4g}"
         raise ValueError(f"{told}: give more steps than {steps}, or a higher tolerance than {tolerance}")

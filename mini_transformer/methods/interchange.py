@@ -9,14 +9,15 @@ Checked against: hooks written out per pair, hand-set subspaces, random ones, an
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.methods.arguments import meet, widen, without_autocast
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
-Answers = Int[Tensor, "batch"]
+Tokens = Integer[Tensor, "batch pos"]
+Answers = Integer[Tensor, "batch"]
 Subspace = Float[Tensor, "dim d_model"]
 
 
@@ -30,7 +31,8 @@ def swap_subspace(
 ) -> Float[Tensor, "batch pos out"]:
     """Logits on `base` with the part of `site` in the span of `subspace` (orthonormal rows) taken from `source`, row by row.
 
-    ValueError for prompts of different shape, and rows that are not orthonormal or of another width than the site.
+    Rows may be of another dtype than the model. ValueError for prompts of different shape, and rows that are not orthonormal or of
+    another width than the site.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
@@ -42,7 +44,7 @@ def swap_subspace(
     values = read_site(model, base, source, site, position)
     check_subspace(subspace, values[0].shape[1])
     with torch.no_grad():
-        return run_swapped(model, base, values, subspace, torch.ones(len(subspace)).to(subspace), site, position)
+        return run_swapped(model, base, values, subspace, torch.ones_like(subspace[:, 0]), site, position)
 
 
 def measure_interchange(
@@ -66,7 +68,7 @@ def measure_interchange(
     """
     check_answers(model, base, answers, answer_position)
     logits = swap_subspace(model, base, source, subspace, site, position)
-    return (logits[:, answer_position].argmax(dim=-1) == answers).float().mean().item()
+    return (logits[:, answer_position].argmax(dim=-1) == answers.to(logits.device)).float().mean().item()
 
 
 def run_swapped(
@@ -79,11 +81,17 @@ def run_swapped(
     position: int,
 ) -> Tensor:
     """One run on `base` in which each row of the subspace, as far as its mask says, is taken from the source."""
-    own, other = values
-    swapped = own + ((other - own) @ rows.T * mask) @ rows
+    with without_autocast():
+        own, other, rows, mask = meet(*values, rows, mask)
+        swapped = own + ((other - own) @ rows.T * mask) @ rows
+    return run_replaced(model, base, swapped, site, position)
+
+
+def run_replaced(model: Transformer, base: Tokens, values: Tensor, site: HookName, position: int) -> Tensor:
+    """One run on `base` with these activations (b, d), of any dtype, at site and position."""
 
     def put(value: Tensor, hook: HookPoint) -> None:
-        value[:, position] = swapped
+        value[:, position] = values.to(value.dtype)
 
     return model.run_with_hooks(base, fwd_hooks=[(site, put)])
 
@@ -112,7 +120,10 @@ def check_subspace(subspace: Subspace, width: int) -> None:
     dim, d = subspace.shape
     if dim > d:
         raise ValueError(f"the subspace has {dim} rows, but there are only {d} dimensions")
-    if not torch.allclose(subspace @ subspace.T, torch.eye(dim).to(subspace), atol=1e-4):
+    with without_autocast():
+        wide = widen(subspace.detach())
+        gap = (wide @ wide.T - torch.eye(dim, device=wide.device).to(wide)).abs()
+    if not (gap <= max(1e-4, 2 * torch.finfo(subspace.dtype).eps)).all():
         raise ValueError(
             "the rows of the subspace are not orthonormal: give the rows of torch.linalg.qr(subspace.T)[0].T"
         )

@@ -13,13 +13,14 @@ TransformerLens 3.9 on the same weights.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import ActivationCache
+from mini_transformer.methods.arguments import find_epsilon, make_ordinary, meet, without_autocast
 from mini_transformer.model import Transformer
 
-TokenIds = Int[Tensor, "batch"]
+TokenIds = Integer[Tensor, "batch"] | Bool[Tensor, "batch"]
 
 
 def attribute_logits(
@@ -31,8 +32,9 @@ def attribute_logits(
 ) -> dict[str, Float[Tensor, "batch"]]:
     """Per component, what it adds to logit(answer) - logit(wrong) at `position`; with no `wrong`, to logit(answer).
 
-    Labels are those of `model.decompose`, and `bias` for what no component wrote (b_U, the final norm's bias). The
-    contributions add up to the logit difference; ValueError if they do not, since then the cache is not of a plain run.
+    Labels are those of `model.decompose`, and `bias` for what no component wrote (b_U, the final norm's bias): infinite where b_U
+    rules a token out, nan where it rules out both. The contributions add up to the logit difference; ValueError if they do not, up to
+    the rounding of the run's dtype, since then the cache is not of a plain run. They are float32 at least.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -42,10 +44,14 @@ def attribute_logits(
     20.0
     """
     readout = find_readout(model, cache, answer, wrong, position)
-    parts = {name: (part[readout.at] * readout.reads).sum(dim=-1) for name, part in model.decompose(cache).items()}
-    parts["bias"] = readout.bias
-    check_sum(torch.stack(list(parts.values())), readout.total, "a hook changed what the final norm put out")
-    return parts
+    written = model.decompose(cache)
+    terms = {name: read(part, readout) for name, part in written.items()}
+    size = torch.stack([part.abs().sum(dim=-1) for part in terms.values()]).sum(dim=0) + readout.norm_bias.abs()
+    parts = {name: part.sum(dim=-1) for name, part in terms.items()}
+    found = torch.stack([*parts.values(), readout.norm_bias]).sum(dim=0)
+    epsilon = find_run_epsilon(model, cache)
+    check_sum(found, readout.total, size, epsilon, "a hook changed what the final norm put out")
+    return parts | {"bias": readout.norm_bias + readout.bias}
 
 
 def attribute_logits_to_neurons(
@@ -74,10 +80,16 @@ def attribute_logits_to_neurons(
     readout, parts, found = find_readout(model, cache, answer, wrong, position), model.decompose(cache), []
     for layer, block in enumerate(model.blocks):
         assert block.mlp is not None
-        neurons = cache["post", layer][readout.at] * (readout.reads @ block.mlp.W_out.T)  # b f
-        written = parts[f"m{layer}"] if block.mlp.b_out is None else parts[f"m{layer}"] - block.mlp.b_out
-        total = (written[readout.at] * readout.reads).sum(dim=-1)
-        check_sum(neurons.T, total, "a hook changed what an MLP put out")
+        post, reads, W_out = meet(cache["post", layer][readout.at], readout.reads, block.mlp.W_out)
+        with without_autocast():
+            neurons = post * (reads @ W_out.T)  # b f
+            size = (post.abs() * (reads.abs() @ W_out.abs().T)).sum(dim=-1)
+        terms = read(parts[f"m{layer}"], readout)
+        if block.mlp.b_out is not None:
+            terms = torch.cat([terms, -reads * block.mlp.b_out], dim=1)
+        size = size + terms.abs().sum(dim=-1)
+        epsilon = find_run_epsilon(model, cache)
+        check_sum(neurons.sum(dim=-1), terms.sum(dim=-1), size, epsilon, "a hook changed what an MLP put out")
         found.append(neurons)
     return torch.stack(found, dim=1)
 
@@ -106,24 +118,32 @@ def attribute_logits_to_sources(
     readout, parts = find_readout(model, cache, answer, wrong, position), model.decompose(cache)
     found = []
     for layer, block in enumerate(model.blocks):
-        says = torch.einsum("bknh,nhd,bd->bnk", cache["v", layer], block.attn.W_O, readout.reads)
-        sources = cache["pattern", layer].transpose(1, 2)[readout.at] * says  # b n k
+        v, W_O, reads, pattern = meet(cache["v", layer], block.attn.W_O, readout.reads, cache["pattern", layer])
+        pattern = pattern.transpose(1, 2)[readout.at]
+        with without_autocast():
+            sources = pattern * torch.einsum("bknh,nhd,bd->bnk", v, W_O, reads)  # b n k
+            sizes = pattern * torch.einsum("bknh,nhd,bd->bnk", v.abs(), W_O.abs(), reads.abs())
+        epsilon = find_run_epsilon(model, cache)
         for head in range(model.config.n_heads):
-            total = (parts[f"a{layer}.h{head}"][readout.at] * readout.reads).sum(dim=-1)
-            check_sum(sources[:, head].T, total, "a hook changed what a head put out")
+            terms = read(parts[f"a{layer}.h{head}"], readout)
+            size = sizes[:, head].sum(dim=-1) + terms.abs().sum(dim=-1)
+            total = terms.sum(dim=-1)
+            check_sum(sources[:, head].sum(dim=-1), total, size, epsilon, "a hook changed what a head put out")
         found.append(sources)
     return torch.stack(found, dim=1)
 
 
 class Readout(NamedTuple):
-    """The logit difference as a linear function of the last stream x at one position: x @ reads + bias."""
+    """The logit difference as a linear function of the last stream x at one position: x @ reads + norm_bias + bias."""
 
     at: tuple[Int[Tensor, "batch"], Int[Tensor, "batch"]]  # prompt and position
     reads: Float[Tensor, "batch d_model"]
-    bias: Float[Tensor, "batch"]
-    total: Float[Tensor, "batch"]  # what it was in this run
+    norm_bias: Float[Tensor, "batch"]
+    bias: Float[Tensor, "batch"]  # b_U
+    total: Float[Tensor, "batch"]  # what it was in this run, less b_U, which may be infinite
 
 
+@without_autocast()
 def find_readout(
     model: Transformer, cache: ActivationCache, answer: TokenIds, wrong: TokenIds | None, position: TokenIds | int
 ) -> Readout:
@@ -131,17 +151,26 @@ def find_readout(
     (batch, length, _), v = cache["embed"].shape, model.config.d_vocab_out
     columns = [check_ids("answer", answer, batch, 0, v)]
     columns += [] if wrong is None else [check_ids("wrong", wrong, batch, 0, v)]
-    position = torch.full((batch,), position) if isinstance(position, int) else position
-    at = torch.arange(batch), check_ids("position", position, batch, -length, length)
-    reads = contrast(model.W_U.T, columns)  # b d
-    bias = reads.new_zeros(batch) if model.b_U is None else contrast(model.b_U, columns)
-    total = bias + (read_final(model, cache)[at] * reads).sum(dim=-1)
+    row = torch.arange(batch, device=cache["embed"].device)
+    position = torch.full_like(row, position) if isinstance(position, int) else position
+    at = row, check_ids("position", position, batch, -length, length).to(row.device)
+    columns = [make_ordinary(ids.to(row.device)) for ids in columns]
+    final, reads = meet(read_final(model, cache)[at], contrast(model.W_U.T, columns))  # b d
+    bias = norm_bias = reads.new_zeros(batch)
+    if model.b_U is not None:
+        bias = contrast(model.b_U, columns).to(reads)
+    total = (final * reads).sum(dim=-1)
     if (norm := model.ln_final) is not None:
-        bias = bias if norm.b is None else bias + reads @ norm.b
+        norm_bias = norm_bias if norm.b is None else reads @ norm.b.to(reads)
         reads = reads * norm.w
         reads = reads - reads.mean(dim=-1, keepdim=True) if norm.centred else reads  # instead of centring the stream
-        reads = reads / cache["ln_final.hook_scale"][at]  # the scale is held at what it was in this run
-    return Readout(at, reads, bias, total)
+        reads = reads / cache["ln_final.hook_scale"][at].to(reads)  # the scale is held at what it was in this run
+    return Readout(at, reads, norm_bias, bias, total)
+
+
+def read(part: Float[Tensor, "batch pos d_model"], readout: Readout) -> Float[Tensor, "batch d_model"]:
+    """What each axis of a writer adds to the logit difference."""
+    return part[readout.at].to(readout.reads) * readout.reads
 
 
 def read_final(model: Transformer, cache: ActivationCache) -> Float[Tensor, "batch pos d_model"]:
@@ -153,24 +182,31 @@ def read_final(model: Transformer, cache: ActivationCache) -> Float[Tensor, "bat
     return torch.stack(list(model.decompose(cache).values())).sum(dim=0)
 
 
+def find_run_epsilon(model: Transformer, cache: ActivationCache) -> float:
+    """The epsilon of the coarsest dtype in this run: within torch.autocast heads compute in one, whatever the stream has."""
+    return find_epsilon(cache["embed"], *(cache["z", layer] for layer in range(model.config.n_layers)))
+
+
 def contrast(values: Tensor, columns: list[Tensor]) -> Tensor:
     """The row of the answer, minus that of the wrong token if there is one."""
     return values[columns[0]] - values[columns[1]] if len(columns) == 2 else values[columns[0]]
 
 
-def check_sum(parts: Float[Tensor, "part batch"], total: Float[Tensor, "batch"], why: str) -> None:
-    """ValueError, with why, unless the contributions add up to the total."""
-    slack = 1e-4 * max(1.0, parts.abs().max().item())
-    if not torch.allclose(parts.sum(dim=0), total, rtol=1e-4, atol=slack):
+def check_sum(
+    found: Float[Tensor, "batch"], total: Float[Tensor, "batch"], size: Float[Tensor, "batch"], epsilon: float, why: str
+) -> None:
+    """ValueError, with why, unless the sum of contributions is the total, but for the rounding of terms of this size."""
+    if not ((found - total).abs() <= 8 * epsilon * size).all():
         raise ValueError(f"the contributions do not add up to the logits: {why}")
 
 
 def check_ids(what: str, ids: Tensor, batch: int, low: int, high: int) -> TokenIds:
-    """The ids as they are; ValueError unless there is one integer per prompt, from low to high - 1."""
+    """The ids as int64; ValueError unless there is one integer per prompt, from low to high - 1."""
     if not batch:
         raise ValueError("the cache is of a run without prompts, but at least one is needed")
     if ids.is_floating_point() or ids.shape != (batch,):
         raise ValueError(f"{what} is {ids.dtype} {tuple(ids.shape)}, but must be one integer per prompt: ({batch},)")
+    ids = ids.to(torch.int64)
     if int(ids.min()) < low or int(ids.max()) >= high:
         raise ValueError(f"{what} runs from {int(ids.min())} to {int(ids.max())}, but must be {low} to {high - 1}")
-    return ids
+    return ids  # an index of bool or uint8 would be a mask

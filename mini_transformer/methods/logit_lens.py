@@ -11,13 +11,14 @@ the published logit lens (tuned-lens 0.2.0) on the same weights.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from mini_transformer.methods.arguments import find_epsilon, meet, widen, without_autocast
 from mini_transformer.methods.logit_attribution import TokenIds, check_ids
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Logits = Float[Tensor, "*stream batch pos out"]
 
 
@@ -53,7 +54,10 @@ def apply_logit_lens(model: Transformer, tokens: Tokens) -> Float[Tensor, "strea
     streams, own = read_streams(model, tokens)
     with torch.no_grad():
         logits = decode(model, streams)
-    if not torch.allclose(logits[-1], own, rtol=1e-4, atol=1e-4 * max(1.0, own.abs().max().item())):
+        size = measure_terms(model, streams[-1])
+    epsilon = find_epsilon(logits, own, streams)
+    gap = (logits[-1].to(size) - own.to(size)).abs()
+    if not ((gap <= 8 * epsilon * size) | (logits[-1] == own)).all():  # equal where infinite
         raise ValueError(
             "the last stream does not give the model's own logits: a hook changed what the final norm put out"
         )
@@ -70,11 +74,13 @@ def read_probability(logits: Logits, answer: TokenIds, position: TokenIds | int 
     tensor([[0.7500],
             [0.5000]])
     """
-    return select(logits.softmax(dim=-1), answer, position)[1]
+    return select(widen(logits).softmax(dim=-1), answer, position)[1].to(logits.dtype)
 
 
 def rank_answer(logits: Logits, answer: TokenIds, position: TokenIds | int = -1) -> Int[Tensor, "*stream batch"]:
     """The rank of each prompt's answer at `position` among all tokens, 1 for the highest logit; a tie counts as lost.
+
+    So does a comparison with nan.
 
     The logits may be of streams, or of one run (b, t, v). Where all tokens are about equally likely a rank is noise: look at
     the probability as well.
@@ -83,21 +89,28 @@ def rank_answer(logits: Logits, answer: TokenIds, position: TokenIds | int = -1)
     tensor([[3]])
     """
     everything, own = select(logits, answer, position)
-    return (everything >= own.unsqueeze(-1)).sum(dim=-1)
+    return (~(everything < own.unsqueeze(-1))).sum(dim=-1)
 
 
 def measure_divergence(logits: Float[Tensor, "stream batch pos out"]) -> Float[Tensor, "stream"]:
     """KL from the last stream's distribution to that read off each stream, in nats, mean over prompts and positions.
 
-    How far a lens is from what the model says in the end; it is 0 for the last stream. ValueError for no prompts.
+    How far a lens is from what the model says in the end; it is 0 for the last stream. A token that can never come counts 0, unless a
+    stream rules out one that can: that is infinite. ValueError for no prompts.
 
     >>> measure_divergence(torch.tensor([[0.0, 0.0], [9.0, -9.0]]).view(2, 1, 1, 2))
     tensor([0.6931, 0.0000])
     """
     if not logits.numel():
         raise ValueError(f"logits are {tuple(logits.shape)}, but a mean needs at least one prompt and position")
-    logs = logits.log_softmax(dim=-1)
-    return (logs[-1].exp() * (logs[-1] - logs)).sum(dim=-1).mean(dim=(1, 2))
+    logs = widen(logits).log_softmax(dim=-1)
+    return compute_divergence(logs[-1], logs).mean(dim=(1, 2))
+
+
+def compute_divergence(target: Tensor, logs: Tensor) -> Tensor:
+    """KL from the target's distribution to the other, from log-probabilities; 0 log 0 is 0, also for the gradient."""
+    p = target.exp()
+    return (p * (target - logs).masked_fill(p == 0, 0.0)).sum(dim=-1)
 
 
 def select(values: Logits, answer: TokenIds, position: TokenIds | int) -> tuple[Tensor, Tensor]:
@@ -105,10 +118,10 @@ def select(values: Logits, answer: TokenIds, position: TokenIds | int) -> tuple[
     batch, length, v = values.shape[-3:]
     if not batch:
         raise ValueError("the logits hold no prompts, but at least one is needed")
-    position = torch.full((batch,), position) if isinstance(position, int) else position
-    row = torch.arange(batch)
-    here = values[..., row, check_ids("position", position, batch, -length, length), :]
-    return here, here[..., row, check_ids("answer", answer, batch, 0, v)]
+    row = torch.arange(batch, device=values.device)
+    position = torch.full_like(row, position) if isinstance(position, int) else position
+    here = values[..., row, check_ids("position", position, batch, -length, length).to(row.device), :]
+    return here, here[..., row, check_ids("answer", answer, batch, 0, v).to(row.device)]
 
 
 def read_streams(
@@ -128,3 +141,12 @@ def decode(model: Transformer, stream: Float[Tensor, "*batch d_model"]) -> Float
     normalized = stream if model.ln_final is None else model.ln_final.normalize(stream)
     logits = normalized @ model.W_U
     return logits if model.b_U is None else logits + model.b_U
+
+
+@without_autocast()
+def measure_terms(model: Transformer, stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch out"]:
+    """The size of the terms that add up to each logit, which their rounding goes with."""
+    normalized = stream if model.ln_final is None else model.ln_final.normalize(stream)
+    normalized, W_U = meet(normalized.abs(), model.W_U.abs())
+    size = normalized @ W_U
+    return size if model.b_U is None else size + model.b_U.abs().to(size)

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from mini_transformer.methods.arguments import find_scale, widen, without_autocast
 from mini_transformer.methods.head_circuits import read_through
 from mini_transformer.methods.rank_one_edit import find_mlp
 from mini_transformer.model import Norm, Transformer
@@ -35,12 +36,14 @@ class Neurons(NamedTuple):
 
 
 @torch.no_grad()
+@without_autocast()
 def read_neurons(model: Transformer, layer: int) -> Neurons:
     """The neurons of a layer from the weights: what each reads and writes, in the stream and in tokens, as cosines.
 
     Cosines are from -1 to 1, and 0 with a direction of zero. Times the lengths of both directions they are what enters a neuron when the
     (normalised) stream is one token's embedding, biases aside. A rise that all logits share changes no probability: for logits as
-    they compare, read `weights.center_unembed(model)`. ValueError for a layer without MLP.
+    they compare, read `weights.center_unembed(model)`. Half precision is computed and returned in float32. ValueError for a layer
+    without MLP.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=16, n_layers=1, d_mlp=4))
@@ -51,14 +54,15 @@ def read_neurons(model: Transformer, layer: int) -> Neurons:
     (7, 3)
     """
     mlp, norm = find_mlp(model, layer), model.blocks[layer].ln2
-    reads, writes = read_through(norm, mlp.W_in).T, mlp.W_out
+    reads, writes = read_through(norm, mlp.W_in).T, widen(mlp.W_out)
     W_U, final = read_through(model.ln_final, model.W_U), model.ln_final
+    own, fed = scale_rows(reads), scale_rows(centre(norm, writes))
     return Neurons(
-        reads,
-        writes,
-        excited_by=compare_rows(reads, centre(norm, model.W_E)),
+        reads.clone(),  # not the model's weights
+        writes.clone(),
+        excited_by=compare_rows(reads, centre(norm, widen(model.W_E))),
         raises=compare_rows(centre(final, writes), W_U.T),
-        feeds_itself=F.cosine_similarity(reads, centre(norm, writes), dim=1, eps=1e-12),
+        feeds_itself=F.cosine_similarity(own, fed, dim=1, eps=1e-12),
     )
 
 
@@ -66,7 +70,7 @@ def read_neurons(model: Transformer, layer: int) -> Neurons:
 def measure_excitation(
     model: Transformer, layer: int, tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "neuron token"]:
-    """The mean activation (`hook_post`) of each neuron where each token stands, on these prompts; nan where none does.
+    """The mean activation (`hook_post`) of each neuron where each token stands, on these prompts; nan where it never does.
 
     The counterpart, on data, of `read_neurons(...).excited_by`. ValueError for a layer without MLP, or no prompts.
 
@@ -79,13 +83,19 @@ def measure_excitation(
     if not tokens.numel():
         raise ValueError(f"tokens are {tuple(tokens.shape)}, but a mean needs at least one prompt of one token")
     _, cache = model.run_with_cache(tokens, names_filter=("post", layer))
-    here = F.one_hot(tokens.flatten().long(), model.config.d_vocab).to(model.W_E)  # b*t v
-    return cache["post", layer].flatten(0, 1).T @ here / here.sum(dim=0)
+    here = F.one_hot(tokens.flatten().long(), model.config.d_vocab).to(widen(model.W_E))  # b*t v
+    with without_autocast():
+        return cache["post", layer].flatten(0, 1).to(here).T @ here / here.sum(dim=0)
 
 
 def compare_rows(a: Float[Tensor, "row d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, "row other"]:
     """The cosine of each row of `a` with each of `b`."""
-    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+    return F.normalize(scale_rows(a), dim=1) @ F.normalize(scale_rows(b), dim=1).T
+
+
+def scale_rows(rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    """Scale rows until their largest entry is about 1: only a row of zeros then has no length."""
+    return rows / find_scale(rows, dim=(1,))
 
 
 def centre(norm: Norm | None, rows: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:

@@ -9,20 +9,29 @@ Sources: Sutter et al. 2025 (2507.08802), sections 3 and 4; Dinh et al. 2014 (14
 Checked against: its inverse, the rotation alone (which is `swap_subspace`), and trained and untrained models.
 """
 
-import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.hooks import HookName
+from mini_transformer.methods.alignment import measure_surprise, read_values
+from mini_transformer.methods.arguments import (
+    check_gradients,
+    draw_normal,
+    make_ordinary,
+    meet,
+    without_autocast,
+)
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.interchange import Answers, Subspace, Tokens, check_answers, read_site
+from mini_transformer.methods.interchange import Answers, Subspace, Tokens, check_answers, run_replaced
 from mini_transformer.model import Transformer
+from mini_transformer.tensors import copy_fields
 
 Rows = Float[Tensor, "n d"]
+Layer = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,28 +47,51 @@ class AlignmentMap:
     dim: int
     rows: Subspace
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
     def apply(self, values: Rows) -> Rows:
         """The coordinates of activations."""
-        halves = list((values @ self.rotation.T).tensor_split(2, dim=1))
-        for i, layer in enumerate(self.layers):
-            halves[i % 2] = halves[i % 2] + shift(layer, halves[1 - i % 2])
-        return torch.cat(halves, dim=1)
+        return run_map(self.rotation, self.layers, values).to(values.dtype)
 
     def invert(self, coordinates: Rows) -> Rows:
         """The activations that have these coordinates."""
-        halves = list(coordinates.tensor_split(2, dim=1))
-        for i, layer in reversed(list(enumerate(self.layers))):
-            halves[i % 2] = halves[i % 2] - shift(layer, halves[1 - i % 2])
-        return torch.cat(halves, dim=1) @ self.rotation
+        return run_inverse(self.rotation, self.layers, coordinates).to(coordinates.dtype)
 
     def swap(self, own: Rows, other: Rows) -> Rows:
         """Activations with the first `dim` coordinates of `other`, and all others of `own`."""
-        inside = torch.arange(own.shape[1]) < self.dim
-        return self.invert(torch.where(inside, self.apply(other), self.apply(own)))
+        return swap_coordinates(self.rotation, self.layers, self.dim, own, other).to(own.dtype)
 
 
-def shift(layer: tuple[Tensor, Tensor, Tensor], half: Tensor) -> Tensor:
-    W_in, b_in, W_out = layer
+@without_autocast()
+def run_map(rotation: Tensor, layers: Sequence[Layer], values: Rows) -> Rows:
+    """The coordinates of activations, in the wider of both dtypes."""
+    values, rotation = meet(values, rotation)
+    halves = list((values @ rotation.T).tensor_split(2, dim=1))
+    for i, layer in enumerate(layers):
+        halves[i % 2] = halves[i % 2] + shift(layer, halves[1 - i % 2])
+    return torch.cat(halves, dim=1)
+
+
+@without_autocast()
+def run_inverse(rotation: Tensor, layers: Sequence[Layer], coordinates: Rows) -> Rows:
+    """The activations that have these coordinates, in the wider of both dtypes."""
+    coordinates, rotation = meet(coordinates, rotation)
+    halves = list(coordinates.tensor_split(2, dim=1))
+    for i, layer in reversed(list(enumerate(layers))):
+        halves[i % 2] = halves[i % 2] - shift(layer, halves[1 - i % 2])
+    return torch.cat(halves, dim=1) @ rotation
+
+
+def swap_coordinates(rotation: Tensor, layers: Sequence[Layer], dim: int, own: Rows, other: Rows) -> Rows:
+    """Activations with the first `dim` coordinates of `other`, and all others of `own`."""
+    inside = torch.arange(own.shape[1], device=own.device) < dim
+    mixed = torch.where(inside, run_map(rotation, layers, other.to(own.device)), run_map(rotation, layers, own))
+    return run_inverse(rotation, layers, mixed)
+
+
+def shift(layer: Layer, half: Tensor) -> Tensor:
+    half, W_in, b_in, W_out = meet(half, *layer)
     return (half @ W_in + b_in).relu() @ W_out
 
 
@@ -91,29 +123,33 @@ def align_nonlinearly(
     >>> (logits[:, -1].argmax(dim=1) == answers).float().mean().item()
     1.0
     """
+    check_gradients(model)
     check_answers(model, base, answers, answer_position)
-    own, other = read_site(model, base, source, site, position)
+    own, other = read_values(model, base, source, site, position)
     d = own.shape[1]
     if not 1 <= dim <= d or d < 2:
         raise ValueError(f"dim is {dim}, but must be from 1 to the site's width {d}, which must be at least 2")
     if n_layers < 0 or hidden < 1:
         raise ValueError(f"n_layers is {n_layers} and hidden {hidden}, but must be at least 0 and 1")
     generator = torch.Generator().manual_seed(seed)
-    rotation = torch.linalg.qr(torch.randn(d, d, generator=generator))[0].to(own)
+    drawn = draw_normal(d, d, generator=generator, like=own.new_zeros(0, dtype=torch.float32))
+    rotation = torch.linalg.qr(drawn)[0].to(own)
     layers = tuple(draw_layer(d, i % 2, hidden, generator, own) for i in range(n_layers))
-    found = AlignmentMap(rotation, layers, dim, rotation[:dim])  # shares its weights with those that are trained
+    base = make_ordinary(base)
 
     def loss(step: int) -> Tensor:
-        logits = run_replaced(model, base, found.swap(own, other), site, position)
-        return cross_entropy(logits[:, answer_position], answers.long())
+        swapped = swap_coordinates(rotation, layers, dim, own, other)
+        logits = run_replaced(model, base, swapped, site, position)
+        return measure_surprise(logits[:, answer_position], answers)
 
     if parameters := [part for layer in layers for part in layer]:
         descend(loss, parameters, steps, lr)
     for part in parameters:
         part.requires_grad_(False)
         part.grad = None
-    changes = found.swap(own, other) - own
-    return dataclasses.replace(found, rows=torch.linalg.svd(changes, full_matrices=True)[2][:dim])
+    changes = swap_coordinates(rotation, layers, dim, own, other) - own
+    rows = torch.linalg.svd(changes, full_matrices=True)[2][:dim]
+    return AlignmentMap(rotation, layers, dim, rows)
 
 
 def swap_by_map(
@@ -129,18 +165,11 @@ def swap_by_map(
     >>> bool(torch.allclose(swapped[:, -1], model(source)[:, -1], atol=1e-5))
     True
     """
-    own, other = read_site(model, base, source, site, position)
+    own, other = read_values(model, base, source, site, position)
     if own.shape[1] != len(found.rotation):
         raise ValueError(f"the map takes width {len(found.rotation)}, but the site's width is {own.shape[1]}")
     with torch.no_grad():
         return run_replaced(model, base, found.swap(own, other), site, position)
-
-
-def run_replaced(model: Transformer, base: Tokens, values: Rows, site: HookName, position: int) -> Tensor:
-    def put(value: Tensor, hook: HookPoint) -> None:
-        value[:, position] = values
-
-    return model.run_with_hooks(base, fwd_hooks=[(site, put)])
 
 
 def draw_layer(
@@ -149,6 +178,7 @@ def draw_layer(
     """A layer that shifts this half (0 or 1) by a function of the other; at first by nothing."""
     sizes = (d - d // 2, d // 2)
     own, other = sizes[half], sizes[1 - half]
-    W_in = torch.randn(other, hidden, generator=generator) / max(1, other) ** 0.5
-    b_in, W_out = torch.randn(hidden, generator=generator), torch.zeros(hidden, own)
-    return tuple(part.to(like).requires_grad_() for part in (W_in, b_in, W_out))  # type: ignore[return-value]
+    narrow = like.new_zeros(0, dtype=torch.float32)
+    W_in = draw_normal(other, hidden, generator=generator, like=narrow) / max(1, other) ** 0.5
+    b_in, W_out = draw_normal(hidden, generator=generator, like=narrow), narrow.new_zeros(hidden, own)
+    return W_in.to(like).requires_grad_(), b_in.to(like).requires_grad_(), W_out.to(like).requires_grad_()

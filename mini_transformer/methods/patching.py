@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import make_ordinary, widen
 from mini_transformer.methods.sites import (
     Tokens,
     check_prompts,
@@ -29,7 +30,8 @@ from mini_transformer.methods.sites import (
 )
 from mini_transformer.model import Transformer
 
-Metric = Callable[[Tensor], Tensor]  # logits (b, t, v) to one number per prompt (b)
+# Logits (b, t, v) to one number per prompt (b). Where that is nan or infinite, so are the means of it.
+Metric = Callable[[Tensor], Tensor]
 
 
 def patch_activations(
@@ -47,6 +49,7 @@ def patch_activations(
     `metric(logits)` gives one number per prompt for logits (b, t, v). `sites.SITES` lists the sites and their axes: heads are
     `site="z", per="head"`; per="head pos" gives a map (layer, head, pos), and per="" patches a whole layer at once. At
     most `batch_size` prompts (times patches) go through one forward; by default as many as keep memory small.
+    An entry is nan or infinite where the metric is.
     ValueError for prompts of different shape, a site or axis that does not exist, a metric that is not one number each.
 
     >>> from mini_transformer import Config
@@ -69,13 +72,16 @@ def share_recovered(
 ) -> Float[Tensor, "*entry"]:
     """Mean metrics on the scale on which the corrupt run is 0 and the clean run is 1.
 
-    ValueError if the metric hardly tells the two runs apart: there is nothing to recover then.
+    ValueError if the metric hardly tells the two runs apart, in its own unit: there is nothing to recover then.
     """
     check_pair(clean, corrupt)
     with torch.no_grad():
-        low, high = (check_metric(metric, run_in_parts(model, tokens)) for tokens in (corrupt, clean))
-    if not (high - low).abs() > 1e-4 * max(1.0, high.abs().item()):
-        raise ValueError(f"the metric is {high:.4g} on clean and {low:.4g} on corrupt prompts, but it must differ")
+        runs = [run_in_parts(model, tokens) for tokens in (corrupt, clean)]
+    before, after, differs = tell_apart(metric, *runs)
+    low, high = before.mean(), after.mean()
+    if not differs:
+        told = f"the metric is {high:.4g} on clean and {low:.4g} on corrupt prompts"
+        raise ValueError(f"{told}, but it must differ, by more than rounding does, and be finite")
     return (values - low) / (high - low)
 
 
@@ -87,6 +93,7 @@ def check_pair(clean: Tokens, corrupt: Tokens, direction: str = "noise") -> tupl
     check_prompts(clean)
     if direction not in ("denoise", "noise"):
         raise ValueError(f"direction is {direction!r}, but must be 'denoise' (clean into corrupt) or 'noise'")
+    clean, corrupt = make_ordinary(clean), make_ordinary(corrupt)
     return (corrupt, clean) if direction == "denoise" else (clean, corrupt)
 
 
@@ -137,7 +144,7 @@ def run_patched(
 
     `streams` are those that enter and leave the block. As many entries share a forward as fit into `rows` prompts.
     """
-    batch, entries = len(base), torch.arange(math.prod(sizes))
+    batch, entries = len(base), torch.arange(math.prod(sizes), device=base.device)
     in_stream = {"resid_pre": 0, "resid_post": 1, "mlp_out": 1} | ({} if model.config.d_mlp else {"attn_out": 1})
     for chunk in entries.split(max(1, rows // batch)):
         chosen = (chunk.unsqueeze(1) == entries).view(-1, 1, *sizes)  # one entry each, of all prompts
@@ -154,9 +161,48 @@ def run_patched(
 
 def check_metric(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Float[Tensor, ""]:
     """The mean of the metric over prompts; ValueError if it is not one number per prompt."""
-    value = metric(logits)
+    return score_prompts(metric, logits).mean()
+
+
+def score_prompts(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Float[Tensor, "batch"]:
+    """Score each prompt, in float32 at least; ValueError if that is not one number per prompt.
+
+    The metric gets a copy of the logits, which it may edit.
+    """
+    value = metric(logits.clone())
     if not isinstance(value, Tensor) or value.shape != logits.shape[:1] or not value.is_floating_point():
         given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         fits = f"must return one float per prompt: shape ({len(logits)},)"
         raise ValueError(f"the metric returned {given} for logits {tuple(logits.shape)}, but {fits}")
-    return value.mean()
+    return widen(value)
+
+
+@torch.no_grad()
+def tell_apart(
+    metric: Metric, one: Float[Tensor, "batch pos out"], other: Float[Tensor, "batch pos out"]
+) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"], bool]:
+    """Score the prompts of two runs, and say whether their means are finite and differ.
+
+    They must differ by a ten-thousandth of the metric's own size, whatever its unit, and by more
+    than rounding. Scores near zero may hold nothing else.
+    """
+    scores = score_prompts(metric, one), score_prompts(metric, other)
+    size = torch.stack(scores).abs().mean(dim=1).max()
+    gap = (scores[0].mean() - scores[1].mean()).abs()
+    differs = bool(gap.isfinite() and gap > 1e-4 * size)
+    if differs and gap < 1e-4:  # else rounding is not in question
+        differs = bool(
+            gap > torch.maximum(measure_metric_rounding(metric, one), measure_metric_rounding(metric, other)).mean()
+        )
+    return *scores, differs
+
+
+@torch.no_grad()
+def measure_metric_rounding(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Float[Tensor, "batch"]:
+    """Measure how far rounding can move the metric of each prompt, by trying it on the logits.
+
+    All logits are stretched alike, so that equal ones stay equal: an accuracy does not move.
+    """
+    start, eps = score_prompts(metric, logits), torch.finfo(logits.dtype).eps
+    moved = [score_prompts(metric, logits * (1 + step * eps)) - start for step in (-4, -2, 2, 4)]
+    return 4 * torch.stack(moved).abs().amax(dim=0)

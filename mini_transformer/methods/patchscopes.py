@@ -15,10 +15,10 @@ and tuned lens, and the trained store of facts.
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.methods.sites import choose_rows
+from mini_transformer.methods.sites import check_prompts, choose_rows
 from mini_transformer.model import Transformer
 
 States = Float[Tensor, "layer pos batch d_model"]
@@ -27,8 +27,8 @@ States = Float[Tensor, "layer pos batch d_model"]
 @torch.no_grad()
 def apply_patchscope(
     model: Transformer,
-    source: Int[Tensor, "batch source_pos"],
-    target: Int[Tensor, "target_batch target_pos"],
+    source: Integer[Tensor, "batch source_pos"],
+    target: Integer[Tensor, "target_batch target_pos"],
     target_layer: int,
     target_position: int = -1,
     read_position: int = -1,
@@ -53,6 +53,9 @@ def apply_patchscope(
     >>> case.task.read(case.model(source)[:, -1].argmax(dim=-1))  # where these two do live
     'Kyoto Rome'
     """
+    for what, prompts in (("the source's tokens", source), ("the target's tokens", target)):
+        if prompts.ndim != 2:
+            check_prompts(prompts, what)
     states = read_states(model, source, layers, positions)
     check_target(model, source, target, target_layer, target_position, read_position)
     mapped = states if transform is None else transform(states)
@@ -80,7 +83,7 @@ def read_states(
     for layer in range(n_layers):
         streams.append(model(resid=streams[-1], start_at_layer=layer, stop_at_layer=layer + 1))
     chosen = torch.stack([streams[layer] for layer in layers])  # layer b t d
-    return chosen[:, :, torch.tensor([*positions])].transpose(1, 2)
+    return chosen[:, :, torch.tensor([*positions], device=chosen.device)].transpose(1, 2)
 
 
 def check_target(model: Transformer, source: Tensor, target: Tensor, layer: int, position: int, read: int) -> None:
@@ -108,7 +111,7 @@ def run_target(
     model: Transformer, base: Tensor, states: Float[Tensor, "state d_model"], layer: int, position: int, rows: int
 ) -> Iterator[Float[Tensor, "some pos out"]]:
     """Logits of the target with each state in its place, `rows` at a time; state i belongs to prompt i modulo the batch."""
-    for some in torch.arange(len(states)).split(rows):
+    for some in torch.arange(len(states), device=base.device).split(rows):
         patched = base[some % len(base)]
-        patched[:, position] = states[some]
+        patched[:, position] = states[some].to(patched)
         yield model(resid=patched, start_at_layer=layer)

@@ -135,7 +135,7 @@ def measure_without(
 ) -> dict[Key, Float[Tensor, ""]]:
     """Per key of `cut`, the change of the mean metric when its edges (1.0 in the mask) carry corrupted values."""
     off = write_outputs(model, corrupt, kind)
-    masks = 1 - torch.stack([torch.zeros(len(list_edges(model))), *cut.values()])
+    masks = 1 - torch.stack([torch.zeros(len(list_edges(model)), device=off.device), *cut.values()])
     values = torch.stack([check_metric(metric, logits) for logits in run_masks(model, clean, masks, off)])
     return dict(zip(cut, values[1:] - values[0], strict=True))
 

@@ -20,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mini_transformer.methods.arguments import find_axes, measure_rounding, meet, widen, without_autocast
 from mini_transformer.methods.probes import Activations, check_activations
+from mini_transformer.tensors import copy_fields
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,24 @@ class PrincipalDirections:
     shares: Float[Tensor, "k"]
     origin: Float[Tensor, "d"]
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
+    @without_autocast()
     def project(self, activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
         """Coordinates along the directions, from the origin."""
         if activations.shape[-1:] != self.origin.shape:
             given = tuple(activations.shape)
             raise ValueError(f"activations are {given}, but the directions are of width {len(self.origin)}")
-        return (activations - self.origin) @ self.directions.T
+        x, origin, directions = meet(activations, self.origin, self.directions)
+        return ((x - origin) @ directions.T).to(activations.dtype)
 
 
 def find_principal_directions(activations: Activations, k: int) -> PrincipalDirections:
     """The k directions of the largest variance around the mean; each with its largest coordinate (by size) positive.
 
-    Variances are those of a sample (n - 1). ValueError for more directions than the rows vary along.
+    Variances are those of a sample (n - 1). ValueError for more directions than the rows vary along by more than the rounding
+    of their dtype, column by column: beside a loud one a quiet one counts.
 
     >>> x = torch.tensor([[0.0, 1.0], [0.0, 5.0], [1.0, 3.0], [-1.0, 3.0]])
     >>> found = find_principal_directions(x, 2)
@@ -55,11 +63,12 @@ def find_principal_directions(activations: Activations, k: int) -> PrincipalDire
     """
     check_activations(activations)
     x = activations.detach().double()
-    directions, variances, shares = decompose(x - x.mean(dim=0), k, len(x) - 1, x.norm())
+    directions, variances, shares = decompose(x - x.mean(dim=0), k, len(x) - 1, measure_rounding(activations))
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     return finish(directions * largest.sign(), variances, shares, x.mean(dim=0), activations)
 
 
+@without_autocast()
 def find_contrast_directions(positive: Activations, negative: Activations, k: int = 1) -> PrincipalDirections:
     """The k directions along which row i of `positive` and row i of `negative` differ most; positive has the higher mean.
 
@@ -75,12 +84,14 @@ def find_contrast_directions(positive: Activations, negative: Activations, k: in
     if positive.shape != negative.shape:
         given = f"{tuple(positive.shape)} and {tuple(negative.shape)}"
         raise ValueError(f"positive and negative activations are {given}, but must be pairs: row i beside row i")
-    difference = positive.detach().double() - negative.detach().double()
-    directions, variances, shares = decompose(difference, k, len(difference), positive.double().norm())
+    difference = positive.detach().double() - negative.detach().to(positive.device).double()
+    rounding = measure_rounding(torch.cat([positive, negative.to(positive)]))
+    directions, variances, shares = decompose(difference, k, len(difference), rounding)
     towards = torch.where(directions @ difference.mean(dim=0) < 0, -1.0, 1.0).unsqueeze(1)
     return finish(directions * towards, variances, shares, torch.zeros_like(difference[0]), positive)
 
 
+@without_autocast()
 def find_mean_difference(positive: Float[Tensor, "m d"], negative: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
     """The unit direction from the mean of `negative` to that of `positive`; the sets may differ in size.
 
@@ -94,20 +105,22 @@ def find_mean_difference(positive: Float[Tensor, "m d"], negative: Float[Tensor,
     if positive.shape[1] != negative.shape[1]:
         given = f"{positive.shape[1]} and {negative.shape[1]}"
         raise ValueError(f"positive and negative activations have width {given}, but must have the same")
-    difference = positive.detach().double().mean(dim=0) - negative.detach().double().mean(dim=0)
-    size = max(positive.abs().max().item(), negative.abs().max().item())
-    if difference.norm() <= 1e-6 * size:
+    means = [x.detach().to(positive.device).double().mean(dim=0) for x in (positive, negative)]
+    difference = means[0] - means[1]
+    rounding = measure_rounding(widen(torch.cat([positive, negative.to(positive)])))
+    if not (difference.abs() > 8 * rounding).any():
         raise ValueError("both sets have the same mean, so no direction leads from one to the other")
     return (difference / difference.norm()).to(positive.dtype)
 
 
-def decompose(rows: Float[Tensor, "n d"], k: int, freedom: int, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@without_autocast()
+def decompose(rows: Float[Tensor, "n d"], k: int, freedom: int, rounding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The first k right singular vectors, their squared singular values over `freedom`, and these as shares of the sum.
 
-    What is below a millionth of the largest, or a billionth of the data's norm `size`, counts as rounding.
+    Rows vary along as many directions as are above the rounding of each column.
     """
     _, S, Vh = torch.linalg.svd(rows, full_matrices=False)
-    rank = int(S.gt(torch.maximum(1e-6 * S.max(), 1e-9 * size)).sum())
+    rank = len(find_axes(rows, rounding)[0])
     if not 1 <= k <= rank:
         raise ValueError(
             f"k is {k}, but must be from 1 to {rank}: the {len(rows)} rows of width {rows.shape[1]} vary along no more directions"
@@ -116,4 +129,5 @@ def decompose(rows: Float[Tensor, "n d"], k: int, freedom: int, size: Tensor) ->
 
 
 def finish(directions: Tensor, variances: Tensor, shares: Tensor, origin: Tensor, like: Tensor) -> PrincipalDirections:
-    return PrincipalDirections(*(x.to(like.dtype) for x in (directions, variances, shares, origin)))
+    dtype = widen(like[:0]).dtype
+    return PrincipalDirections(*(x.to(dtype) for x in (directions, variances, shares, origin)))

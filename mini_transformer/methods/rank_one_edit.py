@@ -14,11 +14,18 @@ model, where all others can be asked.
 import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
 from mini_transformer.hooks import HookPoint
+from mini_transformer.methods.arguments import (
+    check_gradients,
+    follow,
+    make_ordinary,
+    widen,
+    without_autocast,
+)
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import MLP, Transformer
 
@@ -58,22 +65,24 @@ def edit_rank_one(
         raise ValueError(f"ridge is {ridge}, but must be positive")
     edited = copy.deepcopy(model)
     mlp = find_mlp(edited, layer)
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast():
+        W_out = widen(mlp.W_out)
+        key, value, keys = (follow(x, W_out) for x in (key, value, keys))
         k, others = key.double(), keys.double()
         moment = others.T @ others / len(others)
-        size = max(others.square().mean().item(), 1e-12)
-        moment += ridge * size * torch.eye(d_mlp, dtype=torch.float64)
+        size = others.square().mean().item() or 1.0  # without any keys but zeros, every change is as good
+        moment += ridge * size * torch.eye(d_mlp, dtype=torch.float64, device=k.device)
         listens = torch.linalg.solve(moment, k)
         listens = listens / (listens @ k)
-        old = key @ mlp.W_out + (0.0 if mlp.b_out is None else mlp.b_out)
-        mlp.W_out.add_(torch.outer(listens, (value - old).double()).to(mlp.W_out))
+        old = key @ W_out + (0.0 if mlp.b_out is None else mlp.b_out)
+        mlp.W_out.copy_(W_out + torch.outer(listens, (value - old).double()).to(W_out))
     return edited
 
 
 def find_value(
     model: Transformer,
     prompts: Int[Tensor, "batch pos"],
-    answers: Int[Tensor, "batch"],
+    answers: Integer[Tensor, "batch"],
     layer: int,
     position: int,
     steps: int = 60,
@@ -82,7 +91,8 @@ def find_value(
     """What the MLP of `layer` has to write at `position` for the model to end each prompt with its answer.
 
     Found by gradient descent (Adam) on the cross-entropy at the last position, from the mean of what it writes now; one value for all prompts,
-    so prompts that are to stay as they are belong among them, with the answers that they have.
+    so prompts that are to stay as they are belong among them, with the answers that they have. That `steps` were enough is not
+    checked: run the model with it. ValueError for what does not fit, and under torch.inference_mode.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1, d_mlp=16))
@@ -100,9 +110,11 @@ def find_value(
         raise ValueError(f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}")
     if not -prompts.shape[1] <= position < prompts.shape[1]:
         raise ValueError(f"position {position} was asked for, but the prompts have {prompts.shape[1]} positions")
+    check_gradients(model)
+    prompts, answers = make_ordinary(prompts), make_ordinary(answers).to(model.W_E.device)
     with torch.no_grad():
         _, cache = model.run_with_cache(prompts, names_filter=("mlp_out", layer))
-    value = cache["mlp_out", layer][:, position].mean(dim=0).requires_grad_()
+    value = widen(cache["mlp_out", layer][:, position]).mean(dim=0).requires_grad_()
     optimizer = torch.optim.Adam([value], lr=lr)
 
     def write(old: Tensor, hook: HookPoint) -> None:
@@ -113,7 +125,7 @@ def find_value(
     for _ in range(steps):
         with torch.enable_grad():
             logits = model.run_with_hooks(prompts, fwd_hooks=[(("mlp_out", layer), write)])[:, -1]
-            (value.grad,) = torch.autograd.grad(F.cross_entropy(logits, answers.long()), value)
+            (value.grad,) = torch.autograd.grad(F.cross_entropy(widen(logits), answers.long()), value)
         optimizer.step()
     return value.detach()
 

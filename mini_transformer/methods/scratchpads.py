@@ -35,6 +35,7 @@ def write_scratchpad(model: Transformer, prompts: Tokens, n: int) -> Int[Tensor,
         raise ValueError(
             f"{n} tokens were asked for, but after {prompts.shape[1]} the context has room for 0 to {room}"
         )
+    prompts = prompts.clone()  # also for n = 0: what is returned is the caller's own
     for _ in range(n):
         prompts = torch.cat([prompts, model(prompts)[:, -1:].argmax(dim=-1).to(prompts.dtype)], dim=1)
     return prompts

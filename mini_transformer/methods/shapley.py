@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mini_transformer.methods.input_attribution import Baseline, score_coalitions
 from mini_transformer.methods.patching import Metric
+from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
 Tokens = Int[Tensor, "batch pos"]
@@ -53,15 +54,16 @@ def measure_shapley(
     >>> measure_shapley(case.model, torch.tensor([[1, 1, 2, 2, 2, 3]]), metric, torch.tensor(0), positions=[0, 1, 2])
     tensor([[0.5000, 0.5000, 0.0000]])
     """
+    check_prompts(tokens)
     players = find_players(positions, tokens.shape[1])
     n = len(players)
     if n > MOST:
         raise ValueError(f"{n} positions have 2^{n} coalitions, but exact values take at most {MOST}: sample_shapley")
-    number = torch.arange(2**n)  # of a coalition; its bits are its members
-    inside = (number[:, None] >> torch.arange(n)) & 1 == 1  # coalition player
+    number = torch.arange(2**n, device=model.W_E.device)  # of a coalition; its bits are its members
+    inside = (number[:, None] >> number[:n]) & 1 == 1  # coalition player
     present = seat(inside, players, tokens.shape[1])
     values, found = score_coalitions(model, tokens, metric, baseline, present, batch_size), []
-    share = torch.tensor([1 / (n * math.comb(n - 1, size)) for size in range(n)]).to(values)  # of the orders
+    share = values.new_tensor([1 / (n * math.comb(n - 1, size)) for size in range(n)])  # of the orders
     for player in range(n):
         without = number[~inside[:, player]]
         added = values[without + 2**player] - values[without]  # coalition batch
@@ -93,10 +95,12 @@ def sample_shapley(
     """
     if draws < 2:
         raise ValueError(f"draws is {draws}, but a standard error needs at least 2")
+    check_prompts(tokens)
     players = find_players(positions, tokens.shape[1])
     n, generator = len(players), torch.Generator().manual_seed(seed)
-    place = torch.rand(draws, n, generator=generator).argsort(dim=1)  # when each player comes in
-    inside = place[:, None] < torch.arange(n + 1)[:, None]  # draw arrivals player
+    drawn = torch.rand(draws, n, generator=generator, dtype=torch.float32, device="cpu")
+    place = drawn.argsort(dim=1).to(model.W_E.device)  # when each player comes in
+    inside = place[:, None] < torch.arange(n + 1, device=place.device)[:, None]  # draw arrivals player
     present = seat(inside.flatten(0, 1), players, tokens.shape[1])
     values = score_coalitions(model, tokens, metric, baseline, present, batch_size)
     added = values.unflatten(0, (draws, n + 1)).diff(dim=1).transpose(1, 2)  # draw batch arrival
@@ -117,6 +121,6 @@ def find_players(positions: Sequence[int] | None, length: int) -> list[int]:
 
 def seat(inside: Bool[Tensor, "coalition player"], players: list[int], length: int) -> Bool[Tensor, "coalition pos"]:
     """Which tokens are present: those of a coalition, and all that do not play."""
-    present = torch.ones(len(inside), length).bool()
+    present = inside.new_ones(len(inside), length)
     present[:, players] = inside
     return present

@@ -84,12 +84,14 @@ def run_in_parts(model: Transformer, tokens: Tokens, batch_size: int | None = No
 
 
 def check_prompts(tokens: Tensor, what: str = "tokens") -> None:
-    """ValueError unless these are integers (b, t), of at least one prompt."""
+    """ValueError unless these are integers (b, t), of at least one prompt with at least one token."""
     if tokens.ndim != 2 or tokens.is_floating_point():
         given = f"{what} are {tokens.dtype} {tuple(tokens.shape)}"
         raise ValueError(f"{given}, expected a tensor of integers with shape (batch, pos)")
     if not len(tokens):
         raise ValueError("the batch holds no prompts, but at least one is needed")
+    if not tokens.shape[1]:
+        raise ValueError(f"{what} are {tuple(tokens.shape)}: prompts without tokens, but each needs at least one")
 
 
 def choose_rows(config: Config, length: int, batch_size: int | None = None) -> int:

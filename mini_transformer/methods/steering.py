@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
+from mini_transformer.methods.arguments import widen
 from mini_transformer.methods.patching import Metric, check_metric
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
@@ -50,7 +51,7 @@ def find_steering_vector(
         values = cache[site]
         check_site(values, site)
         at = find_positions(position, values.shape[1])
-        means.append(values[:, at].flatten(0, -2).mean(dim=0))
+        means.append(widen(values[:, at].flatten(0, -2)).mean(dim=0))
     return means[0] - means[1]
 
 

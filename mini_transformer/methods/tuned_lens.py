@@ -14,14 +14,22 @@ implementation (tuned-lens 0.2.0) on the same weights.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
+from mini_transformer.methods.arguments import (
+    check_gradients,
+    make_ordinary,
+    meet,
+    widen,
+    without_autocast,
+)
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.logit_lens import decode, read_streams
+from mini_transformer.methods.logit_lens import compute_divergence, decode, read_streams
 from mini_transformer.model import Transformer
+from mini_transformer.tensors import copy_fields
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,22 @@ class TunedLens:
     A: Float[Tensor, "stream d_model d_model"]
     b: Float[Tensor, "stream d_model"]
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
     def translate(self, streams: Float[Tensor, "stream *row d_model"]) -> Float[Tensor, "stream *row d_model"]:
         """What each stream is likely to be at the end."""
         if (len(streams), streams.shape[-1]) != self.b.shape:
             given, fits = tuple(streams.shape), tuple(self.b.shape)
             raise ValueError(f"the streams are {given}, but this lens is for {fits[0]} of width {fits[1]}")
-        rows = streams.flatten(1, -2)
-        return streams + torch.baddbmm(self.b.unsqueeze(1), rows, self.A).view_as(streams)
+        return run_translators(self.A, self.b, streams).to(streams.dtype)
+
+
+@without_autocast()
+def run_translators(A: Tensor, b: Tensor, streams: Tensor) -> Float[Tensor, "stream *row d_model"]:
+    """Each stream after its translator, in the wider of both dtypes."""
+    streams, A, b = meet(streams, A, b)
+    return streams + torch.baddbmm(b.unsqueeze(1), streams.flatten(1, -2), A).view_as(streams)
 
 
 def train_tuned_lens(
@@ -59,16 +76,18 @@ def train_tuned_lens(
     """
     if rows < 1:
         raise ValueError(f"rows is {rows}, but each step needs at least one")
-    streams, logits = read_streams(model, tokens)
-    streams, targets = streams[:-1].flatten(1, 2), logits.flatten(0, 1).log_softmax(dim=-1)
+    check_gradients(model)
+    streams, logits = map(make_ordinary, read_streams(model, tokens))
+    streams, targets = widen(streams[:-1].flatten(1, 2)), widen(logits.flatten(0, 1)).log_softmax(dim=-1)
     n, count, d = streams.shape
     A, b = streams.new_zeros(n, d, d).requires_grad_(), streams.new_zeros(n, d).requires_grad_()
-    lens, generator = TunedLens(A, b), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
 
     def loss(step: int) -> Tensor:
-        drawn = torch.randint(count, (rows,), generator=generator)
-        logs, target = decode(model, lens.translate(streams[:, drawn])).log_softmax(dim=-1), targets[drawn]
-        return (target.exp() * (target - logs)).sum() / rows  # KL, the mean over rows, summed over streams
+        drawn = torch.randint(count, (rows,), generator=generator, device="cpu").to(streams.device)
+        translated = run_translators(A, b, streams[:, drawn]).to(model.W_E.dtype)
+        logs = widen(decode(model, translated)).log_softmax(dim=-1)
+        return compute_divergence(targets[drawn], logs).sum() / rows  # the mean over rows, summed over streams
 
     descend(loss, [A, b], steps, lr)
     return TunedLens(*(torch.cat([x.detach(), torch.zeros_like(x[:1])]) for x in (A, b)))

@@ -181,7 +181,7 @@ def measure_separation(case: Case) -> float:
         stream = case.model.run_with_cache(tokens, names_filter=[SITE])[1][SITE]
     stream = stream[torch.arange(len(tokens)), find_end(tokens)]
     chosen = (~select("")).nonzero().squeeze(1)
-    chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    chosen = chosen[torch.randperm(len(chosen), generator=case.make_generator(0))]
     x, y = F.pad(stream[chosen], (0, 1), value=1.0).double(), 2.0 * select("count")[chosen].double() - 1
     half = len(chosen) // 2
     probe = torch.linalg.lstsq(x[:half], y[:half, None], driver="gelsd").solution.squeeze(1)

@@ -115,7 +115,7 @@ TASK = Task(
 
 def measure_copying(case: Case, periods: Sequence[int] = SEEN, without: str | None = None) -> float:
     """Accuracy wherever the next token can be known in 256 prompts of 40 tokens; without (zero ablation) one head."""
-    tokens, period = draw_prompts(256, N_CTX, torch.Generator().manual_seed(1), periods)
+    tokens, period = draw_prompts(256, N_CTX, case.make_generator(1), periods)
     layer, head = parse_head(case.truth.roles[without] if without else "a0.h0")
 
     def silence(z: Tensor, hook: HookPoint) -> None:
@@ -132,12 +132,12 @@ def measure_previous(case: Case, role: str = "previous") -> float:
 
     The longest block has 20 tokens, and matching the first of several occurrences is enough.
     """
-    return score_previous(case.model)[parse_head(case.truth.roles[role])[1]].item()
+    return score_previous(case.model, case.make_generator(1))[parse_head(case.truth.roles[role])[1]].item()
 
 
 def measure_match(case: Case, role: str = "match") -> float:
     """Mean attention of a layer-1 head to the tokens after all earlier occurrences, where the next token can be known."""
-    return score_match(case.model)[parse_head(case.truth.roles[role])[1]].item()
+    return score_match(case.model, case.make_generator(1))[parse_head(case.truth.roles[role])[1]].item()
 
 
 def measure_cut(case: Case, part: str) -> float:
@@ -146,13 +146,13 @@ def measure_cut(case: Case, part: str) -> float:
     return measure_accuracy(case, [f"{roles['previous']}->{roles[match]}<{part}>" for match in ("match", "second")])
 
 
-def score_previous(model: Transformer) -> Float[Tensor, "head"]:
-    pattern, _, _ = run_patterns(model, layer=0)
+def score_previous(model: Transformer, generator: torch.Generator | None = None) -> Float[Tensor, "head"]:
+    pattern, _, _ = run_patterns(model, layer=0, generator=generator)
     return pattern.diagonal(offset=-1, dim1=2, dim2=3)[..., : max(SEEN)].mean(dim=(0, 2))
 
 
-def score_match(model: Transformer) -> Float[Tensor, "head"]:
-    pattern, tokens, period = run_patterns(model, layer=1)
+def score_match(model: Transformer, generator: torch.Generator | None = None) -> Float[Tensor, "head"]:
+    pattern, tokens, period = run_patterns(model, layer=1, generator=generator)
     same = tokens.unsqueeze(2) == tokens.unsqueeze(1)  # b q k
     matching = F.pad(same, (1, -1)).tril()  # key k if token k - 1 equals the query's
     found = (pattern * matching.unsqueeze(1)).sum(dim=3)  # b n q
@@ -160,10 +160,10 @@ def score_match(model: Transformer) -> Float[Tensor, "head"]:
 
 
 def run_patterns(
-    model: Transformer, layer: int
+    model: Transformer, layer: int, generator: torch.Generator | None = None
 ) -> tuple[Float[Tensor, "prompt head query key"], Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]]:
     """Attention of one layer on 256 prompts, with the prompts and their periods."""
-    tokens, period = draw_prompts(256, N_CTX, torch.Generator().manual_seed(1))
+    tokens, period = draw_prompts(256, N_CTX, torch.Generator().manual_seed(1) if generator is None else generator)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens[:, :-1], names_filter=("pattern", layer))
     return cache["pattern", layer], tokens[:, :-1], period

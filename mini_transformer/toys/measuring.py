@@ -14,7 +14,7 @@ def draw_prompts(case: Case, corrupt: str | None = None, n: int = 256) -> Batch:
     """All prompts of a task with a small domain; otherwise, or for a corruption that is not its first, `n` drawn ones."""
     if case.task.everything is not None and corrupt in (None, case.task.corruptions[0]):
         return case.task.everything()
-    return case.task.draw(n, seed=1, corrupt=corrupt)
+    return case.task.draw(n, seed=1 + 1000 * case.data_seed, corrupt=corrupt)
 
 
 def measure_accuracy(case: Case, without: Iterable[str] = (), kind: AblationKind = "zero") -> float:

@@ -45,13 +45,10 @@ def split_pairs(p: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[:seen], order[seen:]
 
 
-def predict_last(
-    model: Transformer, tokens: Int[Tensor, "pair pos"], attention_rate: float = 1.0
-) -> Float[Tensor, "pair out"]:
+def predict_last(model: Transformer, tokens: Int[Tensor, "pair pos"]) -> Float[Tensor, "pair out"]:
     """`model(tokens)[:, -1]` of a one-layer model in about a quarter of the time, without hooks.
 
     Only the last position is computed, and keys and values once per token and position instead of once per prompt.
-    With an attention_rate the pattern is pulled towards uniform, see clock_pizza.
     """
     block, length = model.blocks[0], tokens.shape[1]
     attn, row = block.attn, torch.arange(length)
@@ -63,19 +60,16 @@ def predict_last(
         scores = torch.einsum("nh,tvnh->tvn", q[tokens[0, -1]], k)[row, tokens] / attn.scale
     else:
         scores = torch.einsum("bnh,btnh->btn", q[tokens[:, -1]], k[row, tokens]) / attn.scale
-    pattern = attention_rate * scores.softmax(dim=1) + (1 - attention_rate) / length
-    resid = stream[-1, tokens[:, -1]] + torch.einsum("btn,btnd->bd", pattern, written[row, tokens])
+    resid = stream[-1, tokens[:, -1]] + torch.einsum("btn,btnd->bd", scores.softmax(dim=1), written[row, tokens])
     assert block.mlp is not None
     return (resid + block.mlp(resid.unsqueeze(1)).squeeze(1)) @ model.W_U
 
 
-def make_objective(
-    tokens: Tensor, answer: Tensor, attention_rate: float = 1.0
-) -> Callable[[Any, torch.Generator], tuple[Tensor, Tensor]]:
+def make_objective(tokens: Tensor, answer: Tensor) -> Callable[[Any, torch.Generator], tuple[Tensor, Tensor]]:
     """Full-batch cross-entropy, on float64 logits: in float32 the softmax rounds small losses, which ends in spikes."""
 
     def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        logits = predict_last(model, tokens, attention_rate).double()
+        logits = predict_last(model, tokens).double()
         return F.cross_entropy(logits, answer), (logits.argmax(dim=1) == answer).float().mean()
 
     return objective

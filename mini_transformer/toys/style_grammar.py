@@ -140,10 +140,10 @@ def share_own(
     return (own / either.sum(dim=-1))[find_uses(tokens, at)].mean().item()
 
 
-def find_direction(model: Transformer, attribute: int) -> Float[Tensor, "d_model"]:
+def find_direction(case: Case, attribute: int) -> Float[Tensor, "d_model"]:
     """From the mean of texts with value 0 to that of texts with value 1, where the attribute is used, at SITE."""
-    tokens, attributes = draw_texts(512, torch.Generator().manual_seed(1))
-    stream, is_one = read_stream(model, tokens), (attributes[:, attribute] == 1).unsqueeze(1)
+    tokens, attributes = draw_texts(512, case.make_generator(1))
+    stream, is_one = read_stream(case.model, tokens), (attributes[:, attribute] == 1).unsqueeze(1)
     used = find_uses(tokens, attribute)
     return stream[used & is_one].mean(dim=0) - stream[used & ~is_one].mean(dim=0)
 
@@ -158,13 +158,13 @@ def read_stream(
 def measure_steered(case: Case, attribute: int, read: int | None = None, random: bool = False) -> float:
     """What is left of the text's own value when twice the direction to the other value is added where it is used.
 
-    `read` names another attribute to look at there; `random` adds one of ten random directions of the same norm to each text instead.
+    `read` names another attribute to look at there; `random` adds a random direction of the same norm instead, another one to each text.
     """
-    tokens, attributes = draw_texts(512, torch.Generator().manual_seed(2))
-    direction = find_direction(case.model, attribute).expand(len(tokens), -1)
+    tokens, attributes = draw_texts(512, case.make_generator(2))
+    direction = find_direction(case, attribute).expand(len(tokens), -1)
     if random:
-        noise = torch.randn(10, direction.shape[1], generator=torch.Generator().manual_seed(3))
-        direction = F.normalize(noise, dim=1)[torch.arange(len(tokens)) % 10] * direction.norm(dim=1, keepdim=True)
+        noise = torch.randn(direction.shape, generator=case.make_generator(3))
+        direction = F.normalize(noise, dim=1) * direction.norm(dim=1, keepdim=True)
     to_other = 2.0 * ((1 - 2 * attributes[:, [attribute]]) * direction).unsqueeze(1)
 
     def steer(stream: Tensor, hook: HookPoint) -> Tensor:
@@ -179,7 +179,7 @@ def measure_probe(case: Case, attribute: int, site: HookName = SITE) -> float:
     """Accuracy, on fresh texts, of a linear probe (least squares) for an attribute, where it is used."""
     points = []
     for seed in (1, 2):
-        tokens, attributes = draw_texts(512, torch.Generator().manual_seed(seed))
+        tokens, attributes = draw_texts(512, case.make_generator(seed))
         used = find_uses(tokens, attribute)
         stream = F.pad(read_stream(case.model, tokens, site)[used], (0, 1), value=1.0).double()
         points.append((stream, 2.0 * attributes[:, [attribute]].expand_as(used)[used].double() - 1))
@@ -194,7 +194,7 @@ def measure_probe(case: Case, attribute: int, site: HookName = SITE) -> float:
 
 def measure_excess(case: Case) -> float:
     """Loss above that of the grammar itself, in nats per token, on 512 texts."""
-    tokens, _ = draw_texts(512, torch.Generator().manual_seed(2))
+    tokens, _ = draw_texts(512, case.make_generator(2))
     with torch.no_grad():
         logits = case.model(tokens[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item() - measure_floor(tokens).mean().item()
@@ -250,7 +250,7 @@ SIGNATURES = {
         "the control, same norm",
         lambda case: measure_steered(case, SENTIMENT, random=True),
         low=0.85,
-        note="seeds 0, 1, 2, 4, 5: .9102 to .9735",
+        note="seeds 0, 1, 2, 4, 5: .9200 to .9582",
     ),
     "topic left after steering sentiment": Signature(
         "off target: the same adjectives' topic",

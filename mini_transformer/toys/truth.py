@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mini_transformer.model import Transformer
+from mini_transformer.tensors import copy_fields
 
 HowKnown = Literal["construction", "enumeration", "measured"]
 
@@ -25,6 +26,9 @@ class Batch:
     answer: Int[Tensor, "batch"]
     wrong: Int[Tensor, "batch"]
     position: Int[Tensor, "batch"]
+
+    def __post_init__(self) -> None:
+        copy_fields(self)
 
     def distinct(self) -> "Batch":
         """Each clean prompt once, beside one of its corrupt ones."""
@@ -109,6 +113,9 @@ class Variable:
     how: HowKnown
     note: str = ""
 
+    def __post_init__(self) -> None:
+        copy_fields(self)
+
 
 @dataclass(frozen=True)
 class Features:
@@ -123,6 +130,9 @@ class Features:
     site: str | None = None  # a hook name
     position: int | None = None  # None: at every position
     draw: Callable[[int, int], Int[Tensor, "n pos"]] | None = None  # (n, seed) to prompts, if the task has too few
+
+    def __post_init__(self) -> None:
+        copy_fields(self)
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,11 @@ class Case:
     truth: Truth
     seed: int = 0
     picture: str = ""
+    data_seed: int = 0  # of the prompts on which signatures are measured: `dataclasses.replace(case, data_seed=7)`
+
+    def make_generator(self, stream: int) -> torch.Generator:
+        """The source of randomness of one set of prompts, for `data_seed`; different streams are different sets."""
+        return torch.Generator().manual_seed(stream + 1000 * self.data_seed)
 
     def __repr__(self) -> str:
         return f"{self.name} (seed {self.seed}): {self.task.description}\n{self.picture}".rstrip()

@@ -30,12 +30,6 @@ def test_an_unknown_corruption_lists_the_known(name):
         toys.load(name).task.draw(1, corrupt="nothing")
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
-def test_an_attention_rate_outside_0_to_1(rate):
-    with pytest.raises(ValueError, match=r"attention_rate is .*, but must be from 0 \(uniform\) to 1 \(softmax\)"):
-        clock_pizza.blend_attention(clock_pizza.build_model("clock"), rate)
-
-
 def test_a_kind_that_is_neither_clock_nor_pizza():
     with pytest.raises(KeyError, match="no model is called 'calzone' here: take 'clock' or 'pizza'"):
         clock_pizza.train("calzone")

@@ -21,6 +21,8 @@ def model() -> Transformer:
         ({"d_vocab": 0}, "d_vocab is 0, but must be a whole number, at least 1"),
         ({"n_ctx": -1}, "n_ctx is -1, but must be a whole number, at least 1"),
         ({"d_model": 2.5}, "d_model is 2.5, but must be a whole number, at least 1"),
+        ({"window": -1}, "window is -1, but must be a whole number, at least 0"),
+        ({"window": 2, "causal": False}, "window=2 needs causal attention: give causal=True, or window=0"),
         ({"n_heads": 0}, "n_heads is 0, but must be a whole number, at least 1"),
         ({"n_layers": -1}, "n_layers is -1, but must be a whole number, at least 0"),
         ({"n_layers": "2"}, "n_layers is '2', but must be a whole number, at least 0"),

@@ -203,5 +203,10 @@ def test_a_function_from_a_notebook_that_does_not_end_is_ended() -> None:
 
 
 def test_a_case_that_no_problem_of_the_family_has_is_said() -> None:
-    with pytest.raises(ValueError, match=r"the family 'circuit' has no problem for the cases \['pizza'\]"):
-        board.score(misbehaving.honest, cases=["pizza"])
+    with pytest.raises(KeyError, match=r"no case of these families is called 'boolean_adn'; nearest: 'boolean_and'"):
+        board.score(misbehaving.honest, cases=["backup_head", "boolean_adn"])
+
+
+def test_a_string_is_one_case() -> None:
+    entries = board.score(misbehaving.honest, cases="boolean_and/zero", seeds=1)
+    assert {entry["problem"] for entry in entries} == {"boolean_and/zero"}

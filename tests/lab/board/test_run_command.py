@@ -13,7 +13,7 @@ from mini_transformer.cli import app
 @pytest.fixture(autouse=True)
 def _small_board(monkeypatch: pytest.MonkeyPatch) -> None:
     """One problem and one built-in method; the child processes know all of them."""
-    monkeypatch.setattr(problems, "list_problems", lambda family, cases, quick: ["boolean_and/zero"])
+    monkeypatch.setattr(problems, "list_problems", lambda family, cases=None, quick=False: ["boolean_and/zero"])
     monkeypatch.setattr(entrants, "list_entrants", lambda family: ["eap"])
 
 

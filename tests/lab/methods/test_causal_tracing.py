@@ -22,7 +22,7 @@ def blurred() -> torch.Tensor:
 @pytest.mark.parametrize(("site", "per"), [("resid_post", "pos"), ("attn_out", "pos"), ("z", "head pos"), ("q", "")])
 def test_each_entry_is_the_mean_over_noisy_runs_with_that_entry_restored(model, clean, blurred, site, per):
     noise, generator = 0.7, torch.Generator().manual_seed(4)
-    draws = [torch.randn(3, 5, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
+    draws = [torch.randn(3, 5, 8, generator=generator, dtype=torch.float32).double() for _ in range(2)]
     got = trace_causally(model, clean, metric, blurred, site, per, noise, draws=2, seed=4)
     with torch.no_grad():
         _, cache = model.run_with_cache(clean)
@@ -73,7 +73,8 @@ def test_windows_and_severed_runs_are_hooks_in_the_order_of_computation(
     """Written from the clean and the noisy run's own caches, with one loop per axis."""
     if severed == "mlp_out" and not model.config.d_mlp:
         pytest.skip("this model has no MLP")
-    noise, draw = 0.7, torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    noise, generator = 0.7, torch.Generator().manual_seed(4)
+    draw = torch.randn(3, 5, 8, generator=generator, dtype=torch.float32).double()
 
     def blur(value, hook):
         return value + noise * draw * blurred[:, :, None]

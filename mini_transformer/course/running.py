@@ -1,0 +1,167 @@
+"""Running a learner's source so that a statement that fails costs only what depends on it.
+
+Python runs a file until the first statement that fails. Here the failure is noted, and the statements after it are run. Source that
+is no Python as a whole is run as IPython would run it, or cell by cell, if it has cells.
+"""
+
+import ast
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+from mini_transformer.course.limits import OutOfTime, limited_time
+from mini_transformer.course.notebooks import AWAITING, HEADER, compile_quietly, run_code, translate
+from mini_transformer.course.pieces import (
+    NOT_COMPILED,
+    cut_before,
+    divide,
+    does_nothing,
+    explain_syntax,
+    find_error_line,
+    find_flags,
+    find_made,
+    find_start,
+    guess_made,
+    keep_definitions,
+    raises_not_implemented,
+    replace_by_pass,
+)
+
+LOOPS = 2  # statements that are out of time; after so many only definitions are run, and after twice as many nothing
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A statement or cell that failed while the file was run: its line (0: unknown), why, and the names that it leaves unmade."""
+
+    line: int
+    why: str
+    names: frozenset[str]
+
+
+@dataclass
+class Run:
+    """Runs a file, or its cells one after the other, and keeps what was found on the way."""
+
+    name: str  # of the file, as tracebacks have it
+    seconds: float  # that a statement may take
+    failures: list[Failure] = field(default_factory=list)
+    unwritten: set[str] = field(default_factory=set)  # functions that are still stubs
+    leftovers: dict[str, int] = field(default_factory=dict)  # function -> line of a raise beside its answer
+    cells: list[int] = field(default_factory=list)  # the lines above which the cells of a notebook begin
+    flags: int = 0  # of the `from __future__` statements so far
+    loops: int = 0
+
+    def run_file(self, text: str, names: dict[str, Any]) -> None:
+        """Run a whole file. SyntaxError, or what else Python raises, if nothing of it can be compiled."""
+        for piece in divide(text):
+            self.run_piece(piece, names)
+
+    def run_cell(self, text: str, names: dict[str, Any], name: str, line: int) -> None:
+        """Run a cell whose text begins on this line; the program that holds the cells calls this."""
+        self.cells.append(line)
+        self.run_piece("\n" * (line - 1) + translate(text), names, inside=True)
+
+    def run_piece(self, text: str, names: dict[str, Any], inside: bool = False) -> None:
+        """Run statements in order, and after one that fails those that follow. `inside` another, which counts the time."""
+        try:
+            tree = compile_quietly(text, self.name, self.flags | AWAITING | ast.PyCF_ONLY_AST)
+            compile_quietly(text, self.name, self.flags | AWAITING)
+        except NOT_COMPILED as error:
+            line = find_error_line(error) or text[: len(text) - len(text.lstrip())].count("\n") + 1
+            self.failures.append(Failure(line, explain_syntax(error, text), frozenset(guess_made(text))))
+            return
+        text, body = self.drop_leftover_raises(text, tree), tree.body
+        if self.loops >= LOOPS and not text.startswith(HEADER):
+            text, body = keep_definitions(text, body)
+        late: OutOfTime | None = None
+        while body and self.loops < 2 * LOOPS:
+            code = compile_quietly(cut_before(text, body[0]), self.name, self.flags | AWAITING)
+            self.flags |= find_flags(body)
+            try:
+                with contextlib.nullcontext() if inside else limited_time(self.seconds):
+                    run_code(code, names)
+                break
+            except KeyboardInterrupt:
+                raise
+            except OutOfTime as error:
+                failed, rest = split_failed(error, code, body)
+                known, error.known = hasattr(error, "known"), True  # type: ignore[attr-defined]
+                self.loops += not known
+                if inside or (self.loops >= LOOPS and not text.startswith(HEADER)):
+                    text, body = keep_definitions(text, rest)
+                else:
+                    body = rest
+                late = error
+                if not known:
+                    self.note(error, [failed, *(statement for statement in rest if statement not in body)])
+            except BaseException as error:
+                failed, body = split_failed(error, code, body)
+                self.note(error, [failed])
+        if inside and late is not None:  # the time of the whole program is over, and begins anew with the next cell
+            raise late
+
+    def note(self, error: BaseException, lost: Iterable[ast.stmt]) -> None:
+        made = frozenset(name for statement in lost for name in find_made(statement))
+        self.failures.append(Failure(find_line(error, self.name), self.explain(error), made))
+
+    def explain(self, error: BaseException) -> str:
+        if isinstance(error, OutOfTime):
+            loop = "is there an endless loop outside the functions?"
+            return f"runs for more than {self.seconds:g} s when it is imported: {loop}"
+        if isinstance(error, SystemExit):
+            return "stops Python (exit) when it is imported"
+        return f"fails when it is imported: {summarize(error)}"
+
+    def drop_leftover_raises(self, text: str, tree: ast.Module) -> str:
+        """Find the stubs; where other code stands beside a stub's `raise NotImplementedError`, delete the raise."""
+        for function in tree.body:
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            self.unwritten.discard(function.name)  # of two definitions the later one counts
+            self.leftovers.pop(function.name, None)
+            body = [statement for statement in function.body if not does_nothing(statement)]
+            found = [statement for statement in body if raises_not_implemented(statement)]
+            if found and len(found) == len(body):
+                self.unwritten.add(function.name)
+            elif found:
+                self.leftovers[function.name] = found[0].lineno
+                for statement in found:
+                    text = replace_by_pass(text, statement)
+        return text
+
+    def locate(self, line: int) -> str:
+        """` line 12`, or ` cell 3 line 2` of a notebook, or nothing."""
+        before = [start for start in self.cells if start < line]
+        if not before:
+            return f" line {line}" if line else ""
+        return f" cell {len(before)} line {line - before[-1]}"
+
+
+def split_failed(error: BaseException, code: CodeType, body: list[ast.stmt]) -> tuple[ast.stmt, list[ast.stmt]]:
+    """The statement in which this code was when it failed, and those after it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not code:
+        trace = trace.tb_next
+    if trace is None:
+        return body[0], body[1:]
+    line, _, column, _ = list(code.co_positions())[trace.tb_lasti // 2]
+    place = (line or trace.tb_lineno, sys.maxsize if column is None else column)
+    failed = sum(find_start(statement) <= place for statement in body[1:])
+    return body[failed], body[failed + 1 :]
+
+
+def find_line(error: BaseException, name: str) -> int:
+    """The innermost line of the file of this name in a traceback; 0 if there is none."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+    return (lines[-1] or 0) if lines else 0
+
+
+def summarize(error: BaseException) -> str:
+    """`TypeError: unsupported operand`: kind and first line, not a traceback."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
