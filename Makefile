@@ -22,6 +22,7 @@ lint: .venv/dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 notebooks: .venv/lab-installed
 	$(BIN)/jupytext --to ipynb lessons/*.py

@@ -29,7 +29,7 @@ def attention_pattern(
     raise NotImplementedError("attention_pattern: not written yet")
 
 
-# Exercise 1.2 · about 11 lines · difficulty 3/5 · importance 5/5 · 25 minutes · 5 points
+# Exercise 1.2 · about 14 lines · difficulty 3/5 · importance 5/5 · 25 minutes · 5 points
 def run_transformer(
     weights: dict[str, Float[Tensor, "..."]], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_vocab"]:
@@ -75,7 +75,7 @@ def split_head_by_source(
     raise NotImplementedError("split_head_by_source: not written yet")
 
 
-# Exercise 1.4 · about 9 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 5 points
+# Exercise 1.4 · about 14 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 5 points
 def find_deciders(
     config: dict,
     weights: dict[str, Float[Tensor, "..."]],

@@ -10,7 +10,7 @@ from torch import Tensor
 from mini_transformer import Transformer
 
 
-# Exercise 2.1 · about 9 lines · difficulty 2/5 · importance 5/5 · 10 minutes · 2 points
+# Exercise 2.1 · about 11 lines · difficulty 2/5 · importance 5/5 · 10 minutes · 2 points
 def cache_outputs(
     model: Transformer, tokens: Int[Tensor, "batch pos"], names: list[str]
 ) -> dict[str, Float[Tensor, "batch pos d_model"]]:
@@ -32,7 +32,7 @@ def cache_outputs(
     raise NotImplementedError("cache_outputs: not written yet")
 
 
-# Exercise 2.2 · about 11 lines · difficulty 3/5 · importance 5/5 · 15 minutes · 3 points
+# Exercise 2.2 · about 13 lines · difficulty 3/5 · importance 5/5 · 15 minutes · 3 points
 def scale_and_clean_up(
     model: Transformer, batches: list[Int[Tensor, "batch pos"]], name: str, factor: float
 ) -> dict[str, Tensor | list[Tensor | None]]:
@@ -103,7 +103,9 @@ def logit_gradient(
 
 
 # Exercise 2.5 · about 10 lines · difficulty 3/5 · importance 5/5 · 15 minutes · 4 points
-def find_needed_heads(model: Transformer, tokens: Int[Tensor, "batch pos"], share: float) -> list[tuple[int, int]]:
+def find_needed_heads(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], share: float
+) -> list[tuple[int, int]]:
     """List the heads that the model needs for its answers, as pairs (layer, head).
 
     A prompt's answer is the token with the highest logit at the last position. Silence one head at a time: set what it

@@ -12,7 +12,7 @@ from torch import Tensor
 from mini_transformer import Config, Transformer
 
 
-# Exercise 3.1 · about 4 lines · difficulty 2/5 · importance 4/5 · 10 minutes · 3 points
+# Exercise 3.1 · about 6 lines · difficulty 2/5 · importance 4/5 · 10 minutes · 3 points
 def previous_token_qk(
     position: Float[Tensor, "n_ctx d_model"], strength: float, d_head: int, attn_scale: float
 ) -> tuple[Float[Tensor, "d_model d_head"], Float[Tensor, "d_model d_head"]]:
@@ -77,7 +77,7 @@ def match_qk(
     raise NotImplementedError("match_qk: not written yet")
 
 
-# Exercise 3.4 · about 10 lines · difficulty 4/5 · importance 5/5 · 30 minutes · 6 points
+# Exercise 3.4 · about 12 lines · difficulty 4/5 · importance 5/5 · 30 minutes · 6 points
 def induction_weights(d_vocab: int, n_ctx: int) -> dict[str, Tensor]:
     """Return all weights of a two-layer model that continues repeated text, for any vocabulary and context.
 

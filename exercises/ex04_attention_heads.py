@@ -14,7 +14,7 @@ from torch import Tensor
 from mini_transformer import Transformer
 
 
-# Exercise 4.1 · about 5 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 4 points
+# Exercise 4.1 · about 7 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 4 points
 def prefix_matching_scores(
     pattern: Float[Tensor, "batch head query key"], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "head"]:

@@ -12,9 +12,12 @@ from torch import Tensor
 from mini_transformer import Transformer
 
 
-# Exercise 5.1 · about 8 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 4 points
+# Exercise 5.1 · about 10 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 4 points
 def head_pushes(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    answer: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, "batch layer head"]:
     """Return how much each head pushes the answer directly, in a model whose final norm is a LayerNorm.
 
@@ -35,7 +38,7 @@ def head_pushes(
     raise NotImplementedError("head_pushes: not written yet")
 
 
-# Exercise 5.2 · about 5 lines · difficulty 2/5 · importance 4/5 · 15 minutes · 3 points
+# Exercise 5.2 · about 9 lines · difficulty 2/5 · importance 4/5 · 15 minutes · 3 points
 def settling_layers(
     model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
 ) -> Int[Tensor, "batch"]:
@@ -57,7 +60,9 @@ def settling_layers(
 
 # Exercise 5.3 · about 11 lines · difficulty 3/5 · importance 4/5 · 25 minutes · 5 points
 def train_translator(
-    streams: Float[Tensor, "row d_model"], logits: Float[Tensor, "row vocab"], W_U: Float[Tensor, "d_model vocab"]
+    streams: Float[Tensor, "row d_model"],
+    logits: Float[Tensor, "row vocab"],
+    W_U: Float[Tensor, "d_model vocab"],
 ) -> tuple[Float[Tensor, "d_model d_model"], Float[Tensor, "d_model"]]:
     """Return the translator (A, b) of a tuned lens: read through it, streams from half-way say what the model says.
 
@@ -75,8 +80,10 @@ def train_translator(
     raise NotImplementedError("train_translator: not written yet")
 
 
-# Exercise 5.4 · about 13 lines · difficulty 4/5 · importance 5/5 · 30 minutes · 6 points
-def find_store(model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]) -> list[str]:
+# Exercise 5.4 · about 15 lines · difficulty 4/5 · importance 5/5 · 30 minutes · 6 points
+def find_store(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
+) -> list[str]:
     """Name the streams that hold the answer, in whichever code, of a model that you have never seen.
 
     Each prompt holds two names, always in the same two places, and among other tokens; both together decide `answer[i]`,

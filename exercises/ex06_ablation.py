@@ -17,13 +17,13 @@ def ablate_heads(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],
     heads: list[str],
-    kind: str,
+    ablation: str,
     reference: Int[Tensor, "reference pos"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Return the logits of a run in which the named heads are ablated, all of them at once.
 
     Replace what each head hands on, its part of `("z", layer)` (b, t, n, h), at every position. What takes its place
-    depends on `kind`:
+    depends on `ablation`:
 
     - "zero": 0;
     - "mean": the head's average over the prompts of `reference`, each position by itself;
@@ -35,16 +35,16 @@ def ablate_heads(
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
     >>> tokens, other = torch.tensor([[5, 0, 1, 0, 6]]), torch.tensor([[5, 2, 2, 3, 6]])  # | A B A ?  and  | C C D ?
-    >>> for kind in ("zero", "resample"):
-    ...     logits = ablate_heads(case.model, tokens, ["a0.h1", "a2.h0"], kind, other)
-    ...     print(kind, case.task.token_names[logits[0, -1].argmax()])
+    >>> for ablation in ("zero", "resample"):
+    ...     logits = ablate_heads(case.model, tokens, ["a0.h1", "a2.h0"], ablation, other)
+    ...     print(ablation, case.task.token_names[logits[0, -1].argmax()])
     zero B
     resample D
     """
     raise NotImplementedError("ablate_heads: not written yet")
 
 
-# Exercise 6.2 · about 8 lines · difficulty 3/5 · importance 5/5 · 20 minutes · 5 points
+# Exercise 6.2 · about 10 lines · difficulty 3/5 · importance 5/5 · 20 minutes · 5 points
 def find_needed_sets(
     model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
 ) -> list[list[str]]:
@@ -70,7 +70,10 @@ def find_needed_sets(
 
 # Exercise 6.3 · about 2 lines · difficulty 3/5 · importance 4/5 · 10 minutes · 3 points
 def ablate_subspace(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], name: str, directions: Float[Tensor, "direction d_model"]
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    name: str,
+    directions: Float[Tensor, "direction d_model"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Return the logits of a run in which one activation loses all that it holds along some directions.
 
@@ -89,7 +92,7 @@ def ablate_subspace(
     raise NotImplementedError("ablate_subspace: not written yet")
 
 
-# Exercise 6.4 · about 13 lines · difficulty 4/5 · importance 5/5 · 35 minutes · 6 points
+# Exercise 6.4 · about 25 lines · difficulty 4/5 · importance 5/5 · 35 minutes · 6 points
 def tell_heads_apart(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],

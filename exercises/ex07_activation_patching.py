@@ -63,7 +63,10 @@ def patching_map(
 
 # Exercise 7.3 · about 6 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 4 points
 def choose_corruptions(
-    model: Transformer, prompts: Int[Tensor, "prompt pos"], answer: Int[Tensor, "prompt"], position: int
+    model: Transformer,
+    prompts: Int[Tensor, "prompt pos"],
+    answer: Int[Tensor, "prompt"],
+    position: int,
 ) -> list[int]:
     """Choose for every prompt a corrupt one among the others, so that patching shows what one token does.
 
@@ -81,7 +84,7 @@ def choose_corruptions(
     raise NotImplementedError("choose_corruptions: not written yet")
 
 
-# Exercise 7.4 · about 13 lines · difficulty 3/5 · importance 4/5 · 25 minutes · 5 points
+# Exercise 7.4 · about 16 lines · difficulty 3/5 · importance 4/5 · 25 minutes · 5 points
 def trace_noise(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],
@@ -106,7 +109,7 @@ def trace_noise(
     raise NotImplementedError("trace_noise: not written yet")
 
 
-# Exercise 7.5 · about 5 lines · difficulty 4/5 · importance 5/5 · 20 minutes · 6 points
+# Exercise 7.5 · about 7 lines · difficulty 4/5 · importance 5/5 · 20 minutes · 6 points
 def find_carriers(
     model: Transformer,
     clean: Int[Tensor, "batch pos"],

@@ -14,7 +14,9 @@ from mini_transformer import Transformer
 
 
 def measure_difference(
-    logits: Float[Tensor, "batch pos d_vocab"], answer: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    logits: Float[Tensor, "batch pos d_vocab"],
+    answer: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, ""]:
     """The metric of this lesson: logit of the answer minus logit of the wrong token at the last position, mean of all prompts."""
     row = torch.arange(len(answer))
@@ -51,7 +53,7 @@ def patch_edge(
     raise NotImplementedError("patch_edge: not written yet")
 
 
-# Exercise 8.2 · about 10 lines · difficulty 3/5 · importance 5/5 · 20 minutes · 4 points
+# Exercise 8.2 · about 14 lines · difficulty 3/5 · importance 5/5 · 20 minutes · 4 points
 def split_head_effect(
     model: Transformer,
     clean: Int[Tensor, "batch pos"],
@@ -84,7 +86,7 @@ def split_head_effect(
     raise NotImplementedError("split_head_effect: not written yet")
 
 
-# Exercise 8.3 · about 6 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 3 points
+# Exercise 8.3 · about 10 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 3 points
 def attribute_heads(
     model: Transformer,
     clean: Int[Tensor, "batch pos"],

@@ -78,7 +78,9 @@ def collect_writers(model, tokens, silent=()):
         for head in range(model.config.n_heads):
             weights = [W[layer, head] for W in (model.W_Q, model.W_K, model.W_V, model.W_O)]
             label = f"a{layer}.h{head}"
-            written[label] = write_head(stream, *weights, model.config.attn_scale) * (label not in silent)
+            written[label] = write_head(stream, *weights, model.config.attn_scale) * (
+                label not in silent
+            )
     return written
 
 
@@ -87,11 +89,15 @@ random_model = Transformer(Config(d_vocab=16, n_ctx=16, d_model=20, n_layers=3, 
 for model in (random_model, toy.model):
     written = collect_writers(model, prompt)
     logits = sum(written.values()) @ model.W_U
-    theirs, cache = model.run_with_cache(prompt.unsqueeze(0))  # the cache keeps what was computed on the way
+    theirs, cache = model.run_with_cache(
+        prompt.unsqueeze(0)
+    )  # the cache keeps what was computed on the way
     torch.testing.assert_close(logits, theirs[0])
     for label, part in model.decompose(cache).items():
         torch.testing.assert_close(written[label], part[0])
-print("one pattern per prompt and head:", tuple(cache["pattern", 0].shape))  # layer 0: batch, head, query, key
+print(
+    "one pattern per prompt and head:", tuple(cache["pattern", 0].shape)
+)  # layer 0: batch, head, query, key
 
 # %% [markdown]
 # ### Exercise 1.2: run_transformer
@@ -111,7 +117,9 @@ my_writer = "a0.h0"  # your guess
 my_share = 0.5  # your guess, 0 to 1
 
 # %%
-attention = toy.model.run_with_cache(batch.clean)[1]["pattern", 0].diagonal(offset=-1, dim1=-2, dim2=-1)
+attention = toy.model.run_with_cache(batch.clean)[1]["pattern", 0].diagonal(
+    offset=-1, dim1=-2, dim2=-1
+)
 assert attention.min() > 0.99  # both heads of layer 0, all prompts, all positions but the first
 assert batch.accuracy(toy.model) == 1.0
 
@@ -134,7 +142,9 @@ def split_logits(model, tokens):
 untrained = Transformer(toy.model.config, seed=0)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
 names = toy.task.token_names
-for ax, model, title in zip(axes, (toy.model, untrained), ("set by hand", "control: untrained"), strict=True):
+for ax, model, title in zip(
+    axes, (toy.model, untrained), ("set by hand", "control: untrained"), strict=True
+):
     rows = split_logits(model, prompt)
     rows["sum = logits"] = sum(rows.values())
     picture = torch.stack(list(rows.values()))
@@ -171,7 +181,9 @@ def measure_pushes(model, answer):
     """What each writer adds to logit(answer) - logit(wrong) at the last position, for each of the 256 prompts."""
     splits = [split_logits(model, tokens) for tokens in batch.clean]
     row = torch.arange(len(splits))
-    logits = {label: torch.stack([split[label] for split in splits]) for label in splits[0]}  # 256 v each
+    logits = {
+        label: torch.stack([split[label] for split in splits]) for label in splits[0]
+    }  # 256 v each
     return {label: part[row, answer] - part[row, batch.wrong] for label, part in logits.items()}
 
 
@@ -203,7 +215,9 @@ def measure_accuracy(silent=(), unread=()):
     logits = torch.zeros(*batch.clean.shape, toy.model.config.d_vocab)
     for i, tokens in enumerate(batch.clean):
         written = collect_writers(toy.model, tokens, silent)
-        logits[i] = sum(part for label, part in written.items() if label not in unread) @ toy.model.W_U
+        logits[i] = (
+            sum(part for label, part in written.items() if label not in unread) @ toy.model.W_U
+        )
     return batch.correct(logits).float().mean().item()
 
 
@@ -230,8 +244,14 @@ card = ClaimCard(
     data="256 prompts, seed 1",
     components="a1.h0",
     intervention="the unembedding reads only some of the writers; the rest of the model runs as it is",
-    effect=Measurement("accuracy when a1.h0 is all it reads", lambda: measure_accuracy(unread=others), low=0.99),
-    control=Measurement("accuracy when a1.h0 is all it misses", lambda: measure_accuracy(unread=("a1.h0",)), high=0.01),
+    effect=Measurement(
+        "accuracy when a1.h0 is all it reads", lambda: measure_accuracy(unread=others), low=0.99
+    ),
+    control=Measurement(
+        "accuracy when a1.h0 is all it misses",
+        lambda: measure_accuracy(unread=("a1.h0",)),
+        high=0.01,
+    ),
     refuted_by="wrong answers from a1.h0 by itself, or right answers from the five others together",
 )
 verdict = card.check()

@@ -116,11 +116,16 @@ class Attention(nn.Module):
         self.attn, self.hook_pattern, self.hook_z = attn, nn.Identity(), nn.Identity()
 
     def forward(self, stream):
-        q, k, v = (torch.einsum("btd,ndh->bnth", stream, W) for W in (self.attn.W_Q, self.attn.W_K, self.attn.W_V))
+        q, k, v = (
+            torch.einsum("btd,ndh->bnth", stream, W)
+            for W in (self.attn.W_Q, self.attn.W_K, self.attn.W_V)
+        )
         future = torch.ones(stream.shape[1], stream.shape[1]).triu(1).bool()
         scores = (q @ k.mT / self.attn.scale).masked_fill(future, float("-inf"))
         pattern = self.hook_pattern(scores.softmax(dim=-1))  # batch, head, query, key
-        z = self.hook_z((pattern @ v).transpose(1, 2))  # batch, position, head, d_head: each head's average of values
+        z = self.hook_z(
+            (pattern @ v).transpose(1, 2)
+        )  # batch, position, head, d_head: each head's average of values
         return torch.einsum("btnh,nhd->btd", z, self.attn.W_O)
 
 
@@ -143,7 +148,9 @@ with hooked(mine.hook_z, torch.zeros_like):
 logits, cache = toy.model.run_with_cache(batch.clean)
 print(cache)
 torch.testing.assert_close(kept["pattern"], cache["pattern", 0])
-theirs = toy.model.run_with_hooks(batch.clean, fwd_hooks=[(("z", 0), lambda z, hook: torch.zeros_like(z))])
+theirs = toy.model.run_with_hooks(
+    batch.clean, fwd_hooks=[(("z", 0), lambda z, hook: torch.zeros_like(z))]
+)
 torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
 
 # %% [markdown]
@@ -173,16 +180,22 @@ def complain(name, fn, **run):
         return str(error)
 
 
-with hooked(toy.model.blocks[0].attn, lambda out: out[:1]):  # the first prompt's output, silently used for all 256
+with hooked(
+    toy.model.blocks[0].attn, lambda out: out[:1]
+):  # the first prompt's output, silently used for all 256
     assert toy.model(batch.clean).shape == logits.shape
 assert "returned shape" in complain(("attn_out", 0), lambda out, hook: out[:1])
 
 with hooked(tiny[0], lambda out: 100 * out):
-    unchanged = tiny[0].forward(x)  # hooks belong to the call tiny[0](x); this way they are not reached
+    unchanged = tiny[0].forward(
+        x
+    )  # hooks belong to the call tiny[0](x); this way they are not reached
 assert torch.equal(unchanged, tiny[0](x))
 assert "never reached" in complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
 
-slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[0]  # of one logit, for every number in z
+slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[
+    0
+]  # of one logit, for every number in z
 assert slope.abs().max() > 0
 assert not cache["z", 1].detach().requires_grad  # cut off: no slope to be had
 
@@ -221,16 +234,34 @@ def answer_logit(logits):
 volumes = torch.linspace(0, 1.5, 31)
 heads = {"a0.h0": (0, 0), "a1.h0": (1, 0), "a0.h1": (0, 1), "a1.h1": (1, 1)}
 with torch.no_grad():
-    curves = {name: torch.stack([answer_logit(turn_head(*head, v)) for v in volumes]) for name, head in heads.items()}
+    curves = {
+        name: torch.stack([answer_logit(turn_head(*head, v)) for v in volumes])
+        for name, head in heads.items()
+    }
 
 fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-ax.plot(volumes, curves["a0.h1"], color="#bbbbbb", linewidth=6, label="a0.h1 (control: attends like a0.h0)")
+ax.plot(
+    volumes,
+    curves["a0.h1"],
+    color="#bbbbbb",
+    linewidth=6,
+    label="a0.h1 (control: attends like a0.h0)",
+)
 ax.plot(volumes, curves["a0.h0"], color="#2166ac", linewidth=2.5, label="a0.h0")
-ax.plot(volumes, curves["a1.h1"], color="black", linestyle=":", label="a1.h1 (control: writes, but nobody reads it)")
+ax.plot(
+    volumes,
+    curves["a1.h1"],
+    color="black",
+    linestyle=":",
+    label="a1.h1 (control: writes, but nobody reads it)",
+)
 ax.plot(volumes, curves["a1.h0"], color="#d9660a", linewidth=2.5, label="a1.h0")
 ax.axvline(1, color="black", linewidth=0.8)
 ax.text(1.01, 0.3, "the model as it is")
-ax.set(xlabel="volume of one head (0 = silent)", ylabel="logit of the right answer, mean of 256 prompts")
+ax.set(
+    xlabel="volume of one head (0 = silent)",
+    ylabel="logit of the right answer, mean of 256 prompts",
+)
 ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False, loc="upper left")
 plt.show()
@@ -258,11 +289,15 @@ print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
 # %%
 assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
 for name in ("a0.h1", "a1.h1"):
-    torch.testing.assert_close(curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3
+    )
 slopes = {}
 for name, head in heads.items():
     volume = torch.tensor(1.0, requires_grad=True)
-    slopes[name] = abs(torch.autograd.grad(answer_logit(turn_head(*head, volume)), volume)[0].item())
+    slopes[name] = abs(
+        torch.autograd.grad(answer_logit(turn_head(*head, volume)), volume)[0].item()
+    )
 print(*(f"{name}: {slope:.3f}  " for name, slope in slopes.items()))
 assert abs(slopes.pop("a1.h0") - 20) < 0.01
 assert max(slopes.values()) < 0.001
@@ -281,7 +316,9 @@ assert max(slopes.values()) < 0.001
 @torch.no_grad()
 def measure_gain(layer, head):
     """Accuracy at a quarter of the head's volume, minus the accuracy when it is silent."""
-    low, high = (batch.correct(turn_head(layer, head, volume)).float().mean() for volume in (0.0, 0.25))
+    low, high = (
+        batch.correct(turn_head(layer, head, volume)).float().mean() for volume in (0.0, 0.25)
+    )
     return (high - low).item()
 
 
@@ -293,7 +330,9 @@ card = ClaimCard(
     components="a0.h0",
     intervention="what the head hands on (z, at all positions) is multiplied by 0 and by 1/4",
     effect=Measurement("accuracy at 1/4 minus accuracy at 0", lambda: measure_gain(0, 0), low=0.99),
-    control=Measurement("the same for a0.h1, which attends alike", lambda: measure_gain(0, 1), high=0.01),
+    control=Measurement(
+        "the same for a0.h1, which attends alike", lambda: measure_gain(0, 1), high=0.01
+    ),
     refuted_by="right answers without a0.h0, wrong ones at a quarter of it, or a difference for a0.h1",
 )
 verdict = card.check()

@@ -56,7 +56,9 @@ my_strength = 3.0  # your guess for 99%
 # %%
 at_2 = torch.tensor([2.0] + [0.0] * 15).softmax(dim=0)[0].item()  # e^2 / (e^2 + 15)
 needed = torch.tensor(0.99 / 0.01 * 15).log().item()  # solve e^s / (e^s + 15) = .99
-print(f"s = 2 gives {at_2:.0%} (you: {my_attention:.0%}); 99% needs s = {needed:.1f} (you: {my_strength})")
+print(
+    f"s = 2 gives {at_2:.0%} (you: {my_attention:.0%}); 99% needs s = {needed:.1f} (you: {my_strength})"
+)
 assert round(at_2, 2) == 0.33
 assert round(needed, 1) == 7.3
 
@@ -79,7 +81,9 @@ def set_previous_token_head(attn, strength, head=0):
         attn.W_O[head, t, previous[t]] = 1.0  # ... becomes "before me stands t"
 
 
-config = Config(n_tokens, n_ctx, d_model, n_layers=2, n_heads=2, d_head=24, attn_scale=1.0)  # scores are divided by 1
+config = Config(
+    n_tokens, n_ctx, d_model, n_layers=2, n_heads=2, d_head=24, attn_scale=1.0
+)  # scores are divided by 1
 model = Transformer(config).requires_grad_(False)  # no gradients, so that weights can be set
 for weight in model.parameters():
     weight.zero_()
@@ -148,15 +152,21 @@ my_accuracy_at_2 = 0.3  # your guess
 
 # %%
 logits, cache = model.run_with_cache(batch.clean)
-torch.testing.assert_close(logits, toy.model(batch.clean))  # the package's two other heads change nothing
+torch.testing.assert_close(
+    logits, toy.model(batch.clean)
+)  # the package's two other heads change nothing
 
 
 def run_at(strength):
     """Attention of the matching head to the right position, and accuracy; both heads at this strength."""
-    for block, set_head in zip(model.blocks, (set_previous_token_head, set_matching_head), strict=True):
+    for block, set_head in zip(
+        model.blocks, (set_previous_token_head, set_matching_head), strict=True
+    ):
         set_head(block.attn, strength)
     logits, cache = model.run_with_cache(batch.clean)
-    source = (batch.clean == batch.clean[:, -1:]).int().argmax(dim=1) + 1  # after the first occurrence
+    source = (batch.clean == batch.clean[:, -1:]).int().argmax(
+        dim=1
+    ) + 1  # after the first occurrence
     attention = cache["pattern", 1][range(len(source)), 0, -1, source].mean()
     return attention.item(), batch.correct(logits).float().mean().item()
 
@@ -168,17 +178,30 @@ run_at(20.0)  # as it was
 fig, axes = plt.subplots(1, 3, figsize=(13, 4.3), layout="constrained")
 letters = [toy.task.token_names[t] for t in batch.clean[0]]
 plot_attention(cache["pattern", 0][0, 0], letters, axes[0], "a0.h0 looks at the previous position")
-plot_attention(cache["pattern", 1][0, 0], letters, axes[1], "a1.h0 looks right after the first occurrence")
+plot_attention(
+    cache["pattern", 1][0, 0], letters, axes[1], "a1.h0 looks right after the first occurrence"
+)
 curves = {"right answers": accuracy, "attention to the right position": attention}
-plot_curves(strengths, curves, axes[2], "weak attention is enough").set(xlabel="strength of both heads", ylabel="share")
+plot_curves(strengths, curves, axes[2], "weak attention is enough").set(
+    xlabel="strength of both heads", ylabel="share"
+)
 plt.show()
 
 # %%
 assert cache["pattern", 0][:, 0].diagonal(-1, 1, 2).min() > 0.99
-assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [2, 3, 4, 5, 6, 7]  # m at 10 looks at c, and so on
+assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+]  # m at 10 looks at c, and so on
 assert (accuracy[0], accuracy[-1]) == (0, 1)
 at = strengths.index(2.0)
-print(f"strength 2: attention {attention[at]:.0%}, right answers {accuracy[at]:.0%} (you: {my_accuracy_at_2:.0%})")
+print(
+    f"strength 2: attention {attention[at]:.0%}, right answers {accuracy[at]:.0%} (you: {my_accuracy_at_2:.0%})"
+)
 assert accuracy[at] == 1
 assert round(attention[at], 2) == 0.17
 
@@ -218,7 +241,9 @@ def cut(part, head=0):
     """Logits if a1.h0's `part` (q, k or v) does not see what a0.h{head} wrote."""
     _, cache = toy.model.run_with_cache(batch.clean, names_filter=("result", 0))
 
-    def remove(value, hook):  # value: (batch, pos, head, d_model), one copy of the stream per head of layer 1
+    def remove(
+        value, hook
+    ):  # value: (batch, pos, head, d_model), one copy of the stream per head of layer 1
         value[:, :, 0] -= cache["result", 0][:, :, head]
 
     return toy.model.run_with_hooks(batch.clean, fwd_hooks=[((f"{part}_input", 1), remove)])
@@ -230,8 +255,12 @@ def measure_accuracy(logits):
 
 nothing = write_outputs(toy.model, batch.clean, "zero")
 for part in "qkv":
-    mask = 1 - mask_of(toy.model, [f"a0.h0->a1.h0<{part}>"])  # the package's way: every edge on, one off
-    torch.testing.assert_close(cut(part), run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0])
+    mask = 1 - mask_of(
+        toy.model, [f"a0.h0->a1.h0<{part}>"]
+    )  # the package's way: every edge on, one off
+    torch.testing.assert_close(
+        cut(part), run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]
+    )
     print(f"a0.h0->a1.h0<{part}> cut: {measure_accuracy(cut(part)):.0%} right")
 assert [measure_accuracy(cut(part)) for part in "qkv"] == [1, 0, 1]
 print("you:", my_edges)
@@ -249,8 +278,12 @@ card = ClaimCard(
     data="256 prompts, seed 0",
     components="the edge a0.h0->a1.h0<k>",
     intervention="the keys of a1.h0 do not see what a0.h0 wrote (zero ablation)",
-    effect=Measurement("accuracy without that edge", lambda: measure_accuracy(cut("k")), high=2 / 15),
-    control=Measurement("accuracy without the decoy's edge", lambda: measure_accuracy(cut("k", head=1)), low=0.99),
+    effect=Measurement(
+        "accuracy without that edge", lambda: measure_accuracy(cut("k")), high=2 / 15
+    ),
+    control=Measurement(
+        "accuracy without the decoy's edge", lambda: measure_accuracy(cut("k", head=1)), low=0.99
+    ),
     refuted_by="right answers without the edge, or wrong ones without the edge of a head that attends alike",
 )
 verdict = card.check()

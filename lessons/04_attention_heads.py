@@ -50,7 +50,9 @@ def measure_copying(model, lengths):
 
 
 seen, unseen = measure_copying(own, induction.SEEN), measure_copying(own, induction.UNSEEN)
-print(f"right answers: {seen:.0%} with blocks as in training, {unseen:.0%} with blocks of 9, 13 and 17")
+print(
+    f"right answers: {seen:.0%} with blocks as in training, {unseen:.0%} with blocks of 9, 13 and 17"
+)
 assert min(seen, unseen) > 0.95
 
 # %% [markdown]
@@ -88,10 +90,15 @@ def mark_matches(prompt):
 toy = toys.load("induction")
 model, tokens = toy.model, draw_prompts(induction.SEEN)[0][:, :-1]
 cache = model.run_with_cache(tokens)[1]
-looks_back, matching = methods.previous_token_scores(model, tokens), methods.induction_scores(model, tokens)
+looks_back, matching = (
+    methods.previous_token_scores(model, tokens),
+    methods.induction_scores(model, tokens),
+)
 before = torch.ones(40, 40, dtype=torch.bool).tril(-1).triu(-1)  # one place below the diagonal
 torch.testing.assert_close(score_attention(cache["pattern", 0], before), looks_back[0])
-first = score_attention(cache["pattern", 1][:1], mark_matches(tokens[0].tolist()))  # the first prompt alone
+first = score_attention(
+    cache["pattern", 1][:1], mark_matches(tokens[0].tolist())
+)  # the first prompt alone
 torch.testing.assert_close(first, methods.induction_scores(model, tokens[:1])[1])
 
 # %% [markdown]
@@ -109,15 +116,23 @@ torch.testing.assert_close(first, methods.induction_scores(model, tokens[:1])[1]
 
 # %%
 my_attention = 0.95  # your guess, 0 to 1
-by_position = cache["pattern", 0][:, 1].diagonal(offset=-1, dim1=1, dim2=2).mean(dim=0)  # positions 1 to 39
+by_position = (
+    cache["pattern", 0][:, 1].diagonal(offset=-1, dim1=1, dim2=2).mean(dim=0)
+)  # positions 1 to 39
 fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1, 1, 2], layout="constrained")
 plots.plot_heads(looks_back, axes[0], "attention to the previous position", limit=1.0)
 plots.plot_heads(matching, axes[1], "prefix matching", limit=1.0)
-plots.plot_curves(range(1, 40), {"a0.h1": by_position}, axes[2], "attention to the previous position, by position")
+plots.plot_curves(
+    range(1, 40), {"a0.h1": by_position}, axes[2], "attention to the previous position, by position"
+)
 axes[2].set(xlabel="position of the query", ylabel="attention", ylim=(0, 1.05))
 plt.show()
-average, early, late = (part.mean().item() for part in (by_position, by_position[:20], by_position[20:]))
-print(f"a0.h1: {average:.2f} on average (you: {my_attention}); {early:.3f} up to position 20, {late:.2f} after it")
+average, early, late = (
+    part.mean().item() for part in (by_position, by_position[:20], by_position[20:])
+)
+print(
+    f"a0.h1: {average:.2f} on average (you: {my_attention}); {early:.3f} up to position 20, {late:.2f} after it"
+)
 assert (round(average, 2), round(early, 3), round(late, 2)) == (0.52, 0.996, 0.02)
 assert matching[1].min() > 0.99
 
@@ -165,7 +180,9 @@ copying = torch.tensor([[score_copying(model, layer, head) for head in (0, 1)] f
 torch.testing.assert_close(copying, methods.score_copying(model))
 torch.testing.assert_close(read_ov(model, 1, 1), methods.read_ov(model, "a1.h1"))
 looks_for = model.W_pos @ model.QK(0, 1) @ model.W_pos.T / model.config.attn_scale
-torch.testing.assert_close(looks_for, methods.read_qk(model, "a0.h1", query="position", key="position"))
+torch.testing.assert_close(
+    looks_for, methods.read_qk(model, "a0.h1", query="position", key="position")
+)
 assert all(looks_for[query, : query + 1].argmax() == query - 1 for query in range(1, 21))
 assert copying[1].min() > 0.99
 assert round(copying[0, 1].item(), 2) == 0.84
@@ -184,7 +201,12 @@ def measure_without(edges, toy=toy, batch=batch):
     """Share of right answers when these edges are cut (zero ablation)."""
     mask = 1 - mask_of(toy.model, edges)
     nothing = write_outputs(toy.model, batch.clean, "zero")
-    return batch.correct(run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]).float().mean().item()
+    return (
+        batch.correct(run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0])
+        .float()
+        .mean()
+        .item()
+    )
 
 
 print(f"a0.h1->logits cut: {1 - measure_without(['a0.h1->logits']):.0%} lost (you: {my_loss:.0%})")
@@ -254,13 +276,19 @@ assert round(at_random, 3) == 1 / model.config.d_model**0.5 == 0.125
 my_cost = 0.3  # your guess, share of answers lost
 rotated = toys.load("induction_rotated")
 prompts = rotated.task.draw(256, seed=1)
-ratio = methods.score_composition(rotated.model, "k")[0, 1, 1, 0] / methods.score_random_composition(rotated.model)
+ratio = methods.score_composition(rotated.model, "k")[
+    0, 1, 1, 0
+] / methods.score_random_composition(rotated.model)
 decoy, real = (measure_without([f"a0.h{head}->a1.h0<k>"], rotated, prompts) for head in (1, 0))
-print(f"the decoy composes {ratio:.1f} times as well as chance; cut: {1 - decoy:.0%} lost (you: {my_cost:.0%})")
+print(
+    f"the decoy composes {ratio:.1f} times as well as chance; cut: {1 - decoy:.0%} lost (you: {my_cost:.0%})"
+)
 assert methods.previous_token_scores(rotated.model, prompts.clean)[0].min() > 0.99  # both look back
 assert ratio > 1.5
 assert (decoy, real) == (1, 0)
-assert methods.read_qk(rotated.model, "a1.h0", key="a0.h1").abs().max() < 1e-3  # the table of exercise 4.2
+assert (
+    methods.read_qk(rotated.model, "a1.h0", key="a0.h1").abs().max() < 1e-3
+)  # the table of exercise 4.2
 
 # %% [markdown]
 # Nothing, while the real head's edge takes every answer with it. The decoy reads directions in which nobody ever writes, and a
@@ -298,8 +326,13 @@ assert round(hand.model(prompts.clean)[:, 1:8].max().item()) == 10
 # model.
 
 # %%
-back, match = methods.previous_token_scores(own, tokens, slice(21)), methods.induction_scores(own, tokens)
-print(f"a0.h{back[0].argmax()} looks back: {back[0].max():.2f}; both heads of layer 1 match: {match[1].min():.2f}")
+back, match = (
+    methods.previous_token_scores(own, tokens, slice(21)),
+    methods.induction_scores(own, tokens),
+)
+print(
+    f"a0.h{back[0].argmax()} looks back: {back[0].max():.2f}; both heads of layer 1 match: {match[1].min():.2f}"
+)
 assert min(back[0].max(), match[1].min()) > 0.9
 assert methods.previous_token_scores(untrained, tokens, slice(21)).max() < 0.2
 assert methods.induction_scores(untrained, tokens).max() < 0.2
@@ -323,8 +356,12 @@ card = ClaimCard(
     data="256 prompts of 24 tokens, seed 1",
     components="the edges a0.h1->a1.h0<k> and a0.h1->a1.h1<k>",
     intervention="both edges are cut (zero ablation)",
-    effect=Measurement("accuracy without them", lambda: measure_without(keys_of["a0.h1"]), high=0.2),
-    control=Measurement("accuracy without those of a0.h0", lambda: measure_without(keys_of["a0.h0"]), low=0.99),
+    effect=Measurement(
+        "accuracy without them", lambda: measure_without(keys_of["a0.h1"]), high=0.2
+    ),
+    control=Measurement(
+        "accuracy without those of a0.h0", lambda: measure_without(keys_of["a0.h0"]), low=0.99
+    ),
     refuted_by="right answers without the edges, or wrong ones without those of the other head of layer 0",
 )
 verdict = card.check()

@@ -23,7 +23,9 @@ from mini_transformer.claims import ClaimCard, Measurement
 
 facts = toys.load("facts")
 model = facts.model.requires_grad_(False)
-batch = facts.task.everything()  # each fact beside seven with another first name, whose answer is `wrong`
+batch = (
+    facts.task.everything()
+)  # each fact beside seven with another first name, whose answer is `wrong`
 print(facts.task.read(batch.clean[259]), "->", facts.task.token_names[batch.answer[259]])
 assert facts.task.token_names[batch.answer[259]] == "Kyoto"
 without = batch.correct(methods.ablate(model, batch.clean, ["m0"])).float().mean().item()
@@ -54,7 +56,9 @@ def attribute(model, tokens, answer, wrong):
     reads = (model.W_U[:, answer] - model.W_U[:, wrong]).T  # b d
     if model.ln_final is not None:
         reads = reads * model.ln_final.w / cache["ln_final.hook_scale"][:, -1]
-    return {name: (part[:, -1] * reads).sum(dim=-1) for name, part in model.decompose(cache).items()}
+    return {
+        name: (part[:, -1] * reads).sum(dim=-1) for name, part in model.decompose(cache).items()
+    }
 
 
 size = {"d_vocab": 52, "n_ctx": 3, "d_model": 20, "n_layers": 3, "n_heads": 2}
@@ -67,9 +71,14 @@ for each in (model, normed):
     for name, push in mine.items():
         torch.testing.assert_close(push, theirs[name], rtol=1e-3, atol=1e-4)
 
-pushes = {name: push.mean().item() for name, push in attribute(model, batch.clean, batch.answer, batch.wrong).items()}
+pushes = {
+    name: push.mean().item()
+    for name, push in attribute(model, batch.clean, batch.answer, batch.wrong).items()
+}
 heads = sum(push for name, push in pushes.items() if name.startswith("a1"))
-print(f"m0 pushes {abs(pushes['m0']):.2f} (you: {my_push}); the eight heads of layer 1 together {heads:.1f}")
+print(
+    f"m0 pushes {abs(pushes['m0']):.2f} (you: {my_push}); the eight heads of layer 1 together {heads:.1f}"
+)
 assert abs(pushes["m0"]) < 0.01
 assert round(heads, 1) == 13.2
 
@@ -78,10 +87,20 @@ assert round(heads, 1) == 13.2
 # thing more: a writer in a direction that nobody reads makes the stream longer, so every other push smaller.
 
 # %%
-reads, useful, bystander = torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
-lead = {name: (x / x.square().mean().sqrt()) @ reads for name, x in (("both", useful + bystander), ("one", useful))}
+reads, useful, bystander = (
+    torch.tensor([1.0, 0.0]),
+    torch.tensor([2.0, 0.0]),
+    torch.tensor([0.0, 2.0]),
+)
+lead = {
+    name: (x / x.square().mean().sqrt()) @ reads
+    for name, x in (("both", useful + bystander), ("one", useful))
+}
 assert bystander @ reads == 0  # its push
-assert (round(lead["both"].item(), 2), round(lead["one"].item(), 2)) == (1.0, 1.41)  # taking it away changes the lead
+assert (round(lead["both"].item(), 2), round(lead["one"].item(), 2)) == (
+    1.0,
+    1.41,
+)  # taking it away changes the lead
 
 # %% [markdown]
 # ### Exercise 5.1: head_pushes
@@ -129,7 +148,9 @@ def apply_patchscope(source, target, layer, position):
 
 source, answer = batch.distinct().clean, batch.distinct().answer  # all 256 facts, once
 names = (source[:, :2] % 8 + torch.tensor([4, 3])) % 8 + torch.tensor([0, 8])
-stranger = torch.cat([names, source[:, 2:]], dim=1)  # both names are others, the relation is the same
+stranger = torch.cat(
+    [names, source[:, 2:]], dim=1
+)  # both names are others, the relation is the same
 theirs = methods.apply_patchscope(model, source, stranger, 1, 1, layers=[1], positions=[1])[0, 0]
 torch.testing.assert_close(apply_patchscope(source, stranger, 1, 1), theirs)
 
@@ -147,7 +168,10 @@ my_lens = 0.5  # your guess: how often does the lens say the answer at the last 
 # %%
 lens = apply_logit_lens(model, source)
 shares = {"the logit lens says it": (lens.argmax(dim=-1) == answer[:, None]).float().mean(dim=1)}
-said = [[apply_patchscope(source, stranger, layer, t).argmax(dim=-1) for t in range(3)] for layer in range(3)]
+said = [
+    [apply_patchscope(source, stranger, layer, t).argmax(dim=-1) for t in range(3)]
+    for layer in range(3)
+]
 scope = torch.stack([torch.stack(row) for row in said]) == answer
 shares["put in, a stranger says it"] = scope.float().mean(dim=2)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
@@ -159,8 +183,13 @@ for ax, (title, share) in zip(axes, shares.items(), strict=True):
 plt.show()
 
 # %%
-seen, rank = shares["the logit lens says it"][1, 1], methods.rank_answer(lens[1], answer, position=1).float().mean()
-print(f"last name, stream 1: the lens is right {seen:.0%} (you: {my_lens:.0%}), and ranks the answer {rank:.0f} of 52")
+seen, rank = (
+    shares["the logit lens says it"][1, 1],
+    methods.rank_answer(lens[1], answer, position=1).float().mean(),
+)
+print(
+    f"last name, stream 1: the lens is right {seen:.0%} (you: {my_lens:.0%}), and ranks the answer {rank:.0f} of 52"
+)
 assert seen < 0.1
 assert round(rank.item()) == 22
 assert scope[1, 1].float().mean() > 0.9
@@ -177,19 +206,25 @@ assert (model(stranger)[:, -1].argmax(dim=-1) == answer).float().mean() == 1 / 8
 # Put in the last name from stream 0, before anything was computed. If the stranger shares the source's *first* name:
 
 # %%
-cousin = torch.cat([source[:, :1], stranger[:, 1:]], dim=1)  # the source's first name, another last name
+cousin = torch.cat(
+    [source[:, :1], stranger[:, 1:]], dim=1
+)  # the source's first name, another last name
 
 
 def measure_reading(target, layer, source=source):
     """How often a target says the answer when the last name's stream is put in."""
-    return (apply_patchscope(source, target, layer, 1).argmax(dim=-1) == answer).float().mean().item()
+    return (
+        (apply_patchscope(source, target, layer, 1).argmax(dim=-1) == answer).float().mean().item()
+    )
 
 
 readings = {
     "a stranger, stream 1": measure_reading(stranger, 1),
     "a stranger, stream 0": measure_reading(stranger, 0),
     "shares the first name, stream 0": measure_reading(cousin, 0),
-    "a stranger, stream 1 of another entity": measure_reading(stranger, 1, source.roll(4 * 13, dims=0)),
+    "a stranger, stream 1 of another entity": measure_reading(
+        stranger, 1, source.roll(4 * 13, dims=0)
+    ),
 }
 print(*(f"{name:42}{share:.0%}" for name, share in readings.items()), sep="\n")
 assert [round(share, 2) for share in readings.values()] == [0.96, 0.0, 1.0, 0.16]
@@ -232,7 +267,10 @@ def measure_lenses(model, site):
     logits, cache = model.run_with_cache(old)
     A, b = train_lens(model, cache[site], logits)
     logits, cache = model.run_with_cache(new)
-    return [measure_kl(model.unembed(x), logits).item() for x in (cache[site], cache[site] + cache[site] @ A + b)]
+    return [
+        measure_kl(model.unembed(x), logits).item()
+        for x in (cache[site], cache[site] + cache[site] @ A + b)
+    ]
 
 
 found = {
@@ -240,7 +278,13 @@ found = {
     "embedding": measure_lenses(trained, ("resid_pre", 0)),
     "untrained model": measure_lenses(untrained, ("resid_mid", 0)),
 }
-print(*(f"{name:20} logit lens {pair[0]:.2f}, tuned lens {pair[1]:.3f}" for name, pair in found.items()), sep="\n")
+print(
+    *(
+        f"{name:20} logit lens {pair[0]:.2f}, tuned lens {pair[1]:.3f}"
+        for name, pair in found.items()
+    ),
+    sep="\n",
+)
 package = methods.train_tuned_lens(trained, old, steps=200)
 theirs = methods.measure_divergence(methods.apply_tuned_lens(trained, new, package))
 assert abs(theirs[1].item() - found["after attention 0"][1]) < 0.05  # it trains on random rows
@@ -256,12 +300,16 @@ assert abs(theirs[1].item() - found["after attention 0"][1]) < 0.05  # it trains
 after = trained(old).softmax(dim=-1)
 table = torch.stack([after[old == token].mean(dim=0) for token in range(24)])
 by_table = measure_kl(table[new].log(), trained(new)).item()
-print(f"a table of what follows each token: {by_table:.2f}, tuned lens on the embedding: {found['embedding'][1]:.2f}")
+print(
+    f"a table of what follows each token: {by_table:.2f}, tuned lens on the embedding: {found['embedding'][1]:.2f}"
+)
 assert by_table < found["embedding"][1] < found["embedding"][0] / 4
 removed = {name: 1 - tuned_lens / logit_lens for name, (logit_lens, tuned_lens) in found.items()}
 assert min(removed["after attention 0"], removed["untrained model"]) > 0.9
 copier, repeats = toys.load("induction").model, toys.load("induction").task.draw(128, seed=1).clean
-lens = methods.train_tuned_lens(copier, repeats, steps=100)  # even on the prompts that it was trained on:
+lens = methods.train_tuned_lens(
+    copier, repeats, steps=100
+)  # even on the prompts that it was trained on:
 assert methods.measure_divergence(methods.apply_tuned_lens(copier, repeats, lens))[1] > 2
 
 # %% [markdown]
@@ -283,8 +331,12 @@ card = ClaimCard(
     data="all 256 facts, each put into a prompt with two other names and the same relation",
     components="the stream that enters layer 1, at the last name",
     intervention="it replaces that of the target prompt",
-    effect=Measurement("the target says the source's attribute", lambda: measure_reading(stranger, 1), low=0.9),
-    control=Measurement("the same with the embedding", lambda: measure_reading(stranger, 0), high=0.2),
+    effect=Measurement(
+        "the target says the source's attribute", lambda: measure_reading(stranger, 1), low=0.9
+    ),
+    control=Measurement(
+        "the same with the embedding", lambda: measure_reading(stranger, 0), high=0.2
+    ),
     refuted_by="a target that says it as often when the state of another entity, or of an earlier layer, is put in",
 )
 verdict = card.check()

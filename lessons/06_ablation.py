@@ -10,7 +10,7 @@
 # you silenced heads; now look closer at "take out". The rest of the model still reads from the place where the part wrote, and
 # something always stands there. You choose what:
 #
-# | kind | in place of what the part hands on | asks |
+# | ablation | in place of what the part hands on | asks |
 # |---|---|---|
 # | **zero** | 0 | must *anything* be there? |
 # | **mean** | its average over other prompts, each position by itself | must something *more than usual* be there? |
@@ -32,7 +32,10 @@ from mini_transformer.claims import ClaimCard, Measurement
 torch.set_grad_enabled(False)  # nothing is trained here
 toy = toys.load("backup_head")
 batch = toy.task.draw(256, seed=1)
-tokens, reference = batch.clean, batch.corrupt  # `corrupt` is what the package calls the reference prompts
+tokens, reference = (
+    batch.clean,
+    batch.corrupt,
+)  # `corrupt` is what the package calls the reference prompts
 for row in range(3):
     name = toy.task.token_names[batch.answer[row]]
     print(f"{toy.task.read(tokens[row])} -> {name}     reference: {toy.task.read(reference[row])}")
@@ -62,11 +65,11 @@ assert max(abs(push) for push in pushes.values()) < 0.01
 
 
 # %%
-def ablate_head(model, tokens, layer, head, kind, reference):
+def ablate_head(model, tokens, layer, head, ablation, reference):
     """Logits without one head."""
     _, cache = model.run_with_cache(reference)
     z = cache["z", layer][:, :, head]  # batch, position, d_head
-    new = {"zero": torch.zeros_like(z), "mean": z.mean(dim=0), "resample": z}[kind]
+    new = {"zero": torch.zeros_like(z), "mean": z.mean(dim=0), "resample": z}[ablation]
 
     def replace(z, hook):
         z[:, :, head] = new
@@ -74,12 +77,14 @@ def ablate_head(model, tokens, layer, head, kind, reference):
     return model.run_with_hooks(tokens, fwd_hooks=[(("z", layer), replace)])
 
 
-KINDS = ("zero", "mean", "resample")
+ABLATIONS = ("zero", "mean", "resample")
 HEADS = [f"a{layer}.h{head}" for layer in range(4) for head in range(2)]
-for kind in KINDS:
+for ablation in ABLATIONS:
     for model in (toy.model, Transformer(toy.model.config, seed=0)):
-        mine = ablate_head(model, tokens, 2, 0, kind, reference)
-        torch.testing.assert_close(mine, methods.ablate(model, tokens, ["a2.h0"], kind, reference))
+        mine = ablate_head(model, tokens, 2, 0, ablation, reference)
+        torch.testing.assert_close(
+            mine, methods.ablate(model, tokens, ["a2.h0"], ablation, reference)
+        )
 
 # %% [markdown]
 # ### Exercise 6.1: ablate_heads
@@ -88,23 +93,35 @@ for kind in KINDS:
 #
 # ## Look
 #
-# On the left every head alone, a column per kind; a dark cell is a head without which answers are lost. After your
+# On the left every head alone, a column per ablation; a dark cell is a head without which answers are lost. After your
 # prediction, expect `a2.h0` to be dark, and heads that do nothing to be white. On the right two heads at a time, with
 # zeros. If no two heads had to do with each other, a cell would be dark only where one of its two heads is dark alone.
 
 
 # %%
-def measure_loss(*heads, kind="zero"):
+def measure_loss(*heads, ablation="zero"):
     """Share of the answers that are lost without these heads."""
-    return 1 - batch.correct(methods.ablate(toy.model, tokens, heads, kind, reference)).float().mean().item()
+    return (
+        1
+        - batch.correct(methods.ablate(toy.model, tokens, heads, ablation, reference))
+        .float()
+        .mean()
+        .item()
+    )
 
 
-alone = torch.tensor([[measure_loss(head, kind=kind) for kind in KINDS] for head in HEADS])
+alone = torch.tensor(
+    [[measure_loss(head, ablation=ablation) for ablation in ABLATIONS] for head in HEADS]
+)
 pairs = torch.tensor([[measure_loss(first, second) for second in HEADS] for first in HEADS])
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), width_ratios=[3, 8], layout="constrained")
-plots.draw_matrix(alone, HEADS, KINDS, axes[0], "without one head", 1.0, numbers=True)
-half = pairs.masked_fill(torch.ones(8, 8).triu(1).bool(), float("nan"))  # the other half is the same
-plots.draw_matrix(half, HEADS, HEADS, axes[1], "without two heads (with zeros in place)", 1.0, numbers=True)
+plots.draw_matrix(alone, HEADS, ABLATIONS, axes[0], "without one head", 1.0, numbers=True)
+half = pairs.masked_fill(
+    torch.ones(8, 8).triu(1).bool(), float("nan")
+)  # the other half is the same
+plots.draw_matrix(
+    half, HEADS, HEADS, axes[1], "without two heads (with zeros in place)", 1.0, numbers=True
+)
 for text in axes[1].texts:
     text.set_visible(text.get_text() != "nan")
 axes[0].set(xlabel="replaced by", ylabel="without this head")
@@ -142,7 +159,12 @@ assert (batch.answer == said).sum() == 50
 
 # %%
 z_there = toy.model.run_with_cache(reference)[1]["z", 2][:, :, 0]
-replacements = {"itself": cache["z", 2][:, :, 0], "zero": 0 * z_there, "mean": z_there.mean(dim=0), "resample": z_there}
+replacements = {
+    "itself": cache["z", 2][:, :, 0],
+    "zero": 0 * z_there,
+    "mean": z_there.mean(dim=0),
+    "resample": z_there,
+}
 for what, new in replacements.items():
 
     def replace(z, hook, new=new):
@@ -162,7 +184,7 @@ assert (written.norm(dim=-1) > 0.99).all()  # some name, at the last position of
 # otherwise. A mean or another prompt's value still says "there is a name": the backup stays away, and what is said is wrong
 # unless it is right by luck (the mean's `C`).
 #
-# So an ablation without effect does not prove that a part does nothing. Ablate pairs, or use another kind.
+# So an ablation without effect does not prove that a part does nothing. Ablate pairs, or use another ablation.
 #
 # ### Exercise 6.2: find_needed_sets
 # In models that you have never seen: which heads are needed, and which pairs stand in for each other? `minilab grade 06`
@@ -191,11 +213,11 @@ for name, others in {"that call for A": says_a, "of the reference": reference}.i
 
 
 # %%
-def ablate_direction(model, tokens, name, direction, kind, reference):
+def ablate_direction(model, tokens, name, direction, ablation, reference):
     """Logits of a run in which the activation `name` loses its part along one direction."""
     d = direction / direction.norm()
     along = model.run_with_cache(reference)[1][name] @ d  # batch, position
-    new = {"zero": 0 * along, "mean": along.mean(dim=0), "resample": along}[kind]
+    new = {"zero": 0 * along, "mean": along.mean(dim=0), "resample": along}[ablation]
 
     def replace(x, hook):
         return x + (new - x @ d).unsqueeze(-1) * d
@@ -203,17 +225,23 @@ def ablate_direction(model, tokens, name, direction, kind, reference):
     return model.run_with_hooks(tokens, fwd_hooks=[(name, replace)])
 
 
-gate = toys.load("boolean_or")  # x y . . . =  ->  x OR y, by two heads that fetch the bits and an MLP of two neurons
-bits = gate.task.everything()  # four prompts, each with each of the other three as its reference: 12 runs
+gate = toys.load(
+    "boolean_or"
+)  # x y . . . =  ->  x OR y, by two heads that fetch the bits and an MLP of two neurons
+bits = (
+    gate.task.everything()
+)  # four prompts, each with each of the other three as its reference: 12 runs
 for row in range(0, 12, 3):
     print(gate.task.read(bits.clean[row]), "->", bits.answer[row].item())
 some = torch.randn(gate.model.config.d_model, generator=torch.Generator().manual_seed(0))
-for kind in KINDS:
+for ablation in ABLATIONS:
     run = (gate.model, bits.clean)
-    neuron = ablate_direction(*run, ("post", 0), torch.eye(2)[1], kind, bits.corrupt)
-    torch.testing.assert_close(neuron, methods.ablate(*run, ["m0.n1"], kind, bits.corrupt))
-    mine = ablate_direction(*run, ("resid_mid", 0), some, kind, bits.corrupt)
-    theirs = methods.ablate_directions(*run, some.unsqueeze(0), ("resid_mid", 0), kind, bits.corrupt)
+    neuron = ablate_direction(*run, ("post", 0), torch.eye(2)[1], ablation, bits.corrupt)
+    torch.testing.assert_close(neuron, methods.ablate(*run, ["m0.n1"], ablation, bits.corrupt))
+    mine = ablate_direction(*run, ("resid_mid", 0), some, ablation, bits.corrupt)
+    theirs = methods.ablate_directions(
+        *run, some.unsqueeze(0), ("resid_mid", 0), ablation, bits.corrupt
+    )
     torch.testing.assert_close(mine, theirs)
 
 # %% [markdown]
@@ -225,7 +253,9 @@ for kind in KINDS:
 
 # %%
 d = toy.task.token_names.index("D")
-variable = toy.truth.variables["repeated name"]  # the toy's truth: its value in every prompt, its five directions
+variable = toy.truth.variables[
+    "repeated name"
+]  # the toy's truth: its value in every prompt, its five directions
 twice_d = variable.compute(tokens) == d
 
 
@@ -236,11 +266,15 @@ def measure_right(direction):
     return right[twice_d].mean().item(), right[~twice_d].mean().item()
 
 
-random_directions = torch.randn(100, toy.model.config.d_model, generator=torch.Generator().manual_seed(0))
+random_directions = torch.randn(
+    100, toy.model.config.d_model, generator=torch.Generator().manual_seed(0)
+)
 by_chance = [measure_right(direction)[0] for direction in random_directions]
 not_d = measure_right(variable.subspace[d])
 print(f"without 'not D': {not_d[0]:.0%} right where D occurs twice, {not_d[1]:.0%} elsewhere")
-print(f"100 random directions: {sum(by_chance) / 100:.1%} right there on average, {min(by_chance):.0%} at worst")
+print(
+    f"100 random directions: {sum(by_chance) / 100:.1%} right there on average, {min(by_chance):.0%} at worst"
+)
 assert not_d == (0, 1)
 assert round(sum(by_chance) / 100, 3) == 0.997
 assert round(min(by_chance), 2) == 0.88
@@ -255,10 +289,10 @@ assert round(min(by_chance), 2) == 0.88
 # ## Trap 3: what your prompts share
 #
 # Now the second toy, `x OR y`. `x` and `y` are 0 or 1; its neurons are `relu(x + y)`, added, and `relu(x + y - 1)`, subtracted.
-# Take out each of them, the direction of the bit x, and that of `=`, where the answer is said. Which kinds hurt for `=`?
+# Take out each of them, the direction of the bit x, and that of `=`, where the answer is said. Which ablations hurt for `=`?
 
 # %%
-my_kinds = "zero mean resample"  # your guess: delete those that do no harm
+my_ablations = "zero mean resample"  # your guess: delete those that do no harm
 
 at = ("resid_mid", 0)  # the stream after the heads, before the MLP
 parts = {"neuron 0": (("post", 0), torch.eye(2)[0]), "neuron 1": (("post", 0), torch.eye(2)[1])}
@@ -266,21 +300,30 @@ equals = gate.model.W_E[gate.task.token_names.index("=")]
 parts |= {"bit x": (at, gate.truth.variables["x"].subspace[0]), "token =": (at, equals)}
 table = {}
 for label, part in parts.items():
-    runs = [ablate_direction(gate.model, bits.clean, *part, kind, bits.corrupt) for kind in KINDS]
+    runs = [
+        ablate_direction(gate.model, bits.clean, *part, ablation, bits.corrupt)
+        for ablation in ABLATIONS
+    ]
     table[label] = [round(bits.correct(logits).float().mean().item(), 2) for logits in runs]
-    print(f"{label:10}", "  ".join(f"{kind} {right:4.0%}" for kind, right in zip(KINDS, table[label], strict=True)))
-print("you, for the token =:", my_kinds)
+    print(
+        f"{label:10}",
+        "  ".join(
+            f"{ablation} {right:4.0%}"
+            for ablation, right in zip(ABLATIONS, table[label], strict=True)
+        ),
+    )
+print("you, for the token =:", my_ablations)
 assert list(table.values()) == [[0.25, 0.5, 0.33], [1, 1, 0.83], [0.75, 0.75, 0.67], [0, 1, 1]]
 
 # %% [markdown]
-# Neuron 0 and the bit x hurt, whatever the kind. Zeros for `=` lose *every* answer; mean and resample lose none: the last
+# Neuron 0 and the bit x hurt, whatever the ablation. Zeros for `=` lose *every* answer; mean and resample lose none: the last
 # position holds `=` in every prompt, so others have nothing else to offer. Yet the model rests on it, as the constant that the
-# sum of the bits is compared with. Both kinds find what differs *between your prompts*, and are blind to the rest.
+# sum of the bits is compared with. Both find what differs *between your prompts*, and are blind to the rest.
 #
 # Neuron 1 is the opposite. Nobody stands in for it: it only cuts 2 down to 1, and 2 is above the threshold as well. But if it
-# wrongly fires it takes away a 1 that was needed. What you have seen, kind by kind:
+# wrongly fires it takes away a 1 that was needed. What you have seen, ablation by ablation:
 #
-# | kind | blind to | invents |
+# | ablation | blind to | invents |
 # |---|---|---|
 # | **zero** | parts that others make good for | harm from a missing constant |
 # | **mean** | what your prompts share | a mixture that no prompt holds |
@@ -301,7 +344,9 @@ card = ClaimCard(
     data="256 prompts, seed 1",
     components="a2.h0, a3.h0",
     intervention="both hand on zeros, at all positions",
-    effect=Measurement("answers lost without both", lambda: measure_loss("a2.h0", "a3.h0"), low=0.99),
+    effect=Measurement(
+        "answers lost without both", lambda: measure_loss("a2.h0", "a3.h0"), low=0.99
+    ),
     control=Measurement(
         "answers lost without one of them and any bystander, at most",
         lambda: max(measure_loss(one, head) for one in ("a2.h0", "a3.h0") for head in bystanders),
@@ -316,6 +361,6 @@ assert verdict
 # %% [markdown]
 # ### Exercise 6.4: tell_heads_apart
 # In models that you have never seen, say of every head what it is for: does it carry information or hold a constant, is it
-# covered, the backup, one of twins, or idle? One kind of ablation does not tell them apart. `minilab grade 06`
+# covered, the backup, one of twins, or idle? One ablation does not tell them apart. `minilab grade 06`
 #
 # Next: lesson 07, where the value that you put in place is chosen so that it differs in one thing only.

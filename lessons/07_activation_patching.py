@@ -37,9 +37,13 @@ pairs = {what: toy.task.draw(256, seed=1, corrupt=what) for what in ("first", "l
 names = toy.task.token_names
 for what, batch in pairs.items():
     clean, corrupt = toy.task.read(batch.clean[2]), toy.task.read(batch.corrupt[2])
-    print(f"another {what}: {clean} -> {names[batch.answer[2]]}, but {corrupt} -> {names[batch.wrong[2]]}")
+    print(
+        f"another {what}: {clean} -> {names[batch.answer[2]]}, but {corrupt} -> {names[batch.wrong[2]]}"
+    )
     assert batch.accuracy(toy.model) == 1  # on the clean prompts ...
-    assert (toy.model(batch.corrupt)[:, -1].argmax(dim=-1) == batch.wrong).all()  # ... and on the corrupt ones
+    assert (
+        toy.model(batch.corrupt)[:, -1].argmax(dim=-1) == batch.wrong
+    ).all()  # ... and on the corrupt ones
 batch = pairs["first"]
 assert [names[token] for token in (batch.answer[2], batch.wrong[2])] == ["flute", "lute"]
 
@@ -64,12 +68,18 @@ def patch(model, base, source, name, position):
 
 def find_share(model, batch, logits):
     """Where these logits stand between the corrupt run (0) and the clean one (1)."""
-    low, high = (batch.logit_difference(model(tokens)).mean() for tokens in (batch.corrupt, batch.clean))
+    low, high = (
+        batch.logit_difference(model(tokens)).mean() for tokens in (batch.corrupt, batch.clean)
+    )
     return (batch.logit_difference(logits).mean() - low) / (high - low)
 
 
-name_patched = patch(toy.model, batch.corrupt, batch.clean, ("resid_pre", 0), position=0)  # what enters layer 0
-torch.testing.assert_close(name_patched, toy.model(batch.clean))  # no surprise: nothing else differs
+name_patched = patch(
+    toy.model, batch.corrupt, batch.clean, ("resid_pre", 0), position=0
+)  # what enters layer 0
+torch.testing.assert_close(
+    name_patched, toy.model(batch.clean)
+)  # no surprise: nothing else differs
 
 # %% [markdown]
 # ### Exercise 7.1: patch_positions
@@ -99,7 +109,10 @@ PLACES |= {"attention 1 wrote": ("attn_out", 1), "leaves layer 1": ("resid_post"
 
 def make_map(model, batch):
     """Share recovered by each place (rows) at each position (columns)."""
-    runs = [[patch(model, batch.corrupt, batch.clean, name, t) for t in range(3)] for name in PLACES.values()]
+    runs = [
+        [patch(model, batch.corrupt, batch.clean, name, t) for t in range(3)]
+        for name in PLACES.values()
+    ]
     return torch.tensor([[find_share(model, batch, logits) for logits in row] for row in runs])
 
 
@@ -109,18 +122,27 @@ words = ["first name", "last name", "relation"]
 for ax, word, values in zip(axes, words, maps.values(), strict=True):
     plots.plot_patching(values, list(PLACES), words, ax, f"corrupt: another {word}", numbers=True)
 axes[0].set_ylabel("what is patched")
-fig.suptitle("share of the logit difference recovered: 0 as in the corrupt run, 1 as in the clean run")
+fig.suptitle(
+    "share of the logit difference recovered: 0 as in the corrupt run, 1 as in the clean run"
+)
 plt.show()
 
 # %%
 first, prompts = maps["first"], (toy.model, batch.clean, batch.corrupt, batch.logit_difference)
 for row, (site, layer) in zip(first, PLACES.values(), strict=True):  # the package's way
-    torch.testing.assert_close(row, share_recovered(patch_activations(*prompts, site), *prompts)[layer])
+    torch.testing.assert_close(
+        row, share_recovered(patch_activations(*prompts, site), *prompts)[layer]
+    )
 assert (first[3] - torch.tensor([0.0, 1.0, 0.0])).abs().max() < 1e-5
 assert [round(first[row, 1].item(), 2) for row in (1, 2)] == [1.0, 0.97]
-assert [round(maps[what][row].max().item(), 2) for what, row in (("last", 1), ("relation", 4))] == [0.62, 0.59]
+assert [round(maps[what][row].max().item(), 2) for what, row in (("last", 1), ("relation", 4))] == [
+    0.62,
+    0.59,
+]
 streams = [toy.model(tokens, stop_at_layer=1)[:, 0] for tokens in (batch.clean, batch.corrupt)]
-assert (streams[0] - streams[1]).norm(dim=-1).min() > 1  # position 0, entering layer 1: they differ all the same
+assert (streams[0] - streams[1]).norm(
+    dim=-1
+).min() > 1  # position 0, entering layer 1: they differ all the same
 print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}, you: {my_share}")
 
 # %% [markdown]
@@ -138,13 +160,21 @@ print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}
 
 # %%
 my_somebody = 0.0  # your guess for 3, the share recovered by MLP 0 at the last name; for the right person it is .97
-torch.testing.assert_close(patch(toy.model, batch.clean, batch.clean, ("mlp_out", 0), 1), toy.model(batch.clean))
+torch.testing.assert_close(
+    patch(toy.model, batch.clean, batch.clean, ("mlp_out", 0), 1), toy.model(batch.clean)
+)
 
-untrained = restrict(Transformer(toy.model.config, seed=0))  # heads that see two positions, no MLP in layer 1
+untrained = restrict(
+    Transformer(toy.model.config, seed=0)
+)  # heads that see two positions, no MLP in layer 1
 chance = make_map(untrained, batch)
 for title, model, values in (("trained", toy.model, first), ("untrained", untrained, chance)):
-    gap = (batch.logit_difference(model(batch.clean)) - batch.logit_difference(model(batch.corrupt))).mean()
-    print(f"{title}: enters layer 1 {values[3].round().tolist()}, MLP 0 {values[2, 1]:.2f}; clean - corrupt {gap:.3f}")
+    gap = (
+        batch.logit_difference(model(batch.clean)) - batch.logit_difference(model(batch.corrupt))
+    ).mean()
+    print(
+        f"{title}: enters layer 1 {values[3].round().tolist()}, MLP 0 {values[2, 1]:.2f}; clean - corrupt {gap:.3f}"
+    )
     assert gap > 25 if model is toy.model else abs(gap) < 0.01
 assert (chance[3] - first[3]).abs().max() < 1e-4
 assert round(chance[2, 1].item(), 2) == 0.2
@@ -177,14 +207,19 @@ assert (round(share, 2), round(right, 2)) == (0.48, 0.13)
 
 # %%
 my_right = 0.99  # your guess
-start, size = torch.tensor([0, 8, 16]), torch.tensor([8, 8, 4])  # first names are tokens 0 to 7, and so on
+start, size = (
+    torch.tensor([0, 8, 16]),
+    torch.tensor([8, 8, 4]),
+)  # first names are tokens 0 to 7, and so on
 other = start + (batch.clean - start + 1) % size  # the next first name, last name and relation
 mixed = dataclasses.replace(batch, corrupt=other, wrong=toy.model(other)[:, -1].argmax(dim=-1))
 right = [patch_mlp(pair, pair.clean)[1] for pair in (mixed, batch)]
 asked = torch.cat([batch.clean[:, :2], other[:, 2:]], dim=1)  # the right person, the other relation
 person = dataclasses.replace(mixed, answer=toy.model(asked)[:, -1].argmax(dim=-1))
 right.append(patch_mlp(person, mixed.clean)[1])
-print(f"right answers: {right[0]:.0%}, you said {my_right:.0%}; right person, other relation: {right[2]:.0%}")
+print(
+    f"right answers: {right[0]:.0%}, you said {my_right:.0%}; right person, other relation: {right[2]:.0%}"
+)
 assert [round(value, 2) for value in right] == [0, 0.99, 0.93]
 
 # %% [markdown]
@@ -225,16 +260,23 @@ for metric, total in ((batch.logit_difference, 1.0), (find_probability, 0.28)):
 # answer fall?
 
 # %%
-my_guess = {"boolean_and": (0.5, 0.5), "boolean_or": (0.5, 0.5)}  # (denoising, noising) of x: four numbers
+my_guess = {
+    "boolean_and": (0.5, 0.5),
+    "boolean_or": (0.5, 0.5),
+}  # (denoising, noising) of x: four numbers
 ones, zeros = torch.tensor([[1, 1, 2, 2, 2, 3]]), torch.tensor([[0, 0, 2, 2, 2, 3]])
 found = {}
 for name in my_guess:
     gate = toys.load(name)
-    pair = dataclasses.replace(gate.task.draw(1), clean=ones, corrupt=zeros, answer=ones[:, 0], wrong=zeros[:, 0])
+    pair = dataclasses.replace(
+        gate.task.draw(1), clean=ones, corrupt=zeros, answer=ones[:, 0], wrong=zeros[:, 0]
+    )
     denoised = find_share(gate.model, pair, patch(gate.model, zeros, ones, ("resid_pre", 0), 0))
     noised = find_share(gate.model, pair, patch(gate.model, ones, zeros, ("resid_pre", 0), 0))
     found[name] = (round(denoised.item(), 2), round(1 - noised.item(), 2))
-    print(f"{name}: denoising restores {found[name][0]}, noising destroys {found[name][1]}; you: {my_guess[name]}")
+    print(
+        f"{name}: denoising restores {found[name][0]}, noising destroys {found[name][1]}; you: {my_guess[name]}"
+    )
 assert found == {"boolean_and": (0.0, 1.0), "boolean_or": (1.0, 0.0)}
 
 # %% [markdown]
@@ -268,12 +310,20 @@ def run_blurred(times, name=None):
 found = []
 for times in (3, 30):
     noisy, restored = run_blurred(times), run_blurred(times, ("mlp_out", 0))
-    low, high, back = (find_probability(run).mean() for run in (noisy, toy.model(batch.clean), restored))
-    theirs = trace_causally(toy.model, batch.clean, find_probability, blurred, "mlp_out", noise=times * spread, draws=1)
-    torch.testing.assert_close(back, theirs[0, 1])  # the package's way: a map, here with one draw of the noise
+    low, high, back = (
+        find_probability(run).mean() for run in (noisy, toy.model(batch.clean), restored)
+    )
+    theirs = trace_causally(
+        toy.model, batch.clean, find_probability, blurred, "mlp_out", noise=times * spread, draws=1
+    )
+    torch.testing.assert_close(
+        back, theirs[0, 1]
+    )  # the package's way: a map, here with one draw of the noise
     found += [batch.correct(noisy).float().mean().item(), ((back - low) / (high - low)).item()]
     said = f"you said {my_blurred:.0%} at x 3"
-    print(f"x {times}: {found[-2]:.0%} right ({said}); MLP 0 at the last name brings back {found[-1]:.2f}")
+    print(
+        f"x {times}: {found[-2]:.0%} right ({said}); MLP 0 at the last name brings back {found[-1]:.2f}"
+    )
 assert [round(value, 2) for value in found] == [0.61, 1.0, 0.06, 0.38]
 torch.testing.assert_close(run_blurred(30, ("attn_out", 0))[:, -1], toy.model(batch.clean)[:, -1])
 
@@ -299,7 +349,9 @@ card = ClaimCard(
     data="256 pairs of prompts that differ in the first name, 256 in the last, seed 1",
     components="the output of MLP 0 at the last name",
     intervention="denoising: the clean activation in the corrupt run",
-    effect=Measurement("right answers", lambda: min(patch_mlp(pair, pair.clean)[1] for pair in both), low=0.9),
+    effect=Measurement(
+        "right answers", lambda: min(patch_mlp(pair, pair.clean)[1] for pair in both), low=0.9
+    ),
     control=Measurement(
         "right answers with what it writes about somebody else",
         lambda: max(patch_mlp(pair, pair.clean.roll(1, dims=0))[1] for pair in both),

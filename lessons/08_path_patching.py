@@ -38,7 +38,12 @@ model, batch = toy.model, toy.task.draw(128, seed=0, corrupt="fresh")
 whole = batch.logit_difference(model(batch.clean)).mean().item()
 print(f"logit difference {whole:.1f}, right answers {batch.accuracy(model):.0%}")
 assert 14 < whole < 14.3
-assert toy.truth.roles == {"previous": "a0.h1", "neighbour": "a0.h0", "match": "a1.h1", "second": "a1.h0"}
+assert toy.truth.roles == {
+    "previous": "a0.h1",
+    "neighbour": "a0.h0",
+    "match": "a1.h1",
+    "second": "a1.h0",
+}
 
 # %% [markdown]
 # ## Build: one edge
@@ -53,7 +58,9 @@ assert toy.truth.roles == {"previous": "a0.h1", "neighbour": "a0.h0", "match": "
 def read_change(model, batch, layer, head):
     """What a head writes on the corrupt prompts minus what it writes on the clean ones, (batch, pos, d_model)."""
     name = ("result", layer)  # (batch, pos, head, d_model)
-    new, old = (model.run_with_cache(x, names_filter=name)[1][name] for x in (batch.corrupt, batch.clean))
+    new, old = (
+        model.run_with_cache(x, names_filter=name)[1][name] for x in (batch.corrupt, batch.clean)
+    )
     return (new - old)[:, :, head]
 
 
@@ -61,7 +68,10 @@ def patch_edges(model, batch, change, readers):
     """Logits of the clean run in which the readers, each (layer, head, part) or "logits", hear a writer changed."""
     hooks = []
     for reader in readers:
-        name, head = ("resid_post", -1), slice(None)  # what the unembedding reads has no axis of heads
+        name, head = (
+            ("resid_post", -1),
+            slice(None),
+        )  # what the unembedding reads has no axis of heads
         if reader != "logits":
             layer, head, part = reader
             name = (f"{part}_input", layer)
@@ -102,7 +112,9 @@ effects = {reader: measure_effect(change, [reader]) for reader in readers}
 for reader, effect in effects.items():
     print(f"a0.h1 -> {reader!s:12} {effect:6.2f}")
 found = [reader for reader, effect in effects.items() if effect < total / 10]
-print(f"all seven {total:.2f}; {len(found)} edges cost more than a tenth of it, you said {my_count}")
+print(
+    f"all seven {total:.2f}; {len(found)} edges cost more than a tenth of it, you said {my_count}"
+)
 assert found == [(1, 0, "k"), (1, 1, "k")]
 assert abs(total + 13.65) < 0.01
 assert max(abs(effect) for reader, effect in effects.items() if reader not in found) < 0.06
@@ -157,10 +169,16 @@ _, cache = spare.model.run_with_cache(prompts.clean, names_filter=("result", 2))
 silence = -cache["result", 2][:, :, 0]  # the change to "writes nothing"
 others = [(3, head, part) for head in range(2) for part in "qkv"]
 split = {}
-for effect, heard_by in (("total", [*others, "logits"]), ("direct", ["logits"]), ("indirect", others)):
+for effect, heard_by in (
+    ("total", [*others, "logits"]),
+    ("direct", ["logits"]),
+    ("indirect", others),
+):
     split[effect] = round(measure_effect(silence, heard_by, spare.model, prompts), 2)
 print(split, f"you: direct {my_direct}, indirect {my_indirect}")
-theirs = methods.split_effects(spare.model, prompts.clean, prompts.corrupt, prompts.logit_difference, kind="zero")
+theirs = methods.split_effects(
+    spare.model, prompts.clean, prompts.corrupt, prompts.logit_difference, ablation="zero"
+)
 assert split == {effect: round(values["a2.h0"].item(), 2) for effect, values in theirs.items()}
 assert split == {"total": 0, "direct": -40, "indirect": 40}
 
@@ -221,10 +239,19 @@ later = read_change(model, batch, 1, 0)
 lines = {"a0.h1 to both keys": (change, keys), "a1.h0 to logits": (later, ["logits"])}
 lines["a0.h0 to both keys (control)"] = neighbour, keys
 parts = torch.arange(21) / 20
-curves = {name: [measure_effect(x * moved, heard_by) for x in parts] for name, (moved, heard_by) in lines.items()}
+curves = {
+    name: [measure_effect(x * moved, heard_by) for x in parts]
+    for name, (moved, heard_by) in lines.items()
+}
 ax = plots.plot_curves(parts, curves, title="dotted: what the gradient at 0 expects")
 for line, (moved, heard_by) in zip(list(ax.lines), lines.values(), strict=True):
-    ax.plot([0, 1], [0, find_slopes(0.0, [moved], heard_by).item()], ":", color=line.get_color(), linewidth=4)
+    ax.plot(
+        [0, 1],
+        [0, find_slopes(0.0, [moved], heard_by).item()],
+        ":",
+        color=line.get_color(),
+        linewidth=4,
+    )
 ax.set(xlabel="part of the change that is patched", ylabel="change of the logit difference")
 plt.show()
 
@@ -232,7 +259,9 @@ plt.show()
 straight = find_slopes(0.0, [later], ["logits"]).item()
 assert abs(straight - measure_effect(later, ["logits"])) < 1e-3  # exact
 _, cache = model.run_with_cache(batch.clean, names_filter=("pattern", 1))
-after = (batch.clean[:, :-1] == batch.clean[:, -1:]).unsqueeze(1)  # an earlier copy of the last token stands before
+after = (batch.clean[:, :-1] == batch.clean[:, -1:]).unsqueeze(
+    1
+)  # an earlier copy of the last token stands before
 assert (cache["pattern", 1][:, :, -1, 1:] * after).sum(dim=-1).mean() > 0.97
 
 # %% [markdown]
@@ -254,14 +283,18 @@ assert (cache["pattern", 1][:, :, -1, 1:] * after).sum(dim=-1).mean() > 0.97
 # %%
 def walk(steps, changes, readers):
     """For each of these changes, its share of the effect of patching all of them."""
-    return sum(find_slopes((step + 0.5) / steps, changes, readers) for step in range(steps)) / steps  # in the middles
+    return (
+        sum(find_slopes((step + 0.5) / steps, changes, readers) for step in range(steps)) / steps
+    )  # in the middles
 
 
 assert abs(walk(20, [change], keys).item() - by_keys) < 0.01
 patched = measure_effect(neighbour + change, readers)
 splits = {steps: walk(steps, [neighbour, change], readers) for steps in (1, 2, 5, 20)}
 for steps, (first, second) in splits.items():
-    print(f"{steps:2} steps: {first:.2f} + {second:.2f} = {first + second:.2f}; patched {patched:.2f}")
+    print(
+        f"{steps:2} steps: {first:.2f} + {second:.2f} = {first + second:.2f}; patched {patched:.2f}"
+    )
 theirs = methods.estimate_patches(*run, "z", "head", "noise", steps=20)[0].detach() - whole
 torch.testing.assert_close(splits[20], theirs, rtol=1e-3, atol=1e-3)
 assert abs(splits[20].sum() - patched) < 0.02
@@ -297,8 +330,15 @@ card = ClaimCard(
     data="128 prompts, seed 0, each beside an unrelated one",
     components="the edges a0.h1->a1.h0<k> and a0.h1->a1.h1<k>",
     intervention="these edges carry what a0.h1 writes on the unrelated prompt",
-    effect=Measurement("part of the total effect", lambda: measure_effect(change, keys) / total, low=0.95, high=1.05),
-    control=Measurement("by its other edges", lambda: measure_effect(change, rest) / total, low=-0.02, high=0.02),
+    effect=Measurement(
+        "part of the total effect",
+        lambda: measure_effect(change, keys) / total,
+        low=0.95,
+        high=1.05,
+    ),
+    control=Measurement(
+        "by its other edges", lambda: measure_effect(change, rest) / total, low=-0.02, high=0.02
+    ),
     refuted_by="an effect of the two edges far from the total, or one of the other five",
 )
 verdict = card.check()

@@ -25,11 +25,18 @@ import torch
 from mini_transformer import Transformer, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
-from mini_transformer.methods import attribute_edges, divergence_from, find_circuit_acdc, measure_faithfulness
+from mini_transformer.methods import (
+    attribute_edges,
+    divergence_from,
+    find_circuit_acdc,
+    measure_faithfulness,
+)
 
 toy = toys.load("induction")
 model = toy.model.requires_grad_(False)
-batch = toy.task.draw(32, corrupt="fresh")  # the corrupt prompt is an unrelated one, with another answer
+batch = toy.task.draw(
+    32, corrupt="fresh"
+)  # the corrupt prompt is an unrelated one, with another answer
 edges = list_edges(model)
 print(len(edges), "edges:", ", ".join(edges[:3]), "...", edges[-1])
 assert len(edges) == 29
@@ -55,10 +62,12 @@ my_random_f = 0.5  # your guess
 
 
 # %%
-def make_measure(model, batch, metric, kind="resample"):
+def make_measure(model, batch, metric, ablation="resample"):
     """The mean metric as a function of a mask."""
-    off = write_outputs(model, batch.corrupt, kind)  # what edges carry when they are off
-    return lambda mask: metric(run_edges(model, batch.clean, mask.unsqueeze(0), off)[0]).float().mean()
+    off = write_outputs(model, batch.corrupt, ablation)  # what edges carry when they are off
+    return lambda mask: (
+        metric(run_edges(model, batch.clean, mask.unsqueeze(0), off)[0]).float().mean()
+    )
 
 
 def measure_effect(measure, n_edges):
@@ -74,7 +83,9 @@ def compute_faithfulness(measure, mask):
 measure = make_measure(model, batch, batch.logit_difference)
 inputs = model, batch.clean, batch.corrupt, batch.logit_difference
 whole_effect = measure_effect(measure, 29)
-late = [edge for edge in edges if edge.endswith("logits")]  # what the unembedding reads, and nothing else
+late = [
+    edge for edge in edges if edge.endswith("logits")
+]  # what the unembedding reads, and nothing else
 f_late = compute_faithfulness(measure, mask_of(model, late))
 print(f"whole effect {whole_effect:.0f}; edges into the logits alone: f = {f_late:.2f}")
 assert abs(f_late - measure_faithfulness(*inputs, [late]).item()) < 1e-4
@@ -85,7 +96,7 @@ assert (round(f_late, 2), round(whole_effect)) == (0.01, 28)
 # needs whole paths, from `input` on.
 #
 # ### Exercise 9.1: node_faithfulness
-# Measure circuits that are given by their nodes, with any kind of ablation. `minilab grade 09`
+# Measure circuits that are given by their nodes, with any ablation. `minilab grade 09`
 #
 # ## Build: prune
 #
@@ -138,14 +149,19 @@ assert max(abs(a - b) for a, b in zip(lost, lost_by_model, strict=True)) < 0.02 
 
 # %%
 planted = toys.load("induction_by_hand")
-attn, hand = planted.model.requires_grad_(False).blocks[1].attn, planted.task.draw(32, corrupt="fresh")
+attn, hand = (
+    planted.model.requires_grad_(False).blocks[1].attn,
+    planted.task.draw(32, corrupt="fresh"),
+)
 for W in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
     W[1] = W[0]
 attn.W_O[1] *= -0.8
 hand_measure = make_measure(planted.model, hand, hand.logit_difference)
 five = prune(hand_measure, edges, limit=0.05 * measure_effect(hand_measure, 29))
 too_good = compute_faithfulness(hand_measure, mask_of(planted.model, five))
-print(f"{len(five)} edges, f = {too_good:.1f}, a1.h1 in it: {any('a1.h1' in edge for edge in five)}")
+print(
+    f"{len(five)} edges, f = {too_good:.1f}, a1.h1 in it: {any('a1.h1' in edge for edge in five)}"
+)
 assert hand.accuracy(planted.model) == 1
 assert (len(five), round(too_good, 2), any("a1.h1" in edge for edge in five)) == (5, 5, False)
 
@@ -158,7 +174,9 @@ assert (len(five), round(too_good, 2), any("a1.h1" in edge for edge in five)) ==
 # opponent's four edges stay as well, and f is 1:
 
 # %%
-divergence = make_measure(planted.model, hand, divergence_from(planted.model, hand.clean, position=-1))
+divergence = make_measure(
+    planted.model, hand, divergence_from(planted.model, hand.clean, position=-1)
+)
 careful = prune(divergence, edges, limit=0.05)  # in nats: logarithms to base e
 assert five < careful
 assert len([edge for edge in careful - five if "a1.h1" in edge]) == 4
@@ -187,7 +205,9 @@ def attribute(measure, n_edges):
 scores = {"one gradient": attribute(measure, len(edges))}
 torch.testing.assert_close(scores["one gradient"], attribute_edges(*inputs), rtol=1e-3, atol=1e-3)
 scores["integrated"] = attribute_edges(*inputs, steps=20, along="masks")
-assert abs(scores["integrated"].sum().item() / whole_effect - 1) < 0.02  # they add up to the whole effect
+assert (
+    abs(scores["integrated"].sum().item() / whole_effect - 1) < 0.02
+)  # they add up to the whole effect
 
 # %% [markdown]
 # ### Exercise 9.3: integrate_masks
@@ -201,9 +221,14 @@ assert abs(scores["integrated"].sum().item() / whole_effect - 1) < 0.02  # they 
 
 # %%
 generator = torch.Generator().manual_seed(0)
-orders = {name: [edges[i] for i in score.argsort(descending=True)] for name, score in scores.items()}
+orders = {
+    name: [edges[i] for i in score.argsort(descending=True)] for name, score in scores.items()
+}
 orders["random order"] = [edges[i] for i in torch.randperm(len(edges), generator=generator)]
-curves = {name: measure_faithfulness(*inputs, [o[:size] for size in range(30)]).tolist() for name, o in orders.items()}
+curves = {
+    name: measure_faithfulness(*inputs, [o[:size] for size in range(30)]).tolist()
+    for name, o in orders.items()
+}
 
 ax = plots.plot_curves(range(30), curves, title="the cross: nine edges found by pruning")
 ax.plot(len(circuit), f, "x", color="black", markersize=10, markeredgewidth=2)
@@ -241,7 +266,10 @@ found = mask_of(untrained, prune(blank, edges, limit=0.1 * small))
 f_found = compute_faithfulness(blank, found)
 unseen = toy.task.draw(256, seed=2, corrupt="fresh")
 small_unseen = measure_effect(make_measure(untrained, unseen, unseen.logit_difference), 29)
-print(f"untrained: {int(found.sum())} edges, f = {f_found:.2f}, of a whole effect of {small:.2f}; ", end="")
+print(
+    f"untrained: {int(found.sum())} edges, f = {f_found:.2f}, of a whole effect of {small:.2f}; ",
+    end="",
+)
 print(f"on 256 new prompts it is {small_unseen:.3f}")
 assert (int(found.sum()), round(f_found, 1), small < 0.1, small_unseen < 0) == (5, 1.2, True, True)
 
@@ -257,17 +285,22 @@ assert (int(found.sum()), round(f_found, 1), small < 0.1, small_unseen < 0) == (
 
 # %%
 plain, sizes = toys.load("induction_by_hand").model.requires_grad_(False), []
-for corrupt, kind in (("fresh", "zero"), ("fresh", "resample"), ("source", "resample"), ("answer", "resample")):
+for corrupt, ablation in (
+    ("fresh", "zero"),
+    ("fresh", "resample"),
+    ("source", "resample"),
+    ("answer", "resample"),
+):
     drawn = planted.task.draw(32, corrupt=corrupt)
-    its = make_measure(plain, drawn, drawn.logit_difference, kind)
+    its = make_measure(plain, drawn, drawn.logit_difference, ablation)
     left = prune(its, edges, limit=0.05 * measure_effect(its, 29))
     sizes.append(len(left))
-    print(f"{kind}, {corrupt}:", *sorted(left))
+    print(f"{ablation}, {corrupt}:", *sorted(left))
 assert sizes == [7, 5, 3, 2]
 
 # %% [markdown]
 # Seven, five, three and two edges. Zeros take away the positions, which every prompt shares and no corrupt prompt changes. "source" shows
-# only how the match is made, "answer" only how the token is copied. A circuit belongs to a metric, prompts and a kind of ablation.
+# only how the match is made, "answer" only how the token is copied. A circuit belongs to a metric, prompts and an ablation.
 #
 # ## Trap: several right circuits
 #
@@ -286,11 +319,18 @@ right = make_measure(case.model, every, every.correct, "zero")
 one = prune(right, its_edges, limit=0.01)
 without = torch.tensor([float(not edge.startswith("a2.h0->")) for edge in its_edges])
 two = prune(lambda mask: right(mask * without), its_edges, limit=0.01)
-assert {frozenset(one), frozenset(two)} <= set(case.truth.circuits["zero"].edges)  # both right, and minimal
+assert {frozenset(one), frozenset(two)} <= set(
+    case.truth.circuits["zero"].edges
+)  # both right, and minimal
 
 cut = mask_of(case.model, ["input->a2.h0<v>"])
-answers = {"the circuit": right(mask_of(case.model, one) - cut).item(), "the model": right(1 - cut).item()}
-print(f"{len(one)} and {len(two)} edges, {len(one & two)} in common; right after the cut: {answers} (you: {my_guess})")
+answers = {
+    "the circuit": right(mask_of(case.model, one) - cut).item(),
+    "the model": right(1 - cut).item(),
+}
+print(
+    f"{len(one)} and {len(two)} edges, {len(one & two)} in common; right after the cut: {answers} (you: {my_guess})"
+)
 assert (len(one), len(two), len(one & two), *answers.values()) == (8, 8, 4, 0, 1)
 
 # %% [markdown]
@@ -327,7 +367,11 @@ print(sorted(gates[0]))
 
 def measure_unseen(circuits):
     """The largest f of some circuits on the new prompts."""
-    return measure_faithfulness(model, unseen.clean, unseen.corrupt, unseen.logit_difference, circuits).max().item()
+    return (
+        measure_faithfulness(model, unseen.clean, unseen.corrupt, unseen.logit_difference, circuits)
+        .max()
+        .item()
+    )
 
 
 card = ClaimCard(
@@ -337,8 +381,12 @@ card = ClaimCard(
     data="circuit found on 32 prompts, seed 0; checked on 256 others, seed 2",
     components=", ".join(sorted(circuit)),
     intervention="all other edges carry what is written on unrelated prompts; metric: logit difference",
-    effect=Measurement("f of the nine edges", lambda: measure_unseen([circuit]), low=0.95, high=1.05),
-    control=Measurement("best f of 50 random sets of nine edges", lambda: measure_unseen(sets), high=0.5),
+    effect=Measurement(
+        "f of the nine edges", lambda: measure_unseen([circuit]), low=0.95, high=1.05
+    ),
+    control=Measurement(
+        "best f of 50 random sets of nine edges", lambda: measure_unseen(sets), high=0.5
+    ),
     refuted_by="f far from 1 on other prompts, or random sets that do as well",
 )
 verdict = card.check()

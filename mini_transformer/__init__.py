@@ -1,4 +1,4 @@
-"""mini-transformer: a small lab for mechanistic interpretability on transformers whose circuits are known."""
+"""A small lab for mechanistic interpretability on transformers whose circuits are known."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,12 +7,15 @@ if TYPE_CHECKING:
     from mini_transformer.hooks import ActivationCache, HookPoint
     from mini_transformer.model import Config, Transformer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["ActivationCache", "Config", "HookPoint", "Transformer"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when first used: torch takes a second, and `minilab status` has no use for it."""
+    """Import a public name when it is first used.
+
+    Importing torch takes a second, and `minilab status` has no use for it.
+    """
     if name not in __all__:
         raise AttributeError(f"module 'mini_transformer' has no attribute {name!r}")
     home = "hooks" if name in ("ActivationCache", "HookPoint") else "model"

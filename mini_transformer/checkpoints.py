@@ -1,15 +1,15 @@
-"""Checkpoints: one safetensors file with the weights, and JSON that says what they are and where they came from.
+"""Checkpoints: one safetensors file with weights, and JSON that says what they are.
 
-A file holds tensors and text, so loading one cannot run code (a pickle can). Writing is atomic: whoever reads, or is
-killed, sees the old file or the new one, never a half. A checksum over everything finds the damage that the format
-alone would not see. Equal weights and facts give equal bytes, so a retrained checkpoint can be compared with `cmp`.
+The JSON also says where they came from. A file holds tensors and text, so loading one cannot run
+code (a pickle can). Writing is atomic: whoever reads, or is killed, sees the old file or the new
+one, never a half. A checksum over everything finds the damage that the format alone would not see.
+Equal weights and facts give equal bytes, so a retrained checkpoint can be compared with `cmp`.
 """
 
 import dataclasses
 import difflib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from mini_transformer import __version__
+from mini_transformer.isolation.files import write_atomically
 from mini_transformer.model import Config, Transformer
 from mini_transformer.weights import check_told
 
@@ -29,12 +30,15 @@ KEY = "mini_transformer"  # the one metadata entry: several would come out in a 
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written; the message is one sentence that says why and what to do."""
+    """Raised for a checkpoint that cannot be read or written.
+
+    The message is one sentence that says why, and what to do.
+    """
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load` found in a file: a model in evaluation mode, and the facts that were saved with it."""
+    """What `load` found: a model in evaluation mode, and the facts saved with it."""
 
     model: Any  # a Transformer, or what `build` made
     kind: str  # the class of the model
@@ -45,11 +49,12 @@ class Checkpoint:
 
 
 def save(path: str | Path, model: nn.Module, **facts: Any) -> Path:
-    """Write the model's weights, configuration and `facts` (`recipe`, `seed`, or what you like) to `path`.
+    """Write the model's weights, its configuration and `facts` to `path`.
 
-    Facts are what JSON can hold: numbers, strings, lists, dicts, or a dataclass of these. Folders that are missing are
-    made. Raises CheckpointError if the file cannot be written, or would not hold all that decides what a Transformer
-    computes; ValueError for a fact that JSON cannot hold.
+    Facts are `recipe`, `seed`, or what you like. Facts are what JSON can hold: numbers, strings,
+    lists, dicts, or a dataclass of these. Folders that are missing are made. Raise CheckpointError
+    if the file cannot be written, or would not hold all that decides what a Transformer computes;
+    ValueError for a fact that JSON cannot hold.
 
     >>> import tempfile
     >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2))
@@ -65,83 +70,100 @@ def save(path: str | Path, model: nn.Module, **facts: Any) -> Path:
         except ValueError as error:
             raise CheckpointError(str(error)) from None
     config = getattr(model, "config", None)
-    written = {"kind": type(model).__name__, "config": config, "version": __version__, "facts": facts}
+    kind = type(model).__name__
+    written = {"kind": kind, "config": config, "version": __version__, "facts": facts}
     return write_tensors(path, model.state_dict(), written)
 
 
 def load(path: str | Path, build: Callable[[Any], nn.Module] | None = None) -> Checkpoint:
-    """Read a checkpoint; the model has the weights, dtype and configuration that it was saved with.
+    """Read a checkpoint, and build its model.
 
-    A model that is not a `Transformer` is made by `build(config)`, where config is the saved one as a dict (or None).
-    Raises CheckpointError if the file is missing, damaged, truncated, foreign, or does not fit the model.
+    The model has the weights, dtype and configuration that it was saved with. A model that is not a
+    `Transformer` is made by `build(config)`, where config is the saved one as a dict (or None).
+    Raise CheckpointError if the file is missing, damaged, truncated, foreign, or does not fit the
+    model.
     """
     tensors, written = read_tensors(path)
-    kind, config = written.get("kind"), written.get("config", {})
+    kind = written.get("kind")
+    config = written.get("config", {})
     if not isinstance(kind, str):
-        raise CheckpointError(f"{path} is the state of a training run, not a model: give it to train(..., resume=...)")
+        raise CheckpointError(
+            f"{path} is the state of a training run, not a model: give it to train(..., resume=...)"
+        )
     if build is None and kind != "Transformer":
-        raise CheckpointError(f"{path} holds a {kind}, which load cannot make: give load(path, build=...)")
+        raise CheckpointError(
+            f"{path} holds a {kind}, which load cannot make: give load(path, build=...)"
+        )
     try:
         model = build(config) if build else Transformer(Config(**config))
         fill(model, tensors)
     except (TypeError, KeyError, ValueError, RuntimeError, MemoryError) as error:
         raise CheckpointError(
-            f"{path}, written by mini-transformer {written.get('version')}, does not fit the {kind} of this version, "
+            f"{path}, written by mini-transformer {written.get('version')}, "
+            f"does not fit the {kind} of this version, "
             f"{__version__} ({first_line(error)}): install that version, or train the model again"
         ) from None
     facts = dict(written.get("facts", {}))
-    recipe, seed = facts.pop("recipe", {}), facts.pop("seed", None)
+    recipe = facts.pop("recipe", {})
+    seed = facts.pop("seed", None)
     return Checkpoint(model.eval(), kind, str(written.get("version")), recipe, seed, facts)
 
 
 def verify(path: str | Path) -> str:
-    """One line about an intact checkpoint; CheckpointError if it is damaged, or a weight is not a finite number.
+    """Describe an intact checkpoint in one line.
 
-    A Transformer is also built. Other models cannot be, here: for them the file alone is checked.
+    Raise CheckpointError if it is damaged, or a weight is not a finite number. A Transformer is
+    also built. Other models cannot be, here: for them the file alone is checked.
     """
     tensors, written = read_tensors(path)
     if written.get("kind") == "Transformer":
         load(path)
     for name, value in tensors.items():
         if not value.isfinite().all():
-            raise CheckpointError(f"{path} is intact, but {name} holds numbers that are not finite: train it again")
-    kind, seed = written.get("kind", "training run"), written.get("facts", {}).get("seed")
-    return (
-        f"{Path(path).name}: {kind}, seed {seed}, {sum(value.numel() for value in tensors.values()):,} numbers, intact"
-    )
+            raise CheckpointError(
+                f"{path} is intact, but {name} holds numbers that are not finite: train it again"
+            )
+    kind = written.get("kind", "training run")
+    seed = written.get("facts", {}).get("seed")
+    size = sum(value.numel() for value in tensors.values())
+    return f"{Path(path).name}: {kind}, seed {seed}, {size:,} numbers, intact"
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], facts: Any) -> Path:
-    """Write named tensors and JSON facts to one file, all or nothing, also if the process is killed meanwhile."""
+    """Write named tensors and JSON facts to one file, all or nothing.
+
+    A process that is killed meanwhile leaves the old file.
+    """
     path = Path(path).resolve()  # so that a link is followed, not replaced
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
         text = json.dumps(facts, sort_keys=True, allow_nan=False, default=to_plain)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"facts must be what JSON can hold, numbers, strings, lists and dicts: {error}") from None
-    data = tensors_to_bytes(plain, {KEY: json.dumps({"facts": text, "sha256": checksum(text, plain)})})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        raise ValueError(
+            f"facts must be what JSON can hold, numbers, strings, lists and dicts: {error}"
+        ) from None
+    entry = json.dumps({"facts": text, "sha256": checksum(text, plain)})
+    data = tensors_to_bytes(plain, {KEY: entry})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # the data must be on disk before the name points to it
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomically(path, data)
     except OSError as error:
-        raise CheckpointError(f"cannot write {path} ({error.strerror}): choose a folder you can write to") from None
+        raise CheckpointError(
+            f"cannot write {path} ({error.strerror}): choose a folder you can write to"
+        ) from None
     return path
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The named tensors and the facts of a file that `write_tensors` wrote; CheckpointError for any other."""
+    """Read the named tensors and the facts of a file that `write_tensors` wrote.
+
+    Raise CheckpointError for any other file.
+    """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read {path} ({error.strerror}){nearest_file(Path(path))}") from None
+        raise CheckpointError(
+            f"cannot read {path} ({error.strerror}){nearest_file(Path(path))}"
+        ) from None
     try:
         tensors = tensors_from_bytes(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -152,25 +174,35 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} {describe_damage(data)} ({first_line(error)})") from None
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is a safetensors file, but mini-transformer did not write it")
+        raise CheckpointError(
+            f"{path} is a safetensors file, but mini-transformer did not write it"
+        )
     if not intact:
-        raise CheckpointError(f"{path} is damaged, its checksum is wrong: restore it from a copy, or train it again")
+        raise CheckpointError(
+            f"{path} is damaged, its checksum is wrong: restore it from a copy, or train it again"
+        )
     return tensors, facts
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the tensors into the model's own memory; ValueError if one is missing, left over or has another shape."""
+    """Copy the tensors into the model's own memory.
+
+    Raise ValueError if one is missing, left over or has another shape.
+    """
     own = model.state_dict()
     if differing := sorted(own.keys() ^ tensors.keys()):
         verb = "is missing" if differing[0] in own else "is not a weight of this model"
         raise ValueError(f"{differing[0]} {verb}")
     for name, value in own.items():
         if value.shape != tensors[name].shape:
-            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+            )
     if floats := [value.dtype for value in tensors.values() if value.is_floating_point()]:
         model.to(floats[0])  # also fixed positions, which are no weights
     for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(tensors[name].dtype)  # a norm's gain may have a dtype of its own
+        # A norm's gain may have a dtype of its own.
+        parameter.data = parameter.data.to(tensors[name].dtype)
     model.load_state_dict(dict(tensors))
 
 
@@ -181,7 +213,7 @@ def to_plain(value: Any) -> Any:
 
 
 def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the facts and every tensor's name, dtype, shape and bytes."""
+    """Hash the facts and every tensor's name, dtype, shape and bytes with SHA-256."""
     sha = hashlib.sha256(text.encode())
     for name, value in sorted(tensors.items()):
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -191,15 +223,20 @@ def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 def describe_damage(data: bytes) -> str:
     if data[:2] in (b"PK", b"\x80\x02"):  # the first bytes of torch.save's two formats
-        return "is a file of torch.save, which may run code when it is loaded, so it was not: save it with save()"
+        return (
+            "is a file of torch.save, which may run code when it is loaded, so it was not: "
+            "save it with save()"
+        )
     header = int.from_bytes(data[:8], "little")
-    if len(data) < 9 or (data[8:9] == b"{" and 8 + header > len(data)) or b'"__metadata__"' in data[:100]:
+    cut_short = data[8:9] == b"{" and 8 + header > len(data)
+    if len(data) < 9 or cut_short or b'"__metadata__"' in data[:100]:
         return "is truncated or damaged: restore it from a copy, or train it again"
     return "is not a checkpoint of mini-transformer"
 
 
 def nearest_file(path: Path) -> str:
-    names = [file.name for file in path.parent.glob("*.safetensors")] if path.parent.is_dir() else []
+    there = path.parent.glob("*.safetensors") if path.parent.is_dir() else []
+    names = [file.name for file in there]
     nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0)
     return f"; nearest: {nearest[0]}" if nearest else ""
 

@@ -1,4 +1,7 @@
-"""Claim cards: a claim about a model that says what would refute it, and runs its intervention again to check itself."""
+"""Claim cards: a claim about a model that says what would refute it.
+
+A card checks itself by running its intervention again.
+"""
 
 import textwrap
 from collections.abc import Callable
@@ -9,7 +12,10 @@ WIDTH = 100  # of a printed card
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number that a claim stands on: what it is, the function that measures it, and the bounds it must lie in."""
+    """A number that a claim stands on.
+
+    It has a name, a function that measures it, and the bounds it must lie in.
+    """
 
     what: str
     measure: Callable[[], float]
@@ -18,9 +24,13 @@ class Measurement:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            raise ValueError(f"low is {self.low} and high is {self.high}: no number lies between, swap them")
+            raise ValueError(
+                f"low is {self.low} and high is {self.high}: no number lies between, swap them"
+            )
         if self.low == float("-inf") and self.high == float("inf"):
-            raise ValueError(f"{self.what!r} has no bound, so nothing could refute it: give low, high or both")
+            raise ValueError(
+                f"{self.what!r} has no bound, so nothing could refute it: give low, high or both"
+            )
 
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -42,11 +52,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ClaimCard:
-    """A narrow claim about a model. `effect` is what the intervention does, `control` what it must not do elsewhere.
+    """A narrow claim about a model.
+
+    `effect` is what the intervention does, `control` what it must not do elsewhere.
 
     >>> card = ClaimCard(
-    ...     claim="a coin shows heads half the time", model="a coin", task="tossing", data="100 tosses",
-    ...     components="the coin", intervention="toss it", refuted_by="a share far from one half",
+    ...     claim="a coin shows heads half the time", model="a coin", task="tossing",
+    ...     data="100 tosses", components="the coin", intervention="toss it",
+    ...     refuted_by="a share far from one half",
     ...     effect=Measurement("share of heads", lambda: 0.52, low=0.4, high=0.6),
     ...     control=Measurement("share on the edge", lambda: 0.0, high=0.01),
     ... )
@@ -65,11 +78,14 @@ class ClaimCard:
     refuted_by: str
 
     def check(self) -> "Verdict":
-        """Run the intervention and its control again; `if card.check(): ...`, `print(card.check())`."""
+        """Run the intervention and its control again.
+
+        Use it as `if card.check(): ...` or `print(card.check())`.
+        """
         return Verdict(self, float(self.effect.measure()), float(self.control.measure()))
 
     def lines(self) -> dict[str, str]:
-        """What the card says, by field, in the order in which it is printed."""
+        """Return what the card says, by field, in the order in which it is printed."""
         fields = ("model", "task", "data", "components", "intervention", "effect", "control")
         return {name: str(getattr(self, name)) for name in fields} | {"refuted by": self.refuted_by}
 
@@ -79,7 +95,10 @@ class ClaimCard:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a claim card measured when it was checked; true if both numbers lie within their bounds."""
+    """What a claim card measured when it was checked.
+
+    True if both numbers lie within their bounds.
+    """
 
     card: ClaimCard
     effect: float
@@ -101,7 +120,7 @@ class Verdict:
 
 
 def draw_card(title: str, lines: dict[str, str]) -> str:
-    """A box with a title and one labelled, wrapped paragraph per line."""
+    """Draw a box with a title and one labelled, wrapped paragraph per line."""
     label = max(len(name) for name in lines) + 2
     body = textwrap.wrap(title, WIDTH - 4)
     for name, text in lines.items():

@@ -1,9 +1,11 @@
-"""`minilab`: the lab and the course from a terminal. Thin: every command calls one function and shows what it returns.
+"""`minilab`: use the lab and the course from a terminal.
 
-What takes long to import (torch) is imported inside the commands that need it.
+Every command calls one function and shows what it returns. What takes long to import (torch) is
+imported inside the commands that need it.
 """
 
 import functools
+import inspect
 import io
 import json
 import os
@@ -15,23 +17,36 @@ from typing import Annotated, Any
 
 import typer
 
-# Threads that wait for each other make models this small slower, not faster; read when torch is imported. `train` chooses its own.
+# Threads that wait for each other make models this small slower, not faster. torch reads this
+# when it is imported; `train` chooses its own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-HELP = "Learn mechanistic interpretability on transformers whose circuits are known. Start with `minilab init DIR`."
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=HELP)
+HELP = (
+    "Learn mechanistic interpretability on transformers whose circuits are known. "
+    "Start with `minilab init DIR`."
+)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=HELP
+)
 
 What = Annotated[str | None, typer.Argument(metavar="[NN]", show_default=False)]
 AsData = Annotated[bool, typer.Option("--json", help="Print data instead of a table.")]
 
 
 def command(run: Callable[..., int | None]) -> Callable[..., None]:
-    """Register a command. What it returns is the exit status; bad input is one sentence and status 2."""
+    """Register a command, whose return value is the exit status.
 
-    @app.command(run.__name__.rstrip("_"))
+    Bad input is told in one sentence, with status 2.
+    """
+    # typer's list of commands would break a paragraph where the docstring breaks it
+    paragraphs = (inspect.getdoc(run) or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+    @app.command(run.__name__.rstrip("_"), help=text)
     @functools.wraps(run)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        for stream in (sys.stdout, sys.stderr):  # Windows writes ✓ into no file unless it is told to
+        # Windows writes no ✓ into a file unless it is told to replace it.
+        for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
         try:
@@ -55,10 +70,14 @@ def print_data(data: Any) -> None:
 def tour(
     seed: int = 0,
     as_data: AsData = False,
-    quick: Annotated[bool, typer.Option(help="Take the shipped model instead of training one.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Take the shipped model instead of training one.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the figure.")] = Path("out"),
 ) -> int:
-    """Train induction from scratch, find its two heads, ablate, patch, compare with the truth. Status 1 if it is not so."""
+    """Train induction from scratch, find its two heads, ablate, patch, compare with the truth.
+    Status 1 if it is not so.
+    """
     from mini_transformer.tour import run_tour
 
     return 0 if run_tour(seed=seed, json=as_data, quick=quick, out=out).ok else 1
@@ -83,18 +102,20 @@ def doctor(as_data: AsData = False) -> int:
 @command
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    seed: Annotated[int, typer.Option(help="Which variant of the inputs your answers are judged on.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Which variant of the inputs your answers are judged on.")
+    ] = 0,
 ) -> None:
-    """Make a workspace: notebooks, exercises to fill in, and your progress. Nothing that is there is overwritten."""
+    """Make a workspace: notebooks, exercises to fill in, and your progress.
+    Nothing that is there is overwritten.
+    """
     from mini_transformer.course.material import find_material
     from mini_transformer.course.screen import say
     from mini_transformer.course.workspace import make_workspace
 
     setup = make_workspace(folder, find_material(), seed)
-    say(
-        f"{folder}: {len(setup.added)} files added"
-        + (f": {', '.join(setup.added)}" if setup.kept and setup.added else "")
-    )
+    added = f": {', '.join(setup.added)}" if setup.kept and setup.added else ""
+    say(f"{folder}: {len(setup.added)} files added{added}")
     if setup.kept:
         say(f"kept as they were: {', '.join(setup.kept)}")
     say(f"Now: cd {folder} && minilab next")
@@ -102,14 +123,17 @@ def init(
 
 @command
 def next_(what: What = None) -> None:
-    """The next exercise, of the course or of a lesson (06): where it is, what to do, how to check it."""
+    """The next exercise, of the course or of a lesson (06):
+    where it is, what to do, how to check it.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say, show_next
 
     course = open_course(Path.cwd())
     exercise = course.find_next(course.find_exercises(what) if what else None)
     if exercise is None:
-        say(f"Every exercise{' of these' if what else ''} is solved. `minilab status` shows what you did.")
+        every = "Every exercise of these" if what else "Every exercise"
+        say(f"{every} is solved. `minilab status` shows what you did.")
     else:
         show_next(exercise, course.progress.of(exercise), course.locate(exercise))
 
@@ -118,27 +142,49 @@ def next_(what: What = None) -> None:
 def grade(
     what: What = None,
     as_data: AsData = False,
-    submissions: Annotated[Path | None, typer.Option(metavar="DIR", help="Grade what a class handed in.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the class's grades and feedback are written.")] = Path("grades"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Students at a time; by default one per core.")] = None,
-    variant_by: Annotated[str | None, typer.Option(help="`student`: each student's inputs differ.")] = None,
+    submissions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Grade what a class handed in.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where the class's grades and feedback are written.")
+    ] = Path("grades"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Students at a time; by default one per core.")
+    ] = None,
+    variant_by: Annotated[
+        str | None, typer.Option(help="`student`: each student's inputs differ.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The class's inputs; by default drawn once, and kept in OUT.")
     ] = None,
     unsafe: Annotated[
-        bool, typer.Option("--unsafe-no-sandbox", help="Run what a class handed in as it is. Reports say so.")
+        bool,
+        typer.Option(
+            "--unsafe-no-sandbox", help="Run what a class handed in as it is. Reports say so."
+        ),
     ] = False,
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask cluster (tcp://...) for a large class.")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask cluster (tcp://...) for a large class.")
+    ] = None,
 ) -> int:
-    """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything. Status 1 unless all is solved.
+    """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything.
+    Status 1 unless all is solved.
 
-    With --submissions DIR, grade what a class handed in (docs/lecturers.md). Status 1 if something could not be graded.
+    With --submissions DIR, grade what a class handed in (docs/lecturers.md).
+    Status 1 if something could not be graded.
     """
     if submissions is not None:
         if variant_by not in (None, "student"):
             raise ValueError(f"--variant-by is {variant_by!r}, expected student")
-        options = {"seed": seed, "by_student": bool(variant_by), "unsafe": unsafe, "jobs": jobs, "dask": dask}
+        options = {
+            "seed": seed,
+            "by_student": bool(variant_by),
+            "unsafe": unsafe,
+            "jobs": jobs,
+            "dask": dask,
+        }
         return grade_class(what, as_data, submissions, out, options)
+
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import show_report
 
@@ -153,8 +199,13 @@ def grade(
     return 0 if all(report.solved for report in reports) else 1
 
 
-def grade_class(what: str | None, as_data: bool, folder: Path, out: Path, options: dict[str, Any]) -> int:
-    """`minilab grade --submissions`: status 0 if every file could be judged, whatever the grades."""
+def grade_class(
+    what: str | None, as_data: bool, folder: Path, out: Path, options: dict[str, Any]
+) -> int:
+    """Grade a folder of submissions, and show the summary.
+
+    Return status 0 if every file could be judged, whatever the grades.
+    """
     from mini_transformer.course.gradebook import grade_folder
     from mini_transformer.course.material import find_key, find_material
     from mini_transformer.course.screen import say
@@ -174,23 +225,29 @@ def grade_class(what: str | None, as_data: bool, folder: Path, out: Path, option
 
 @command
 def hint(what: What = None) -> None:
-    """The next hint, of three, for an exercise, or for the first unsolved one of a lesson (by default, of all). No points are lost."""
+    """The next hint, of three, for an exercise, or for the first unsolved one of a lesson
+    (by default, of all). No points are lost.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
     exercise = course.find_next(exercises) or exercises[0]
+    solved = " (solved already)" if course.progress.of(exercise).solved else ""
+    n_hints = len(exercise.hints)
     for number, text in course.take_hint(exercise):
-        last = " (the last)" if number == len(exercise.hints) else ""
-        solved = " (solved already)" if course.progress.of(exercise).solved else ""
-        say(f"Hint {number} of {len(exercise.hints)}{last} for {exercise.number} {exercise.name}{solved}", "bold")
+        last = " (the last)" if number == n_hints else ""
+        place = f"{exercise.number} {exercise.name}{solved}"
+        say(f"Hint {number} of {n_hints}{last} for {place}", "bold")
         say(text)
 
 
 @command
 def watch(what: What = None) -> None:
-    """Check again whenever you save: a lesson (01), an exercise (1.2), or by default everything. Ctrl-C ends it."""
+    """Check again whenever you save: a lesson (01), an exercise (1.2),
+    or by default everything. Ctrl-C ends it.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say, show_next, show_report
     from mini_transformer.course.watching import watch_files
@@ -198,14 +255,18 @@ def watch(what: What = None) -> None:
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
     paths = {course.file_of(exercise.key): exercise.key for exercise in exercises}
-    say(f"Watching {len(paths)} file{'s' * (len(paths) != 1)} in {course.folder / 'exercises'}; save one. Ctrl-C ends.")
+    files = f"{len(paths)} file{'s' * (len(paths) != 1)}"
+    say(f"Watching {files} in {course.folder / 'exercises'}; save one. Ctrl-C ends.")
     try:
         for saved in watch_files(list(paths)):
-            chosen = [exercise for exercise in exercises if exercise.key in [paths[path] for path in saved]]
+            keys = [paths[path] for path in saved]
+            chosen = [exercise for exercise in exercises if exercise.key in keys]
             reports, newly = course.grade(chosen)
             for report in reports:
                 show_report(report, newly)
-            if newly and (ahead := course.find_next(exercises)):
+
+            ahead = course.find_next(exercises)
+            if newly and ahead:
                 show_next(ahead, course.progress.of(ahead), course.locate(ahead))
     except KeyboardInterrupt:
         say("Stopped; your progress is kept.")
@@ -213,17 +274,22 @@ def watch(what: What = None) -> None:
 
 @command
 def reset(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
-    """Put the stubs of a lesson (01) or of one exercise (1.2) back. What you wrote is kept in a copy, your points too."""
+    """Put the stubs of a lesson (01) or of one exercise (1.2) back.
+    What you wrote is kept in a copy, your points too.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import say
 
     path, copy = open_course(Path.cwd()).reset(which)
-    say(f"{path.name} is as it was handed out" + ("." if copy is None else f"; yours is kept in {copy.name}."))
+    kept = "" if copy is None else f"; yours is kept in {copy.name}"
+    say(f"{path.name} is as it was handed out{kept}.")
 
 
 @command
 def reveal(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
-    """The solution and the explanation of an exercise, or of the first unsolved one of a lesson. It is recorded."""
+    """The solution and the explanation of an exercise,
+    or of the first unsolved one of a lesson. It is recorded.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import show_answer
 
@@ -235,7 +301,9 @@ def reveal(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
 
 @command
 def status(what: What = None, as_data: AsData = False) -> None:
-    """The map of the course: what is solved, what is next, minutes and points. With NN, also that lesson's exercises."""
+    """The map of the course: what is solved, what is next, minutes and points.
+    With NN, also that lesson's exercises.
+    """
     from mini_transformer.course.loop import open_course
     from mini_transformer.course.screen import show_map
 
@@ -259,7 +327,8 @@ def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
     if jupyter:
         return subprocess.run([sys.executable, "-m", jupyter, str(notebook)]).returncode
     say(str(notebook))
-    say(f"Open it in VS Code (kernel: {sys.executable}), or `pip install notebook` and run this command again.")
+    kernel = f"Open it in VS Code (kernel: {sys.executable})"
+    say(f"{kernel}, or `pip install notebook` and run this command again.")
     return 0
 
 
@@ -267,19 +336,29 @@ def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
 def toys(
     action: Annotated[str | None, typer.Argument(metavar="[verify]", show_default=False)] = None,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Which variant, or which shipped model, to verify.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Which variant, or which shipped model, to verify.")
+    ] = 0,
     as_data: AsData = False,
 ) -> int:
-    """List the toys; with `verify`, measure again all that is claimed of one, or of all. Status 1 if a claim fails."""
+    """List the toys; with `verify`, measure again all that is claimed of one, or of all.
+    Status 1 if a claim fails.
+    """
     from mini_transformer import toys
     from mini_transformer.course.screen import say, show_table
 
     if action is None:
         described = toys.describe()
-        print_data(described) if as_data else show_table(("toy", ""), [row.values() for row in described])
+        if as_data:
+            print_data(described)
+        else:
+            show_table(("toy", ""), [row.values() for row in described])
         return 0
+
     if action != "verify":
-        raise ValueError(f"minilab toys {action} does not exist: minilab toys, or minilab toys verify [NAME]")
+        raise ValueError(
+            f"minilab toys {action} does not exist: minilab toys, or minilab toys verify [NAME]"
+        )
     from mini_transformer.toys.verify import verify
 
     rows = verify(name, seed)
@@ -287,15 +366,16 @@ def toys(
     if as_data:
         print_data([row._asdict() for row in rows])
     else:
-        bounds = [f"{row.low:.4g} to {row.high:.4g}" for row in rows]
-        cells = [
-            (row.case, row.signature, f"{row.measured:.4g}", bound) for row, bound in zip(rows, bounds, strict=True)
-        ]
-        marks = ["ok" if row.ok else "NO" for row in rows]
-        show_table(
-            ("toy", "", "measured", "bound", ""), [(*cell, mark) for cell, mark in zip(cells, marks, strict=True)]
-        )
-        say(f"{len(failed)} of {len(rows)} claims fail." if failed else f"All {len(rows)} claims hold.")
+        table = []
+        for row in rows:
+            bound = f"{row.low:.4g} to {row.high:.4g}"
+            mark = "ok" if row.ok else "NO"
+            table.append((row.case, row.signature, f"{row.measured:.4g}", bound, mark))
+        show_table(("toy", "", "measured", "bound", ""), table)
+        if failed:
+            say(f"{len(failed)} of {len(rows)} claims fail.")
+        else:
+            say(f"All {len(rows)} claims hold.")
     return 1 if failed else 0
 
 
@@ -303,27 +383,43 @@ def toys(
 def board(
     quick: Annotated[bool, typer.Option(help="A first look: few problems, one seed.")] = False,
     method: Annotated[str | None, typer.Option(help="Your own, as module:function.")] = None,
-    family: Annotated[str | None, typer.Option(help="One family only; by default all, or that of your method.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="One family only; by default all, or that of your method.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; by default one per core.")] = None,
-    out: Annotated[Path, typer.Option(help="Where rows are kept, and board.json and board.html written.")] = Path(
-        "out/board"
-    ),
-    dask: Annotated[str | None, typer.Option(help="Address of a Dask cluster (tcp://...), or `local`.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; by default one per core.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where rows are kept, and board.json and board.html written.")
+    ] = Path("out/board"),
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask cluster (tcp://...), or `local`.")
+    ] = None,
     time_limit: Annotated[
         float, typer.Option(min=0.1, help="Seconds that one method may take on one problem.")
     ] = 120.0,
     as_data: AsData = False,
 ) -> int:
-    """Score interpretability methods against models whose mechanism is known. Status 1 if a method failed somewhere."""
+    """Score interpretability methods against models whose mechanism is known.
+    Status 1 if a method failed somewhere.
+    """
     from mini_transformer.board import run_board
     from mini_transformer.board.run import find_families
     from mini_transformer.board.table import show_board
     from mini_transformer.course.screen import say
 
-    seeds = 1 if quick else seeds
-    options: dict[str, Any] = {"workers": jobs, "dask": dask, "seconds": time_limit, "progress": sys.stderr.isatty()}
-    summary = run_board(find_families(family, method), method, out, seeds=seeds, quick=quick, **options)
+    summary = run_board(
+        find_families(family, method),
+        method,
+        out,
+        seeds=1 if quick else seeds,
+        quick=quick,
+        workers=jobs,
+        dask=dask,
+        seconds=time_limit,
+        progress=sys.stderr.isatty(),
+    )
     if as_data:
         print_data(summary)
     else:
@@ -336,7 +432,9 @@ def board(
 def train(
     name: str,
     seed: int = 0,
-    replace: Annotated[bool, typer.Option(help="Write over a checkpoint that is there already.")] = False,
+    replace: Annotated[
+        bool, typer.Option(help="Write over a checkpoint that is there already.")
+    ] = False,
 ) -> None:
     """Train a toy from scratch and write its checkpoint where `toys.load` looks for it."""
     from mini_transformer.course.screen import say

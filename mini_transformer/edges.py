@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import Recorder
 from mini_transformer.model import Transformer
 
-AblationKind = Literal["zero", "mean", "resample"]
+Ablation = Literal["zero", "mean", "resample"]
 
 
 def list_writers(model: Transformer) -> list[str]:
@@ -41,7 +41,9 @@ def list_edges(model: Transformer) -> list[str]:
     """
     writers, edges, seen = list_writers(model), [], 1
     for layer, block in enumerate(model.blocks):
-        heads = [f"a{layer}.h{head}<{part}>" for head in range(model.config.n_heads) for part in "qkv"]
+        heads = [
+            f"a{layer}.h{head}<{part}>" for head in range(model.config.n_heads) for part in "qkv"
+        ]
         edges += [f"{writer}->{reader}" for reader in heads for writer in writers[:seen]]
         seen += model.config.n_heads
         if block.mlp is not None:
@@ -56,43 +58,49 @@ def mask_of(model: Transformer, edges: Iterable[str]) -> Float[Tensor, "edge"]:
     mask = torch.zeros(len(index), device=model.W_E.device)
     for edge in edges:
         if edge not in index:
-            raise KeyError(f"no edge is called {edge!r} in this model; edges look like {list(index)[-1]!r}")
+            raise KeyError(
+                f"no edge is called {edge!r} in this model; edges look like {list(index)[-1]!r}"
+            )
         mask[index[edge]] = 1.0
     return mask
 
 
 def write_outputs(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], kind: AblationKind = "resample"
+    model: Transformer, tokens: Integer[Tensor, "batch pos"], ablation: Ablation = "resample"
 ) -> Float[Tensor, "writer batch pos d_model"]:
-    """What every writer writes on `tokens`; its mean over the batch for kind "mean", zeros for kind "zero".
+    """What every writer writes on `tokens`; its mean over the batch for ablation "mean", zeros for "zero".
 
     These are the values that an edge carries when it is off.
     """
     recorder = Recorder()
     points = []
     for block in model.blocks:
-        points += [block.attn.hook_result, block.hook_mlp_out] if block.mlp is not None else [block.attn.hook_result]
+        points += (
+            [block.attn.hook_result, block.hook_mlp_out]
+            if block.mlp is not None
+            else [block.attn.hook_result]
+        )
     with model._listening([(point, recorder) for point in points]):
         model(tokens)
     parts = [recorder.values[point.name] for point in points]
     parts = [part.movedim(2, 0) if part.ndim == 4 else part.unsqueeze(0) for part in parts]
-    return replace_by(kind, torch.cat([model(tokens, stop_at_layer=0).unsqueeze(0), *parts]))
+    return replace_by(ablation, torch.cat([model(tokens, stop_at_layer=0).unsqueeze(0), *parts]))
 
 
 def replace_by(
-    kind: AblationKind, written: Float[Tensor, "writer batch pos d_model"]
+    ablation: Ablation, written: Float[Tensor, "writer batch pos d_model"]
 ) -> Float[Tensor, "writer batch pos d_model"]:
-    """What edges carry when they are off, from what their writers write; ValueError for an unknown kind."""
-    if kind not in ("zero", "mean", "resample"):
-        raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
-    if kind == "mean":
+    """What edges carry when they are off, from what their writers write; ValueError for an unknown ablation."""
+    if ablation not in ("zero", "mean", "resample"):
+        raise ValueError(f"ablation is {ablation!r}, but must be 'zero', 'mean' or 'resample'")
+    if ablation == "mean":
         return written.mean(dim=1, keepdim=True).expand_as(written)
-    return torch.zeros_like(written) if kind == "zero" else written
+    return torch.zeros_like(written) if ablation == "zero" else written
 
 
 def run_edges(
     model: Transformer,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Integer[Tensor, "batch pos"],
     masks: Float[Tensor, "mask edge"],
     off: Float[Tensor, "writer batch pos d_model"],
 ) -> Float[Tensor, "mask batch pos out"]:
@@ -103,10 +111,14 @@ def run_edges(
     """
     n_edges = len(list_edges(model))
     if masks.ndim != 2 or masks.shape[1] != n_edges:
-        raise ValueError(f"masks have shape {tuple(masks.shape)}, expected (mask, {n_edges}): one column per edge")
+        raise ValueError(
+            f"masks have shape {tuple(masks.shape)}, expected (mask, {n_edges}): one column per edge"
+        )
     expected = (len(list_writers(model)), *tokens.shape, model.config.d_model)
     if off.shape != expected:
-        raise ValueError(f"off has shape {tuple(off.shape)}, expected {expected}: what write_outputs returns")
+        raise ValueError(
+            f"off has shape {tuple(off.shape)}, expected {expected}: what write_outputs returns"
+        )
     return _EdgeRun(model, tokens, masks, off).logits()
 
 
@@ -117,13 +129,17 @@ class _EdgeRun:
         self.model, self.masks, self.off, self.column = model, masks.to(off), off, 0
         self.m, (self.b, self.t) = len(masks), tokens.shape
         start = model.forward(tokens, stop_at_layer=0)
-        self.deltas = [(start - off[0]).expand(self.m, *start.shape)]  # per writer: clean minus off, (m, b, t, d)
+        self.deltas = [
+            (start - off[0]).expand(self.m, *start.shape)
+        ]  # per writer: clean minus off, (m, b, t, d)
         self.constant = torch.zeros_like(start[0, 0])  # the attention biases so far, (d)
 
     def read(self, n_readers: int) -> Float[Tensor, "mask batch pos reader d_model"]:
         """The next n_readers' inputs: everything off, plus mask times (on minus off) of each writer."""
         n = len(self.deltas)
-        mask = self.masks[:, self.column : self.column + n_readers * n].reshape(self.m, n_readers, n)
+        mask = self.masks[:, self.column : self.column + n_readers * n].reshape(
+            self.m, n_readers, n
+        )
         self.column += n_readers * n
         switched_on = torch.einsum("mrw,wmbtd->mbtrd", mask, torch.stack(self.deltas))
         return switched_on + (self.off[:n].sum(0) + self.constant).unsqueeze(2)
@@ -134,7 +150,9 @@ class _EdgeRun:
 
     def logits(self) -> Tensor:
         model, n_heads = self.model, self.model.config.n_heads
-        pos_qk = model.pos_embed(1, self.t).unsqueeze(2) if model.config.positions_to == "qk" else 0.0
+        pos_qk = (
+            model.pos_embed(1, self.t).unsqueeze(2) if model.config.positions_to == "qk" else 0.0
+        )
         for block in model.blocks:
             x = self.read(3 * n_heads).flatten(0, 1)  # m*b t 3n d
             x = (x if block.ln1 is None else block.ln1.normalize(x)).unflatten(2, (n_heads, 3))

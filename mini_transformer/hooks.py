@@ -1,7 +1,8 @@
-"""Hook points: named places in the forward pass where an activation can be read, or replaced.
+"""Hook points: named places in the forward pass to read or replace an activation.
 
-One mechanism serves both. A hook is a function `fn(value, hook)`; if it returns None the value goes on (with whatever
-the function changed in place), otherwise the returned tensor takes its place. A cache is a hook that only looks.
+One mechanism serves both. A hook is a function `fn(value, hook)`; if it returns None the value goes
+on (with whatever the function changed in place), otherwise the returned tensor takes its place. A
+cache is a hook that only looks.
 """
 
 import difflib
@@ -14,15 +15,17 @@ from torch import Tensor, nn
 from mini_transformer import warm_up  # noqa: F401  (before anything is computed)
 
 HookFunction = Callable[[Tensor, "HookPoint"], Tensor | None]
-HookName = str | tuple[str | int, ...]  # "blocks.0.attn.hook_pattern", or short: ("pattern", 0), "embed"
+# "blocks.0.attn.hook_pattern", or short: ("pattern", 0), "embed"
+HookName = str | tuple[str | int, ...]
 HookFilter = HookName | Callable[[str], bool]
 
 
 class HookPoint:
     """A named place in the forward pass. Without listeners, calling it costs one empty loop.
 
-    `on_demand` marks activations that are too large to compute unless somebody listens (`hook_result` and the inputs
-    of q, k and v, one stream per head); the model asks `hook.on` before it computes them.
+    `on_demand` marks activations that are too large to compute unless somebody listens
+    (`hook_result` and the inputs of q, k and v, one stream per head); the model asks `hook.on`
+    before it computes them.
     """
 
     def __init__(self, on_demand: bool = False) -> None:
@@ -45,7 +48,7 @@ class HookPoint:
         return int(self.name.split(".")[1]) if self.name.startswith("blocks.") else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copied or saved model takes no listeners along: nobody could ever take them away from it."""
+        """Leave listeners out of a copied or saved model: nobody could take them away from it."""
         return {**vars(self), "listeners": []}
 
     def __repr__(self) -> str:
@@ -53,7 +56,10 @@ class HookPoint:
 
 
 class Editor:
-    """Calls a user's hook function on a copy, so that editing in place cannot reach what was cached before."""
+    """Calls a user's hook function on a copy of the activation.
+
+    Editing in place then cannot reach what was cached before.
+    """
 
     def __init__(self, fn: HookFunction) -> None:
         self.fn = fn
@@ -66,18 +72,26 @@ class Editor:
         if new is None:
             return mine
         if not isinstance(new, Tensor):
-            raise ValueError(f"the hook on {hook.name} returned a {type(new).__name__}: return a tensor, or None")
+            raise ValueError(
+                f"the hook on {hook.name} returned a {type(new).__name__}: return a tensor, or None"
+            )
         for what in ("shape", "dtype", "device"):
-            given, expected = getattr(new, what), getattr(value, what)
+            given = getattr(new, what)
+            expected = getattr(value, what)
             if given != expected:
-                raise ValueError(f"the hook on {hook.name} returned {what} {given}, but the activation has {expected}")
+                raise ValueError(
+                    f"the hook on {hook.name} returned {what} {given}, "
+                    f"but the activation has {expected}"
+                )
         return new
 
 
 class Recorder:
-    """Stores activations by name; copies only what another name (resid_post 0 is resid_pre 1) or a caller holds.
+    """Stores activations by name.
 
-    With `copy_all`, copies everything: where hook functions run, each may keep what it was given or what it returned.
+    Copies only what another name (resid_post 0 is resid_pre 1) or a caller holds. With `copy_all`,
+    copies everything: where hook functions run, each may keep what it was given or what it
+    returned.
     """
 
     def __init__(self, held: Iterable[object] = (), copy_all: bool = False) -> None:
@@ -92,12 +106,15 @@ class Recorder:
         return value
 
     def separate(self, value: Tensor) -> Tensor:
-        """Return a copy if the memory is stored or held already, or cannot be told; otherwise the value itself."""
+        """Return a copy if the memory is held already, or cannot be told; otherwise the value."""
         return value.clone() if self.copy_all or find_memory(value) in self.stored else value
 
 
 def find_memory(value: Tensor) -> int | None:
-    """Find where a tensor's memory begins, the same for its views; None where torch.func hides it."""
+    """Find where a tensor's memory begins, the same for its views.
+
+    Return None where torch.func hides it.
+    """
     try:
         return value.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
@@ -105,7 +122,11 @@ def find_memory(value: Tensor) -> int | None:
 
 
 def short_name(name: str) -> HookName:
-    """`blocks.0.attn.hook_pattern` -> `("pattern", 0)`; `blocks.1.ln2.hook_scale` -> `("scale", 1, "ln2")`."""
+    """Shorten a hook's name.
+
+    `blocks.0.attn.hook_pattern` becomes `("pattern", 0)`, and `blocks.1.ln2.hook_scale` becomes
+    `("scale", 1, "ln2")`.
+    """
     *path, last = name.split(".")
     short = last.removeprefix("hook_")
     if not path or path[0] != "blocks":
@@ -114,7 +135,9 @@ def short_name(name: str) -> HookName:
 
 
 def find_names(where: HookFilter, known: Collection[str]) -> list[str]:
-    """All names among `known` that a full name, short name or filter means; an error with the nearest name if none.
+    """Find the hook names among `known` that a full name, short name or filter means.
+
+    Raise KeyError with the nearest name if there is none.
 
     >>> find_names(("pattern", -1), ["blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"])
     ['blocks.1.attn.hook_pattern']
@@ -122,28 +145,37 @@ def find_names(where: HookFilter, known: Collection[str]) -> list[str]:
     if callable(where):
         if found := [name for name in known if where(name)]:
             return found
-        raise KeyError(f"the filter {getattr(where, '__name__', where)} matches none of the {len(known)} hook names")
+        raise KeyError(
+            f"the filter {getattr(where, '__name__', where)} matches none of the "
+            f"{len(known)} hook names"
+        )
     if not isinstance(where, str | tuple):
-        raise KeyError(f"a hook name is a string, a short name like ('pattern', 0) or a filter, not {where!r}")
+        raise KeyError(
+            f"a hook name is a string, a short name like ('pattern', 0) or a filter, not {where!r}"
+        )
     if where in known:
         return [where]  # type: ignore[list-item]
     by_short = {short_name(name): name for name in known}
     wanted: Any = where[0] if isinstance(where, tuple) and len(where) == 1 else where
-    if isinstance(wanted, tuple) and len(wanted) > 1 and isinstance(wanted[1], int) and wanted[1] < 0:  # from the end
-        layers = 1 + max((short[1] for short in by_short if isinstance(short, tuple)), default=-1)  # type: ignore
-        wanted = (wanted[0], wanted[1] + layers, *wanted[2:])
+    has_layer = isinstance(wanted, tuple) and len(wanted) > 1 and isinstance(wanted[1], int)
+    if has_layer and wanted[1] < 0:
+        in_blocks: list[Any] = [short for short in by_short if isinstance(short, tuple)]
+        n_layers = 1 + max((short[1] for short in in_blocks), default=-1)
+        wanted = (wanted[0], wanted[1] + n_layers, *wanted[2:])
     if wanted in by_short:
         return [by_short[wanted]]
     spelled = {str(s): s for s in (*known, *by_short)}
     nearest = difflib.get_close_matches(str(where), spelled, n=1, cutoff=0.0)
-    raise KeyError(f"no hook is called {where!r}" + (f"; nearest: {spelled[nearest[0]]!r}" if nearest else ""))
+    hint = f"; nearest: {spelled[nearest[0]]!r}" if nearest else ""
+    raise KeyError(f"no hook is called {where!r}{hint}")
 
 
 class ActivationCache(Mapping[HookName, Tensor]):
-    """Activations of one run by hook name: `cache["blocks.0.attn.hook_pattern"]`, or short `cache["pattern", 0]`.
+    """Activations of one run, by hook name.
 
-    Layers count from the end if negative. KeyError for a name that does not exist, or was not cached in this run. The
-    tensors are part of the autograd graph:
+    Names are full, `cache["blocks.0.attn.hook_pattern"]`, or short, `cache["pattern", 0]`. Layers
+    count from the end if negative. Raise KeyError for a name that does not exist, or was not cached
+    in this run. The tensors are part of the autograd graph:
 
     >>> import torch
     >>> from mini_transformer import Config, Transformer
@@ -155,15 +187,18 @@ class ActivationCache(Mapping[HookName, Tensor]):
     """
 
     def __init__(self, values: dict[str, Tensor], model: "HookedModule") -> None:
-        self._values, self._model = values, model
+        self._values = values
+        self._model = model
 
     def __getitem__(self, key: HookName) -> Tensor:
         (name,) = find_names(key, self._model.hook_points)
         if name not in self._values:
-            why = (
-                "computed only on demand" if self._model.hook_points[name].on_demand else "not asked for or not reached"
+            on_demand = self._model.hook_points[name].on_demand
+            why = "computed only on demand" if on_demand else "not asked for or not reached"
+            raise KeyError(
+                f"{name} was not cached ({why}): use run_with_cache(..., "
+                f"names_filter=[{name!r}, ...])"
             )
-            raise KeyError(f"{name} was not cached ({why}): use run_with_cache(..., names_filter=[{name!r}, ...])")
         return self._values[name]
 
     def __iter__(self) -> Iterator[HookName]:
@@ -177,10 +212,13 @@ class ActivationCache(Mapping[HookName, Tensor]):
 
 
 class HookedModule(nn.Module):
-    """A module whose HookPoints have names, and the three ways to use them: hooks, run_with_hooks, run_with_cache."""
+    """A module whose HookPoints have names.
+
+    There are three ways to use them: hooks, run_with_hooks, run_with_cache.
+    """
 
     def name_hook_points(self) -> None:
-        """Give every HookPoint its name from its place in the module tree; call at the end of __init__."""
+        """Name every HookPoint after its place in the module tree; call at the end of __init__."""
         self.hook_points: dict[str, HookPoint] = {}
         for prefix, module in self.named_modules():
             for attribute, point in vars(module).items():
@@ -190,7 +228,7 @@ class HookedModule(nn.Module):
 
     @contextmanager
     def _listening(self, pairs: list[tuple[HookPoint, Any]]) -> Iterator[None]:
-        """Attach listeners and take away exactly these again, whatever happens in between."""
+        """Attach listeners, and take away exactly these again, whatever happens in between."""
         try:
             for point, listener in pairs:
                 point.listeners.append(listener)
@@ -200,18 +238,23 @@ class HookedModule(nn.Module):
                 point.listeners = [kept for kept in point.listeners if kept is not listener]
 
     @contextmanager
-    def hooks(self, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = ()) -> Iterator["HookedModule"]:
-        """`with model.hooks([(name, fn)]): ...` runs `fn(value, hook)` at `name` in every forward inside the block.
+    def hooks(
+        self, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = ()
+    ) -> Iterator["HookedModule"]:
+        """Run hook functions in every forward inside the block.
 
-        Names are full, short or a filter. Unknown names and filters that match nothing raise KeyError; replacements of
-        another shape, dtype or device, and hooks that were never reached, ValueError. Nothing is left behind, also
-        after exceptions.
+        `with model.hooks([(name, fn)]): ...` runs `fn(value, hook)` at `name`. Names are full,
+        short or a filter. Unknown names and filters that match nothing raise KeyError; replacements
+        of another shape, dtype or device, and hooks that were never reached, ValueError. Nothing is
+        left behind, also after exceptions.
 
         >>> import torch
         >>> from mini_transformer import Config, Transformer
         >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
         >>> seen = []
-        >>> with model.hooks([(("z", 0), lambda z, hook: z * 0), (("attn_out", 0), lambda x, hook: seen.append(x))]):
+        >>> silence = (("z", 0), lambda z, hook: z * 0)
+        >>> look = (("attn_out", 0), lambda x, hook: seen.append(x))
+        >>> with model.hooks([silence, look]):
         ...     logits = model(torch.tensor([[1, 2, 3]]))
         >>> seen[0].abs().max().item()
         0.0
@@ -219,16 +262,24 @@ class HookedModule(nn.Module):
         pairs = []
         for pair in fwd_hooks:
             if not (isinstance(pair, tuple) and len(pair) == 2 and callable(pair[1])):
-                raise ValueError(f"fwd_hooks is a list of pairs (name, function), but {pair!r} is in it")
-            pairs += [(self.hook_points[name], Editor(pair[1])) for name in find_names(pair[0], self.hook_points)]
+                raise ValueError(
+                    f"fwd_hooks is a list of pairs (name, function), but {pair!r} is in it"
+                )
+            pairs += [
+                (self.hook_points[name], Editor(pair[1]))
+                for name in find_names(pair[0], self.hook_points)
+            ]
         with self._listening(pairs):
             yield self
         if missed := [point.name for point, editor in pairs if editor.calls == 0]:
-            raise ValueError(f"the hook on {', '.join(missed)} was never reached: no forward run passed through it")
+            raise ValueError(
+                f"the hook on {', '.join(missed)} was never reached: "
+                "no forward run passed through it"
+            )
 
     @contextmanager
     def without_hooks(self) -> Iterator[None]:
-        """Run the model as its weights alone say inside the block; afterwards all hooks are back.
+        """Run the model as its weights alone say inside the block; put all hooks back after it.
 
         >>> import torch
         >>> from mini_transformer import Config, Transformer
@@ -249,13 +300,16 @@ class HookedModule(nn.Module):
             for point, listeners in kept.items():
                 point.listeners = listeners
 
-    def run_with_hooks(self, *args: Any, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = (), **kwargs: Any):
-        """One forward run with hooks in place, see `hooks`; returns what the model returns.
+    def run_with_hooks(
+        self, *args: Any, fwd_hooks: Iterable[tuple[HookFilter, HookFunction]] = (), **kwargs: Any
+    ):
+        """Run the model once with hooks in place; return what it returns. See `hooks`.
 
         >>> import torch
         >>> from mini_transformer import Config, Transformer
         >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
-        >>> logits = model.run_with_hooks(torch.tensor([[1, 2, 3]]), fwd_hooks=[("embed", lambda x, hook: x * 0)])
+        >>> silence = ("embed", lambda x, hook: x * 0)
+        >>> logits = model.run_with_hooks(torch.tensor([[1, 2, 3]]), fwd_hooks=[silence])
         """
         with self.hooks(fwd_hooks):
             return self(*args, **kwargs)
@@ -263,15 +317,17 @@ class HookedModule(nn.Module):
     def run_with_cache(
         self, *args: Any, names_filter: HookFilter | list[HookFilter] | None = None, **kwargs: Any
     ) -> tuple[Tensor, ActivationCache]:
-        """One forward run that keeps activations; returns `(logits, cache)`.
+        """Run the model once and keep its activations; return `(logits, cache)`.
 
-        `names_filter` is a hook name, a filter, or a list of them; by default everything is kept except what is
-        computed only on demand (`hook_result`, `hook_q_input`, `hook_k_input`, `hook_v_input`).
+        `names_filter` is a hook name, a filter, or a list of them; by default everything is kept
+        except what is computed only on demand (`hook_result`, `hook_q_input`, `hook_k_input`,
+        `hook_v_input`).
 
         >>> import torch
         >>> from mini_transformer import Config, Transformer
         >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=1, n_heads=4))
-        >>> model.run_with_cache(torch.tensor([[1, 2, 3]]), names_filter=[("result", 0), lambda name: "resid" in name])[1]
+        >>> wanted = [("result", 0), lambda name: "resid" in name]
+        >>> model.run_with_cache(torch.tensor([[1, 2, 3]]), names_filter=wanted)[1]
         blocks.0.hook_resid_pre           (1, 3, 16)
         blocks.0.attn.hook_result         (1, 3, 4, 16)
         blocks.0.hook_resid_post          (1, 3, 16)
@@ -280,7 +336,8 @@ class HookedModule(nn.Module):
         if names_filter is not None:
             filters = names_filter if isinstance(names_filter, list) else [names_filter]
             names = {name for where in filters for name in find_names(where, self.hook_points)}
-        hooked = any(isinstance(fn, Editor) for point in self.hook_points.values() for fn in point.listeners)
+        listeners = [fn for point in self.hook_points.values() for fn in point.listeners]
+        hooked = any(isinstance(fn, Editor) for fn in listeners)
         recorder = Recorder(held=(*args, *kwargs.values()), copy_all=hooked)
         with self._listening([(self.hook_points[name], recorder) for name in names]):
             output = self(*args, **kwargs)

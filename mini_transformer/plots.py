@@ -1,5 +1,6 @@
-"""Arrays in, Axes out. One palette, and one diverging scale that is white at zero: blue is more, orange is less.
+"""Pictures: arrays in, Axes out.
 
+There is one palette, and one diverging scale that is white at zero: blue is more, orange is less.
 Every function takes arrays or tensors and an optional Axes, and returns the Axes it drew on.
 """
 
@@ -16,11 +17,17 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#2166ac", "#d9660a", "#2a8a5f", "#8456a3", "#6b6b6b"
+BLUE = "#2166ac"
+ORANGE = "#d9660a"
+GREEN = "#2a8a5f"
+PURPLE = "#8456a3"
+GREY = "#6b6b6b"
 LINES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 STYLES = ("-", "--", ":", "-.")  # of further curves, when every colour has been used
 NOTHING = "#d9d9d9"  # a square whose number is nan
-DIVERGING = LinearSegmentedColormap.from_list("mini", ["#7a3500", ORANGE, "#ffffff", "#4a8cc9", "#0b3c6f"], bad=NOTHING)
+DIVERGING = LinearSegmentedColormap.from_list(
+    "mini", ["#7a3500", ORANGE, "#ffffff", "#4a8cc9", "#0b3c6f"], bad=NOTHING
+)
 
 Matrix = Shaped[Tensor, "row column"] | Shaped[np.ndarray, "row column"]
 NAME = 0.22  # inches, the height of a name in a legend
@@ -29,29 +36,40 @@ Labels = Sequence[str]
 Numbers = Sequence[float] | Sequence[int] | np.ndarray | Tensor
 
 
-def plot_attention(pattern: Matrix, tokens: Labels, ax: Axes | None = None, title: str = "") -> Axes:
-    """One head's attention on one prompt: a row per query, a column per key; white is 0 and dark blue is 1.
+def plot_attention(
+    pattern: Matrix, tokens: Labels, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw one head's attention on one prompt: a row per query, a column per key.
+
+    White is 0 and dark blue is 1.
 
     >>> ax = plot_attention(np.eye(3), ["a", "b", "c"], title="each token looks at itself")
     >>> ax.get_xlabel()
     'looks at'
     """
     if as_array(pattern).shape != (len(tokens), len(tokens)):
-        raise ValueError(f"the pattern is {tuple(pattern.shape)}, but there are {len(tokens)} tokens: give one per row")
+        raise ValueError(
+            f"the pattern is {tuple(pattern.shape)}, but there are {len(tokens)} tokens: "
+            "give one per row"
+        )
     ax = draw_matrix(pattern, tokens, tokens, ax, title, limit=1.0)
     ax.set(xlabel="looks at", ylabel="token")
     return ax
 
 
-def plot_heads(values: Matrix, ax: Axes | None = None, title: str = "", limit: float | int | None = None) -> Axes:
-    """One number per head, (layer, head), written into a square of its colour.
+def plot_heads(
+    values: Matrix, ax: Axes | None = None, title: str = "", limit: float | int | None = None
+) -> Axes:
+    """Draw one number per head, (layer, head), in a square of its colour.
 
     >>> plot_heads(np.array([[0.9, 0.1], [0.2, -0.3]])).get_ylabel()
     'layer'
     """
     matrix = as_array(values)
     if matrix.ndim != 2:
-        raise ValueError(f"the values are {matrix.shape}, but must be one number per head: (layer, head)")
+        raise ValueError(
+            f"the values are {matrix.shape}, but must be one number per head: (layer, head)"
+        )
     rows, columns = ([str(i) for i in range(size)] for size in matrix.shape)
     ax = draw_matrix(matrix, rows, columns, ax, title, limit, numbers=True)
     ax.set(xlabel="head", ylabel="layer")
@@ -59,17 +77,25 @@ def plot_heads(values: Matrix, ax: Axes | None = None, title: str = "", limit: f
 
 
 def plot_patching(
-    values: Matrix, rows: Labels, columns: Labels, ax: Axes | None = None, title: str = "", numbers: bool = False
+    values: Matrix,
+    rows: Labels,
+    columns: Labels,
+    ax: Axes | None = None,
+    title: str = "",
+    numbers: bool = False,
 ) -> Axes:
-    """A patching map: a row per layer (the first at the bottom), a column per position; 1 is all of the answer restored.
+    """Draw a patching map: a row per layer, the first at the bottom; a column per position.
 
-    `rows` and `columns` say in words what was patched; the scale ends at the largest value, at least at 1.
+    1 means that all of the answer is restored. `rows` and `columns` say in words what was patched;
+    the scale ends at the largest value, at least at 1.
 
     >>> ax = plot_patching(np.array([[1.0, 0.0]]), ["before layer 0"], ["A", "B"])
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['A', 'B']
     """
-    ax = draw_matrix(values, rows, columns, ax, title, max(1.0, find_limit(as_array(values))), numbers)
+    ax = draw_matrix(
+        values, rows, columns, ax, title, max(1.0, find_limit(as_array(values))), numbers
+    )
     ax.invert_yaxis()  # information moves up, as it does through the model
     ax.set(xlabel="patched position")
     return ax
@@ -78,19 +104,23 @@ def plot_patching(
 def plot_contributions(
     contributions: Mapping[str, float | int | Tensor], ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """One bar per component, in the order given (top to bottom): what it adds to the logit, blue for and orange against.
+    """Draw one bar per component, from top to bottom in the order given.
 
-    A tensor counts with its mean. ValueError if nothing is given.
+    A bar is what the component adds to the logit, blue for and orange against. A tensor counts with
+    its mean. Raise ValueError if nothing is given.
 
     >>> plot_contributions({"embed": -0.5, "a0.h0": 2.0}).get_xlabel()
     'adds to the logit difference'
     """
     if not contributions:
-        raise ValueError("no contributions were given, but a picture needs at least one: {name: number}")
+        raise ValueError(
+            "no contributions were given, but a picture needs at least one: {name: number}"
+        )
     ax = ax or pyplot.subplots(figsize=(5, 0.6 + 0.3 * len(contributions)), layout="constrained")[1]
     values = [float(as_array(value).mean()) for value in contributions.values()]
     places = range(len(values))
-    lengths = np.where(np.isfinite(values), values, 0.0)  # what is not finite has a label and no bar
+    # What is not finite has a label and no bar.
+    lengths = np.where(np.isfinite(values), values, 0.0)
     bars = ax.barh(places, lengths, color=[BLUE if value >= 0 else ORANGE for value in values])
     ax.bar_label(bars, [write_number(value) for value in values], padding=3, color=GREY)
     ax.set_yticks(places, [str(name) for name in contributions], parse_math=False)
@@ -108,10 +138,11 @@ def plot_curves(
     title: str = "",
     moment: tuple[float | int, str] | None = None,
 ) -> Axes:
-    """Named curves over training steps; `moment` marks a step with a dotted line and says what happened there.
+    """Draw named curves over training steps.
 
-    Every curve is drawn: the sixth has the first colour again, dashed. A value between two that are nan is a dot. ValueError
-    for no curve, and for one with another number of values than there are steps.
+    `moment` marks a step with a dotted line and says what happened there. Every curve is drawn: the
+    sixth has the first colour again, dashed. A value between two that are nan is a dot. Raise
+    ValueError for no curve, and for one with another number of values than there are steps.
 
     >>> ax = plot_curves([0, 50, 100], {"loss": [3.0, 2.0, 0.1]}, moment=(50, "formed"))
     >>> ax.get_xlabel(), [line.get_label() for line in ax.get_lines()][0]
@@ -124,13 +155,17 @@ def plot_curves(
     for name, y in heights.items():
         if y.shape != x.shape or x.ndim != 1:
             raise ValueError(
-                f"the curve {name!r} has shape {y.shape}, and the steps {x.shape}: give one value per step"
+                f"the curve {name!r} has shape {y.shape}, and the steps {x.shape}: "
+                "give one value per step"
             )
     many = len(curves) > len(LINES)
     ax = ax or pyplot.subplots(figsize=(6 + 3 * many, 3.5), layout="constrained")[1]
     lines = []
     for i, y in enumerate(heights.values()):
-        style: dict[str, Any] = {"color": LINES[i % len(LINES)], "linestyle": STYLES[i // len(LINES) % len(STYLES)]}
+        style: dict[str, Any] = {
+            "color": LINES[i % len(LINES)],
+            "linestyle": STYLES[i // len(LINES) % len(STYLES)],
+        }
         if alone := find_alone(y):
             style |= {"marker": "o", "markersize": 4, "markevery": alone}
         lines += ax.plot(x, y, label=list(heights)[i], linewidth=1.8, **style)
@@ -148,13 +183,22 @@ def plot_curves(
         )
     ax.set(xlabel="training step", title=title)
     names_high = max(1, int(ax.bbox.height / ax.figure.dpi / NAME))
-    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "ncols": math.ceil(len(lines) / names_high)}
+    beside = {
+        "loc": "center left",
+        "bbox_to_anchor": (1.0, 0.5),
+        "ncols": math.ceil(len(lines) / names_high),
+    }
     add_legend(ax, lines, list(heights), **(beside if many else {}))
     return tidy(ax)
 
 
-def add_legend(where: Axes | Figure, lines: Sequence[Any], names: Sequence[str], **style: Any) -> None:
-    """Name all lines, also those whose names begin with an underscore, which matplotlib would leave out."""
+def add_legend(
+    where: Axes | Figure, lines: Sequence[Any], names: Sequence[str], **style: Any
+) -> None:
+    """Name all lines in a legend.
+
+    matplotlib would leave out those whose names begin with an underscore.
+    """
     shown = [f" {name}" if str(name).startswith("_") else str(name) for name in names]
     legend = where.legend(lines, shown, frameon=False, **style)
     for text in legend.get_texts():
@@ -162,7 +206,7 @@ def add_legend(where: Axes | Figure, lines: Sequence[Any], names: Sequence[str],
 
 
 def find_alone(y: np.ndarray) -> list[int]:
-    """The places of finite values with none beside them: no line leads there, so they need a dot."""
+    """Find the finite values with none beside them: no line leads there, so they need a dot."""
     there = np.pad(np.isfinite(y), 1)
     return np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:]).tolist()
 
@@ -176,22 +220,28 @@ def draw_matrix(
     limit: float | int | None = None,
     numbers: bool = False,
 ) -> Axes:
-    """Labelled squares on the diverging scale from -limit to limit (default: the largest absolute value).
+    """Draw labelled squares on the diverging scale from -limit to limit.
 
-    A square without a number (nan) is grey. ValueError unless there is one label per row and column, and a square.
+    The default limit is the largest absolute value. A square without a number (nan) is grey. Raise
+    ValueError unless there is one label per row and column, and a square.
     """
     matrix = as_array(values)
     if not matrix.size:
         raise ValueError(f"the matrix is {matrix.shape}, but a picture needs at least one number")
     if matrix.shape != (len(rows), len(columns)):
-        raise ValueError(f"the matrix is {matrix.shape}, but it has {len(rows)} row and {len(columns)} column labels")
+        raise ValueError(
+            f"the matrix is {matrix.shape}, but it has {len(rows)} row and {len(columns)} "
+            "column labels"
+        )
     if ax is None:
         wide, high = (LETTER * max(len(str(name)) for name in names) for names in (rows, columns))
         width = 1.5 + 0.3 * len(columns) + max(0.0, wide - 1.0)
         height = 1.2 + 0.3 * len(rows) + max(0.0, high - 0.5)
         ax = pyplot.subplots(figsize=(width, height), layout="constrained")[1]
     limit = limit or find_limit(matrix) or 1.0
-    ax.imshow(matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    ax.imshow(
+        matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+    )
     ax.set_xticks(range(len(columns)), columns, parse_math=False)
     ax.set_yticks(range(len(rows)), rows, parse_math=False)
     ax.tick_params(length=0)
@@ -206,12 +256,12 @@ def draw_matrix(
 
 
 def find_limit(matrix: np.ndarray) -> float:
-    """The largest absolute value among the finite ones, 0.0 if there is none."""
+    """Find the largest absolute value among the finite ones, 0.0 if there is none."""
     return float(np.abs(matrix).max(where=np.isfinite(matrix), initial=0.0))
 
 
 def write_number(value: float) -> str:
-    """Two digits after the point where they say something, else the order of magnitude.
+    """Write two digits after the point where they say something, else the magnitude.
 
     >>> [write_number(x) for x in (0.5, -0.25, 0.0, 0.0004, 12345.6, float("nan"))]
     ['0.50', '-0.25', '0.00', '4e-04', '1e+04', 'nan']
@@ -226,9 +276,9 @@ def tidy(ax: Axes) -> Axes:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Numbers, lists, arrays or tensors (also with gradients) as an array."""
+    """Turn numbers, lists, arrays or tensors (also with gradients) into an array."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().resolve_conj()
-        values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no bfloat16
-        return values.numpy()
+        is_bfloat16 = values.dtype == torch.bfloat16  # NumPy has none
+        return (values.float() if is_bfloat16 else values).numpy()
     return np.asarray(values)

@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 def copy_fields(record: object) -> None:
-    """Replace a dataclass's tensors, also those in tuples, by copies: nobody else can edit these."""
+    """Replace a dataclass's tensors, also those in tuples, by copies.
+
+    Nobody else can edit the copies.
+    """
     for field in dataclasses.fields(record):  # type: ignore[arg-type]
         object.__setattr__(record, field.name, copy_tensors(getattr(record, field.name)))
 
@@ -19,5 +22,8 @@ def copy_tensors(value: object) -> object:
 
 
 def make_ordinary(value: Tensor) -> Tensor:
-    """Copy a tensor that was made under torch.inference_mode, which no gradient may pass; return any other as it is."""
+    """Copy a tensor made under torch.inference_mode; return any other as it is.
+
+    No gradient may pass an inference tensor.
+    """
     return value.clone() if value.is_inference() else value

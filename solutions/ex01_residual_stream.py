@@ -60,7 +60,10 @@ def run_transformer(
     future = torch.ones(n_pos, n_pos).triu(1).bool()
     stream = weights["W_E"][tokens] + weights["W_pos"][:n_pos]
     for layer in range(n_layers):
-        q, k, v = (torch.einsum("btd,ndh->bnth", stream, weights[name][layer]) for name in ("W_Q", "W_K", "W_V"))
+        q, k, v = (
+            torch.einsum("btd,ndh->bnth", stream, weights[name][layer])
+            for name in ("W_Q", "W_K", "W_V")
+        )
         scores = q @ k.transpose(-1, -2) / d_head**0.5
         z = scores.masked_fill(future, float("-inf")).softmax(dim=-1) @ v
         stream = stream + torch.einsum("bnth,nhd->btd", z, weights["W_O"][layer])
@@ -115,8 +118,13 @@ def find_deciders(
     model = Transformer(Config(**config))
     model.load_state_dict(weights)
     _, cache = model.run_with_cache(tokens)
-    direction = (model.W_U[:, answer] - model.W_U[:, wrong]).T  # b d: what the logit difference reads
-    pushes = {name: (part[:, -1] * direction).sum(-1).mean() for name, part in model.decompose(cache).items()}
+    direction = (
+        model.W_U[:, answer] - model.W_U[:, wrong]
+    ).T  # b d: what the logit difference reads
+    pushes = {
+        name: (part[:, -1] * direction).sum(-1).mean()
+        for name, part in model.decompose(cache).items()
+    }
     strongest_first = sorted(pushes, key=lambda name: -pushes[name])
     favour = [name for name in strongest_first if pushes[name] >= 1]
     against = [name for name in reversed(strongest_first) if pushes[name] <= -1]

@@ -32,7 +32,9 @@ def cache_outputs(
     outputs, handles = {}, []
     for name in names:
 
-        def keep(module, inputs, output, name=name):  # name=name: the name of now, not of the end of the loop
+        def keep(
+            module, inputs, output, name=name
+        ):  # name=name: the name of now, not of the end of the loop
             outputs[name] = output.clone()
 
         handles.append(model.get_submodule(name).register_forward_hook(keep))
@@ -65,7 +67,9 @@ def scale_and_clean_up(
     (True, True)
     """
     # ANSWER
-    handle = model.get_submodule(name).register_forward_hook(lambda module, inputs, output: factor * output)
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda module, inputs, output: factor * output
+    )
     scaled: list[Tensor | None] = []
     try:
         for batch in batches:
@@ -132,7 +136,9 @@ def logit_gradient(
     # END ANSWER
 
 
-def find_needed_heads(model: Transformer, tokens: Int[Tensor, "batch pos"], share: float) -> list[tuple[int, int]]:
+def find_needed_heads(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], share: float
+) -> list[tuple[int, int]]:
     """List the heads that the model needs for its answers, as pairs (layer, head).
 
     A prompt's answer is the token with the highest logit at the last position. Silence one head at a time: set what it

@@ -31,7 +31,9 @@ def previous_token_qk(
     """
     # ANSWER
     W_Q, W_K = torch.zeros(2, position.shape[1], d_head)
-    W_Q[:, : len(position) - 1] = position[1:].T * strength * attn_scale  # at i I look for i - 1 ...
+    W_Q[:, : len(position) - 1] = (
+        position[1:].T * strength * attn_scale
+    )  # at i I look for i - 1 ...
     W_K[:, : len(position) - 1] = position[:-1].T  # ... and this is i - 1
     return W_Q, W_K
     # END ANSWER
@@ -118,7 +120,9 @@ def induction_weights(d_vocab: int, n_ctx: int) -> dict[str, Tensor]:
     Q1, K1 = match_qk(token, V0, O0, 20.0, 1.0)
     V1, O1 = copy_ov(token, following, d_head)
     pairs = {"W_Q": [Q0, Q1], "W_K": [K0, K1], "W_V": [V0, V1], "W_O": [O0, O1]}
-    heads = {name: torch.stack(pair).unsqueeze(1) for name, pair in pairs.items()}  # one head per layer
+    heads = {
+        name: torch.stack(pair).unsqueeze(1) for name, pair in pairs.items()
+    }  # one head per layer
     return {"W_E": token, "W_pos": position, **heads, "W_U": following.T}
     # END ANSWER
 

@@ -30,7 +30,9 @@ def prefix_matching_scores(
     tensor([0.7500])
     """
     # ANSWER
-    earlier = (tokens.unsqueeze(2) == tokens.unsqueeze(1)).tril(-1)  # b q k: the same token, before the query
+    earlier = (tokens.unsqueeze(2) == tokens.unsqueeze(1)).tril(
+        -1
+    )  # b q k: the same token, before the query
     after = torch.zeros_like(earlier)
     after[:, :, 1:] = earlier[:, :, :-1]
     found = (pattern * after.unsqueeze(1)).sum(dim=3)  # b n q

@@ -13,7 +13,10 @@ from mini_transformer import Transformer
 
 
 def head_pushes(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    answer: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, "batch layer head"]:
     """Return how much each head pushes the answer directly, in a model whose final norm is a LayerNorm.
 
@@ -34,7 +37,9 @@ def head_pushes(
     # ANSWER
     _, cache = model.run_with_cache(tokens)
     layers = range(model.config.n_layers)
-    parts = [torch.einsum("bnh,nhd->bnd", cache["z", layer][:, -1], model.W_O[layer]) for layer in layers]
+    parts = [
+        torch.einsum("bnh,nhd->bnd", cache["z", layer][:, -1], model.W_O[layer]) for layer in layers
+    ]
     written = torch.stack(parts, dim=1)  # b l n d
     centred = written - written.mean(dim=-1, keepdim=True)
     scale = cache["ln_final.hook_scale"][:, -1, 0]
@@ -62,14 +67,20 @@ def settling_layers(
     # ANSWER
     n_layers = model.config.n_layers
     streams = [model(tokens, stop_at_layer=layer) for layer in range(n_layers + 1)]
-    says = torch.stack([model.unembed(stream)[:, -1].argmax(dim=-1) for stream in streams])  # stream b
-    stays = (says == answer).int().flip(0).cumprod(dim=0)  # from the last stream back: 1 until it says something else
+    says = torch.stack(
+        [model.unembed(stream)[:, -1].argmax(dim=-1) for stream in streams]
+    )  # stream b
+    stays = (
+        (says == answer).int().flip(0).cumprod(dim=0)
+    )  # from the last stream back: 1 until it says something else
     return n_layers + 1 - stays.sum(dim=0)
     # END ANSWER
 
 
 def train_translator(
-    streams: Float[Tensor, "row d_model"], logits: Float[Tensor, "row vocab"], W_U: Float[Tensor, "d_model vocab"]
+    streams: Float[Tensor, "row d_model"],
+    logits: Float[Tensor, "row vocab"],
+    W_U: Float[Tensor, "d_model vocab"],
 ) -> tuple[Float[Tensor, "d_model d_model"], Float[Tensor, "d_model"]]:
     """Return the translator (A, b) of a tuned lens: read through it, streams from half-way say what the model says.
 
@@ -99,7 +110,9 @@ def train_translator(
     # END ANSWER
 
 
-def find_store(model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]) -> list[str]:
+def find_store(
+    model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
+) -> list[str]:
     """Name the streams that hold the answer, in whichever code, of a model that you have never seen.
 
     Each prompt holds two names, always in the same two places, and among other tokens; both together decide `answer[i]`,
@@ -116,7 +129,9 @@ def find_store(model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int
     layers, found = range(model.config.n_layers + 1), []
     source = [model(tokens, stop_at_layer=layer) for layer in layers]
     target = [stream.roll(1, dims=0) for stream in source]  # those of another prompt
-    for layer, position in [(layer, position) for layer in layers for position in range(tokens.shape[1])]:
+    for layer, position in [
+        (layer, position) for layer in layers for position in range(tokens.shape[1])
+    ]:
         shares = []
         for into in layers:
             patched = target[into].clone()

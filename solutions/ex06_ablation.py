@@ -16,13 +16,13 @@ def ablate_heads(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],
     heads: list[str],
-    kind: str,
+    ablation: str,
     reference: Int[Tensor, "reference pos"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Return the logits of a run in which the named heads are ablated, all of them at once.
 
     Replace what each head hands on, its part of `("z", layer)` (b, t, n, h), at every position. What takes its place
-    depends on `kind`:
+    depends on `ablation`:
 
     - "zero": 0;
     - "mean": the head's average over the prompts of `reference`, each position by itself;
@@ -34,9 +34,9 @@ def ablate_heads(
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
     >>> tokens, other = torch.tensor([[5, 0, 1, 0, 6]]), torch.tensor([[5, 2, 2, 3, 6]])  # | A B A ?  and  | C C D ?
-    >>> for kind in ("zero", "resample"):
-    ...     logits = ablate_heads(case.model, tokens, ["a0.h1", "a2.h0"], kind, other)
-    ...     print(kind, case.task.token_names[logits[0, -1].argmax()])
+    >>> for ablation in ("zero", "resample"):
+    ...     logits = ablate_heads(case.model, tokens, ["a0.h1", "a2.h0"], ablation, other)
+    ...     print(ablation, case.task.token_names[logits[0, -1].argmax()])
     zero B
     resample D
     """
@@ -46,7 +46,7 @@ def ablate_heads(
     for name in heads:
         layer, head = (int(part[1:]) for part in name.split("."))
         z = cache["z", layer][:, :, head]
-        new = {"zero": 0 * z[:1], "mean": z.mean(dim=0), "resample": z}[kind]
+        new = {"zero": 0 * z[:1], "mean": z.mean(dim=0), "resample": z}[ablation]
 
         def replace(z, hook, head=head, new=new):
             z[:, :, head] = new
@@ -85,12 +85,17 @@ def find_needed_sets(
     heads = [f"a{layer}.h{head}" for layer in range(n_layers) for head in range(n_heads)]
     singles = [head for head in heads if breaks(head)]
     rest = [head for head in heads if head not in singles]
-    return [[head] for head in singles] + [list(pair) for pair in combinations(rest, 2) if breaks(*pair)]
+    return [[head] for head in singles] + [
+        list(pair) for pair in combinations(rest, 2) if breaks(*pair)
+    ]
     # END ANSWER
 
 
 def ablate_subspace(
-    model: Transformer, tokens: Int[Tensor, "batch pos"], name: str, directions: Float[Tensor, "direction d_model"]
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    name: str,
+    directions: Float[Tensor, "direction d_model"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Return the logits of a run in which one activation loses all that it holds along some directions.
 
@@ -143,14 +148,26 @@ def tell_heads_apart(
     """
 
     # ANSWER
-    def breaks(kind, *heads):
-        logits = ablate_heads(model, tokens, heads, kind, reference)
+    def breaks(ablation, *heads):
+        logits = ablate_heads(model, tokens, heads, ablation, reference)
         return bool((logits[:, -1].argmax(dim=-1) == answer).float().mean() < 0.9)
 
     yes, no = True, False
-    kinds = {(yes, yes, yes): "carrier", (yes, no, no): "constant", (no, yes, yes): "covered", (no, no, yes): "twin"}
-    heads = [f"a{layer}.h{head}" for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
-    hurt = {head: tuple(breaks(kind, head) for kind in ("zero", "mean", "resample")) for head in heads}
+    kinds = {
+        (yes, yes, yes): "carrier",
+        (yes, no, no): "constant",
+        (no, yes, yes): "covered",
+        (no, no, yes): "twin",
+    }
+    heads = [
+        f"a{layer}.h{head}"
+        for layer in range(model.config.n_layers)
+        for head in range(model.config.n_heads)
+    ]
+    hurt = {
+        head: tuple(breaks(ablation, head) for ablation in ("zero", "mean", "resample"))
+        for head in heads
+    }
     roles = {head: kinds.get(hurt[head], "idle") for head in heads}
     covered = [head for head in heads if roles[head] == "covered"]
     for head in heads:

@@ -83,7 +83,10 @@ def patching_map(
 
 
 def choose_corruptions(
-    model: Transformer, prompts: Int[Tensor, "prompt pos"], answer: Int[Tensor, "prompt"], position: int
+    model: Transformer,
+    prompts: Int[Tensor, "prompt pos"],
+    answer: Int[Tensor, "prompt"],
+    position: int,
 ) -> list[int]:
     """Choose for every prompt a corrupt one among the others, so that patching shows what one token does.
 
@@ -134,7 +137,10 @@ def trace_noise(
     row = torch.arange(len(tokens))
 
     def measure(*hooks):
-        runs = (model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook, e=e: x + e), *hooks]) for e in noise)
+        runs = (
+            model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook, e=e: x + e), *hooks])
+            for e in noise
+        )
         return torch.stack([logits[row, -1].softmax(dim=-1)[row, answer] for logits in runs]).mean()
 
     noisy, clean = measure(), clean_logits[row, -1].softmax(dim=-1)[row, answer].mean()
@@ -178,6 +184,8 @@ def find_carriers(
     found = []
     for direction in ("denoise", "noise"):
         moved = patching_map(model, clean, corrupt, answer, wrong, "resid_pre", direction)
-        found.append([f"{layer}@{position}" for layer, position in (moved >= 0.5).nonzero().tolist()])
+        found.append(
+            [f"{layer}@{position}" for layer, position in (moved >= 0.5).nonzero().tolist()]
+        )
     return found[0], found[1]
     # END ANSWER

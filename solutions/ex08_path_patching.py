@@ -14,7 +14,9 @@ from mini_transformer import Transformer
 
 
 def measure_difference(
-    logits: Float[Tensor, "batch pos d_vocab"], answer: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    logits: Float[Tensor, "batch pos d_vocab"],
+    answer: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, ""]:
     """The metric of this lesson: logit of the answer minus logit of the wrong token at the last position, mean of all prompts."""
     row = torch.arange(len(answer))
@@ -92,7 +94,10 @@ def split_head_effect(
     """
     # ANSWER
     name, last = ("result", layer), ("resid_post", -1)
-    old, new = (model.run_with_cache(tokens, names_filter=name)[1][name][:, :, head] for tokens in (clean, corrupt))
+    old, new = (
+        model.run_with_cache(tokens, names_filter=name)[1][name][:, :, head]
+        for tokens in (clean, corrupt)
+    )
 
     def replace(result, hook):
         result[:, :, head] = new
@@ -101,7 +106,9 @@ def split_head_effect(
     hear, miss = (last, lambda x, hook: x + new - old), (last, lambda x, hook: x - new + old)
 
     def measure(*hooks):
-        return measure_difference(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong).item()
+        return measure_difference(
+            model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong
+        ).item()
 
     return tuple(measure(*hooks) - measure() for hooks in ((say,), (hear,), (say, miss)))
     # END ANSWER
@@ -131,9 +138,13 @@ def attribute_heads(
     layers = range(model.config.n_layers)
     logits, cache = model.run_with_cache(clean)
     _, other = model.run_with_cache(corrupt)
-    slopes = torch.autograd.grad(measure_difference(logits, answer, wrong), [cache["z", i] for i in layers])
+    slopes = torch.autograd.grad(
+        measure_difference(logits, answer, wrong), [cache["z", i] for i in layers]
+    )
     moves = [other["z", i] - cache["z", i] for i in layers]
-    return torch.stack([(move * slope).sum(dim=(0, 1, 3)) for move, slope in zip(moves, slopes, strict=True)])
+    return torch.stack(
+        [(move * slope).sum(dim=(0, 1, 3)) for move, slope in zip(moves, slopes, strict=True)]
+    )
     # END ANSWER
 
 

@@ -1,8 +1,10 @@
 """Exercises of lesson 09: measure a circuit, prune, attribute, judge, and find one alone. Check with `minilab grade 09`.
 
-Edges and nodes are named as in mini_transformer.edges: "input->a0.h1<q>", "a0.h1->m0", "m0->logits". An edge that is on carries what
-its writer writes; one that is off carries its row of `write_outputs(model, corrupt, kind)`. A mask has one number per edge, in the order
-of `list_edges(model)`; `run_edges` takes any number of masks at once. Row b of `corrupt` belongs to row b of `clean`.
+Edges and nodes are named as in mini_transformer.edges: "input->a0.h1<q>", "a0.h1->m0",
+"m0->logits". An edge that is on carries what its writer writes; one that is off carries its row of
+`write_outputs(model, corrupt, ablation)`. A mask has one number per edge, in the order of
+`list_edges(model)`; `run_edges` takes any number of masks at once. Row b of `corrupt` belongs to
+row b of `clean`.
 """
 
 import torch
@@ -14,7 +16,9 @@ from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 
 
 def measure_difference(
-    logits: Float[Tensor, "batch pos d_vocab"], answer: Int[Tensor, "batch"], wrong: Int[Tensor, "batch"]
+    logits: Float[Tensor, "batch pos d_vocab"],
+    answer: Int[Tensor, "batch"],
+    wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, ""]:
     """Given, nothing to write: logit of the answer minus logit of the wrong token at the last position, mean of all prompts."""
     row = torch.arange(len(answer))
@@ -38,14 +42,15 @@ def node_faithfulness(
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
     nodes: list[str],
-    kind: str,
+    ablation: str,
 ) -> float:
     """Return the faithfulness of a circuit that is given by its nodes.
 
-    It keeps every edge whose two ends are both among its nodes; all other edges are off. For an edge into a head, like
-    "a0.h1->a1.h0<k>", the reader's node is the head, "a1.h0". "logits" always belongs to the circuit, named or not. `kind` ("zero", "mean"
-    or "resample") is what `write_outputs` takes. Faithfulness is (m(circuit) - m(nothing)) / (m(model) - m(nothing)), where m is
-    `measure_difference` with the circuit's edges on, with none, and with all.
+    It keeps every edge whose two ends are both among its nodes; all other edges are off. For an
+    edge into a head, like "a0.h1->a1.h0<k>", the reader's node is the head, "a1.h0". "logits"
+    always belongs to the circuit, named or not. `ablation` ("zero", "mean" or "resample") is what
+    `write_outputs` takes. Faithfulness is (m(circuit) - m(nothing)) / (m(model) - m(nothing)),
+    where m is `measure_difference` with the circuit's edges on, with none, and with all.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -60,20 +65,24 @@ def node_faithfulness(
     kept, edges = {*nodes, "logits"}, list_edges(model)
     inside = [edge for edge in edges if {end.split("<")[0] for end in edge.split("->")} <= kept]
     masks = torch.stack([mask_of(model, inside), torch.zeros(len(edges)), torch.ones(len(edges))])
-    runs = run_edges(model, clean, masks, write_outputs(model, corrupt, kind))
+    runs = run_edges(model, clean, masks, write_outputs(model, corrupt, ablation))
     circuit, nothing, whole = (measure_difference(logits, answer, wrong) for logits in runs)
     return ((circuit - nothing) / (whole - nothing)).item()
     # END ANSWER
 
 
 def prune_by_divergence(
-    model: Transformer, clean: Int[Tensor, "batch pos"], corrupt: Int[Tensor, "batch pos"], tau: float
+    model: Transformer,
+    clean: Int[Tensor, "batch pos"],
+    corrupt: Int[Tensor, "batch pos"],
+    tau: float,
 ) -> list[str]:
     """Return the circuit that ACDC finds when the cost of an edge is measured by a KL divergence.
 
-    Begin with all edges on. Go through `list_edges(model)` from its end to its beginning. Switch each edge off in what is left so far
-    (it then carries the corrupt value, kind "resample"): if that raises the divergence by less than `tau`, it stays off, otherwise it
-    goes on again. Return the edges that are on at the end, in any order.
+    Begin with all edges on. Go through `list_edges(model)` from its end to its beginning. Switch
+    each edge off in what is left so far (it then carries the corrupt value, ablation "resample"):
+    if that raises the divergence by less than `tau`, it stays off, otherwise it goes on again.
+    Return the edges that are on at the end, in any order.
 
     The divergence of a masked run is the mean over prompts of the sum over tokens of p (log p - log q), in nats: p are the probabilities of
     the next token at the last position in the whole model on `clean`, q those of the masked run. It needs no answers, and any change
@@ -110,10 +119,11 @@ def integrate_masks(
 ) -> Float[Tensor, "edge"]:
     """Return a score per edge: the gradient of the metric in the edge's switch, averaged on the way from all off to all on.
 
-    All switches move together: in each of `steps` runs every edge has the same number in the mask, the middle of one of `steps` equal
-    pieces of the way from 0 to 1 (with 2 steps 1/4, then 3/4). The metric is `measure_difference`; off means kind "resample". The scores
-    are in the order of `list_edges(model)`, and positive for an edge that helps. With enough steps they add up to the whole difference
-    that the edges make, m(model) - m(nothing).
+    All switches move together: in each of `steps` runs every edge has the same number in the mask,
+    the middle of one of `steps` equal pieces of the way from 0 to 1 (with 2 steps 1/4, then 3/4).
+    The metric is `measure_difference`; off means ablation "resample". The scores are in the order
+    of `list_edges(model)`, and positive for an edge that helps. With enough steps they add up to
+    the whole difference that the edges make, m(model) - m(nothing).
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -137,13 +147,13 @@ def judge_circuit(
     clean: Int[Tensor, "batch pos"],
     corrupt: Int[Tensor, "batch pos"],
     answer: Int[Tensor, "batch"],
-    kind: str,
+    ablation: str,
     circuit: list[str],
 ) -> list[str]:
     """Say which of the words "faithful", "complete" and "minimal" a circuit deserves, tested by cutting one edge at a time.
 
-    F(edges) is `share_right` with only these edges on, all others off with ablation `kind`. C are the edges of `circuit`, M all edges of
-    the model, and e stands for any edge of the circuit:
+    F(edges) is `share_right` with only these edges on, all others off by `ablation`. C are the
+    edges of `circuit`, M all edges of the model, and e stands for any edge of the circuit:
 
     - "faithful": F(C) and F(M) differ by less than .2;
     - "complete": for every e, F(C without e) and F(M without e) differ by less than .2;
@@ -164,7 +174,9 @@ def judge_circuit(
     ours, whole = mask_of(model, circuit), torch.ones(len(list_edges(model)))
     cuts = torch.stack([mask_of(model, [edge]) for edge in circuit])
     masks = torch.cat([torch.stack([ours, whole]), ours - cuts, whole - cuts])
-    right = share_right(run_edges(model, clean, masks, write_outputs(model, corrupt, kind)), answer)
+    right = share_right(
+        run_edges(model, clean, masks, write_outputs(model, corrupt, ablation)), answer
+    )
     cut_ours, cut_whole = right[2:].chunk(2)
     holds = {"faithful": (right[0] - right[1]).abs() < 0.2}
     holds["complete"] = ((cut_ours - cut_whole).abs() < 0.2).all()
@@ -179,13 +191,14 @@ def find_circuit(
     corrupt: Int[Tensor, "batch pos"],
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
-    kind: str,
+    ablation: str,
 ) -> tuple[list[str], list[str]]:
     """Find a circuit of a model that you have never seen, and say what it is worth.
 
-    Return two lists, `(circuit, words)`. The circuit is a set of edges with which every prompt is answered rightly (`share_right` is 1)
-    while all other edges are off with ablation `kind`, and of which no proper part does the same. Some models have several such
-    circuits: any one will do. The words are those of `judge_circuit` for it.
+    Return two lists, `(circuit, words)`. The circuit is a set of edges with which every prompt is
+    answered rightly (`share_right` is 1) while all other edges are off by `ablation`, and of which
+    no proper part does the same. Some models have several such circuits: any one will do. The words
+    are those of `judge_circuit` for it.
 
     The models have two to four layers of two or three heads, some with MLPs, no norm. Use `wrong` or not. Heads stand at random places, and the stream is
     turned. Some heads do nothing, some work against the answer, some stand in for each other. What you find earns its share, also if
@@ -198,7 +211,7 @@ def find_circuit(
     ['input->a0.h0<v>', 'input->a0.h1<v>', 'a0.h0->m0', 'a0.h1->m0', 'm0->logits']
     """
     # ANSWER
-    edges, off = list_edges(model), write_outputs(model, corrupt, kind)
+    edges, off = list_edges(model), write_outputs(model, corrupt, ablation)
     mask = torch.ones(len(edges))
     for i in reversed(range(len(edges))):
         trial = mask.clone()
@@ -206,5 +219,5 @@ def find_circuit(
         if share_right(run_edges(model, clean, trial.unsqueeze(0), off)[0], answer) == 1:
             mask = trial
     circuit = [edge for edge, on in zip(edges, mask, strict=True) if on]
-    return circuit, judge_circuit(model, clean, corrupt, answer, kind, circuit)
+    return circuit, judge_circuit(model, clean, corrupt, answer, ablation, circuit)
     # END ANSWER

@@ -29,8 +29,8 @@ def score(
     notebook runs in this process, under an alarm, and a crash of Python is one of yours. ValueError where the family cannot be told.
 
     >>> from mini_transformer.methods import patch_edges
-    >>> def my_method(model, clean, corrupt, metric, kind):
-    ...     return patch_edges(model, clean, corrupt, metric, kind)
+    >>> def my_method(model, clean, corrupt, metric, ablation):
+    ...     return patch_edges(model, clean, corrupt, metric, ablation)
     >>> entries = score(my_method, cases=["boolean_and/zero"], seeds=1)
     >>> {entry["entrant"]: round(entry["metrics"]["auroc_best"]["mean"], 2) for entry in entries}["my_method"]
     1.0
@@ -42,10 +42,20 @@ def score(
     (family,) = find_families(family or infer_family(method))
     importable = find_name(method)
     name = importable or str(getattr(method, "__name__", "method"))
-    jobs = [job for job in list_jobs([family], name, cases, seeds) if job.entrant in (name, "random", "oracle")]
+    jobs = [
+        job
+        for job in list_jobs([family], name, cases, seeds)
+        if job.entrant in (name, "random", "oracle")
+    ]
     if not jobs:
-        raise ValueError("no cases were given, but at least one is needed; leave `cases` out for all of them")
-    rows = run_jobs(jobs, workers=workers, seconds=seconds) if importable else run_here(jobs, method, name, seconds)
+        raise ValueError(
+            "no cases were given, but at least one is needed; leave `cases` out for all of them"
+        )
+    rows = (
+        run_jobs(jobs, workers=workers, seconds=seconds)
+        if importable
+        else run_here(jobs, method, name, seconds)
+    )
     return summarise(rows)["scores"]
 
 
@@ -56,7 +66,11 @@ def find_name(method: Callable[..., Any]) -> str | None:
     ('json:dumps', None)
     """
     module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", "")
-    if not module or module == "__main__" or getattr(sys.modules.get(module), "__file__", None) is None:
+    if (
+        not module
+        or module == "__main__"
+        or getattr(sys.modules.get(module), "__file__", None) is None
+    ):
         return None
     try:
         found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
@@ -84,6 +98,7 @@ def run_board(
     from mini_transformer.board.page import render_page
     from mini_transformer.board.run import list_jobs, run_jobs
     from mini_transformer.board.summary import summarise
+    from mini_transformer.isolation.files import write_atomically
 
     families = [families] if isinstance(families, str) else list(families or FAMILIES)
     jobs = list_jobs(families, method, cases, seeds, quick)
@@ -91,6 +106,6 @@ def run_board(
     if cases is None and families == list(FAMILIES):
         summary["mechanisms"] = compare_mechanisms(seeds)
     if out is not None:
-        (out / "board.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-        (out / "board.html").write_text(render_page(summary))
+        write_atomically(out / "board.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        write_atomically(out / "board.html", render_page(summary))
     return summary

@@ -107,9 +107,13 @@ def compare_sets(kept: Edges, truth: Edges) -> dict[str, float]:
 def rank(scores: Scores, truth: Edges) -> Any:
     """Scores as whole numbers in the same order, so that infinite ones are fine; ValueError where no curve exists."""
     if scores.shape != truth.shape:
-        raise ValueError(f"there are {len(scores)} scores, but {len(truth)} edges: give one score per edge")
+        raise ValueError(
+            f"there are {len(scores)} scores, but {len(truth)} edges: give one score per edge"
+        )
     if unknown := int(torch.isnan(scores).sum()):
-        raise ValueError(f"{unknown} of {len(scores)} scores are not numbers: give every edge a score")
+        raise ValueError(
+            f"{unknown} of {len(scores)} scores are not numbers: give every edge a score"
+        )
     if not 0 < truth.sum() < len(truth):
         raise ValueError(
             f"the circuit has {int(truth.sum())} of {len(truth)} edges, but a curve needs some in and some out"

@@ -23,9 +23,12 @@ Method = Callable[..., Any]
 
 
 def _train_dictionaries() -> dict[str, Method]:
-    kinds = ("topk", "l1", "gated", "jumprelu", "batchtopk", "matryoshka")
+    architectures = ("topk", "l1", "gated", "jumprelu", "batchtopk", "matryoshka")
     return {
-        f"sae_{kind}": functools.partial(methods.train_dictionary, kind=kind, steps=1500, batch=256) for kind in kinds
+        f"sae_{architecture}": functools.partial(
+            methods.train_dictionary, architecture=architecture, steps=1500, batch=256
+        )
+        for architecture in architectures
     }
 
 
@@ -58,8 +61,15 @@ ENTRANTS: dict[str, dict[str, Method]] = {
         "read_axes": tempting.find_read_axes,
         "nonlinear_map": tempting.align_freely,
     },
-    "erasure": {"leace": methods.fit_leace, "inlp": methods.fit_inlp, "projection": methods.fit_projection},
-    "steering": {"mean_difference": baselines.steer_by_means, "probe_direction": baselines.steer_by_probe},
+    "erasure": {
+        "leace": methods.fit_leace,
+        "inlp": methods.fit_inlp,
+        "projection": methods.fit_projection,
+    },
+    "steering": {
+        "mean_difference": baselines.steer_by_means,
+        "probe_direction": baselines.steer_by_probe,
+    },
 }
 
 
@@ -70,7 +80,9 @@ def list_entrants(family: str) -> list[str]:
     'leace'
     """
     prefix = f"{family}."
-    offered = sorted(point.name for point in entry_points(group=GROUP) if point.name.startswith(prefix))
+    offered = sorted(
+        point.name for point in entry_points(group=GROUP) if point.name.startswith(prefix)
+    )
     return [*ENTRANTS[family], *(name.removeprefix(prefix) for name in offered)]
 
 
@@ -87,7 +99,9 @@ def find(family: str, name: str) -> Method:
     for point in entry_points(group=GROUP, name=f"{family}.{name}"):
         return point.load()
     nearest = difflib.get_close_matches(name, list_entrants(family), n=1, cutoff=0.0)[0]
-    raise KeyError(f"the family {family!r} has no method {name!r}; nearest: {nearest!r}; your own is module:function")
+    raise KeyError(
+        f"the family {family!r} has no method {name!r}; nearest: {nearest!r}; your own is module:function"
+    )
 
 
 def import_method(name: str) -> Method:

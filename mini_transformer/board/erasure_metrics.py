@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mini_transformer.board.probe_metrics import share_equal
-from mini_transformer.methods.probes import ProbeKind, check_labels, train_probe
+from mini_transformer.methods.probes import check_labels, train_probe
 
 Activations = Float[Tensor, "n d"]
 Labels = Int[Tensor, "n"]
@@ -21,7 +21,7 @@ def measure_leakage(
     train_labels: Labels,
     test: Activations,
     test_labels: Labels,
-    kind: ProbeKind = "linear",
+    hidden: int | None = None,
     seed: int = 0,
 ) -> float:
     """Accuracy of a fresh probe over the majority class: 0 for a constant guess, 1 for every label right.
@@ -35,7 +35,7 @@ def measure_leakage(
     (True, True)
     """
     check_labels(test, test_labels)
-    probe = train_probe(train, train_labels, kind, seed=seed)
+    probe = train_probe(train, train_labels, hidden, seed=seed)
     majority = test_labels.bincount().max().item() / len(test_labels)
     return max(0.0, share_equal(probe.predict(test), test_labels) - majority) / (1 - majority)
 

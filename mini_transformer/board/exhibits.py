@@ -16,7 +16,11 @@ def compare_mechanisms(seeds: int = 3) -> list[dict[str, Any]]:
     >>> [entry["accuracy"] for entry in compare_mechanisms(seeds=1)]
     [1.0, 1.0]
     """
-    return [measure_mechanism(name, seed) for name in MODELS for seed in shipped.list_seeds(name)[:seeds]]
+    return [
+        measure_mechanism(name, seed)
+        for name in MODELS
+        for seed in shipped.list_seeds(name)[:seeds]
+    ]
 
 
 def measure_mechanism(name: str, seed: int) -> dict[str, Any]:
@@ -28,4 +32,8 @@ def measure_mechanism(name: str, seed: int) -> dict[str, Any]:
         "distance_irrelevance": measure_distance_irrelevance(run_all(model)),
         "accuracy_uniform": measure_accuracy(model, uniform=True),
     }
-    return {"model": name, "seed": seed, **{figure: round(value, 4) for figure, value in figures.items()}}
+    return {
+        "model": name,
+        "seed": seed,
+        **{figure: round(value, 4) for figure, value in figures.items()},
+    }

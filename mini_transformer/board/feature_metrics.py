@@ -18,9 +18,7 @@ TrueCodes = Float[Tensor, "n feature"]
 Codes = Float[Tensor, "n latent"]
 
 FOUND = 0.9  # a direction counts as found from this cosine on
-CARRIES = (
-    0.4  # a latent carries a feature from this cosine on; two planted features meet at .18, and half of each gives .71
-)
+CARRIES = 0.4  # a latent carries a feature from this cosine on; two planted features meet at .18, and half of each gives .71
 
 
 def score_features(
@@ -44,7 +42,11 @@ def score_features(
     alive = (codes > 0).any(dim=0)
     match = match_latents(cosines)
     scaled = codes * latents.norm(dim=1)
-    absorption = {"absorption": measure_absorption(true_codes, codes, cosines, match, entails)} if entails else {}
+    absorption = (
+        {"absorption": measure_absorption(true_codes, codes, cosines, match, entails)}
+        if entails
+        else {}
+    )
     return {
         **measure_recovery(cosines, alive, match),
         "mmcs": measure_mmcs(cosines),
@@ -79,7 +81,11 @@ def measure_recovery(
     own = torch.where(match >= 0, cosines[torch.arange(len(match)), match], -1.0)
     found = int(((own > FOUND) & alive[match]).sum())
     recall, precision = found / len(match), found / max(int(alive.sum()), 1)
-    return {"recall": recall, "precision": precision, "f1": 2 * found / (len(match) + max(int(alive.sum()), 1))}
+    return {
+        "recall": recall,
+        "precision": precision,
+        "f1": 2 * found / (len(match) + max(int(alive.sum()), 1)),
+    }
 
 
 def measure_mmcs(cosines: Float[Tensor, "feature latent"]) -> float:
@@ -148,9 +154,17 @@ def explain_variance(activations: Float[Tensor, "n d"], rebuilt: Float[Tensor, "
 def check_codes(directions: Tensor, true_codes: Tensor, latents: Tensor, codes: Tensor) -> None:
     """ValueError unless directions and codes belong together."""
     if directions.shape[1] != latents.shape[1]:
-        raise ValueError(f"latents have width {latents.shape[1]}, but the true directions have {directions.shape[1]}")
-    if codes.shape != (len(true_codes), len(latents)) or true_codes.shape[1] != len(directions) or not len(codes):
+        raise ValueError(
+            f"latents have width {latents.shape[1]}, but the true directions have {directions.shape[1]}"
+        )
+    if (
+        codes.shape != (len(true_codes), len(latents))
+        or true_codes.shape[1] != len(directions)
+        or not len(codes)
+    ):
         given, expected = tuple(codes.shape), (len(true_codes), len(latents))
-        raise ValueError(f"codes are {given}, but must be {expected}: one row per activation, one column per latent")
+        raise ValueError(
+            f"codes are {given}, but must be {expected}: one row per activation, one column per latent"
+        )
     if not codes.isfinite().all() or not latents.isfinite().all():
         raise ValueError("some codes or directions are not finite: give numbers for all")

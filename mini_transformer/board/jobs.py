@@ -22,9 +22,9 @@ from mini_transformer.board import entrants, problems
 from mini_transformer.board.costs import counting
 from mini_transformer.board.families import FAMILIES, NotApplicable, check_answer, infer_family
 from mini_transformer.board.problem import Problem
-from mini_transformer.child import serve
-from mini_transformer.course.limits import OutOfTime, Output, undisturbed
-from mini_transformer.course.loading import summarize
+from mini_transformer.isolation.child import serve
+from mini_transformer.isolation.explaining import summarize
+from mini_transformer.isolation.limits import OutOfTime, Output, undisturbed
 from mini_transformer.model import Transformer
 
 DRAWS = 4  # random answers per seed; an even number, since random circuits come in pairs
@@ -54,7 +54,12 @@ class Job:
 def make_row(job: Job) -> dict[str, Any]:
     """The row of a job that has not been run."""
     costs = dict.fromkeys(("forward", "backward", "seconds"), 0.0)
-    which = {"family": job.family, "problem": job.problem, "entrant": job.row_name, "seed": job.seed}
+    which = {
+        "family": job.family,
+        "problem": job.problem,
+        "entrant": job.row_name,
+        "seed": job.seed,
+    }
     return {**which, "ok": False, "error": None, "metrics": {}, "fell": None, **costs}
 
 
@@ -68,11 +73,21 @@ def run_job(job: Job, method: Callable[..., Any] | None = None) -> dict[str, Any
     row = make_row(job)
     try:
         problem = _build(job.family, job.problem, job.seed)
-        measured = _measure_random(problem) if job.entrant == "random" else _measure_method(job, problem, method, row)
+        measured = (
+            _measure_random(problem)
+            if job.entrant == "random"
+            else _measure_method(job, problem, method, row)
+        )
         row["metrics"] = check_metrics(job.family, measured)
-        row["fell"] = bool(problem.trap.falls(row["metrics"])) if problem.trap and row["metrics"] else None
+        row["fell"] = (
+            bool(problem.trap.falls(row["metrics"])) if problem.trap and row["metrics"] else None
+        )
         if job.entrant == "oracle":
-            trap = {"what": problem.trap.what, "verdict": problem.trap.verdict} if problem.trap else None
+            trap = (
+                {"what": problem.trap.what, "verdict": problem.trap.verdict}
+                if problem.trap
+                else None
+            )
             row["about"] = {"note": problem.note, "trap": trap}
         row["ok"] = True
     except NotApplicable:
@@ -104,8 +119,14 @@ def _measure_method(
     if job.entrant == "oracle":
         return problem.measure(check_answer(job.family, problem.oracle(), problem.arguments))
     arguments = problem.untrained if job.untrained else problem.arguments
-    measure = problem.measure_untrained if job.untrained and problem.measure_untrained else problem.measure
-    n_layers = next((part.config.n_layers for part in arguments if isinstance(part, Transformer)), 1)
+    measure = (
+        problem.measure_untrained
+        if job.untrained and problem.measure_untrained
+        else problem.measure
+    )
+    n_layers = next(
+        (part.config.n_layers for part in arguments if isinstance(part, Transformer)), 1
+    )
     with _undisturbed():
         method = method or entrants.find(job.family, job.entrant)
         given = copy.deepcopy(arguments)
@@ -116,7 +137,9 @@ def _measure_method(
         row["forward"], row["backward"] = cost.count_passes(n_layers, problem.n_prompts)
         metrics = measure(check_answer(job.family, answer, arguments))
         if problem.control and not job.untrained:
-            metrics = problem.control.add(metrics, method(*copy.deepcopy(problem.control.arguments)))
+            metrics = problem.control.add(
+                metrics, method(*copy.deepcopy(problem.control.arguments))
+            )
     return metrics
 
 
@@ -156,9 +179,15 @@ def explain(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "it stops Python (exit): return a value instead"
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not Path(frame.filename).is_relative_to(HERE)
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not Path(frame.filename).is_relative_to(HERE)
     ]
-    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith("<")]
+    own = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename and not frame.filename.startswith("<")
+    ]
     where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     if isinstance(error, (ValueError, KeyError)) and error.args and not own:
         return str(error.args[0])  # a sentence of ours
@@ -171,7 +200,9 @@ def answer_frame(frame: bytes) -> bytes:
         return b""
     request = json.loads(frame)
     return json.dumps(
-        _tell_family(request["infer_family"]) if "infer_family" in request else run_job(Job(**request))
+        _tell_family(request["infer_family"])
+        if "infer_family" in request
+        else run_job(Job(**request))
     ).encode()
 
 

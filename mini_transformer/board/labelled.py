@@ -26,16 +26,19 @@ class Rows:
     types: Label
     others: dict[str, Label]
 
-    def read(self, model: Transformer, site: HookName) -> Float[Tensor, "n d"]:
+    def read(self, model: Transformer, hook: HookName) -> Float[Tensor, "n d"]:
         """The activation of each row at its position."""
         with torch.no_grad():
-            values = model.run_with_cache(self.tokens, names_filter=[site])[1][site]
+            values = model.run_with_cache(self.tokens, names_filter=[hook])[1][hook]
         return values[torch.arange(len(values)), self.positions]
 
     def where(self, chosen: Bool[Tensor, "n"] | Int[Tensor, "m"]) -> "Rows":
         """Some of the rows."""
         others = {name: other[chosen] for name, other in self.others.items()}
-        parts = (part[chosen] for part in (self.tokens, self.positions, self.answers, self.labels, self.types))
+        parts = (
+            part[chosen]
+            for part in (self.tokens, self.positions, self.answers, self.labels, self.types)
+        )
         tokens, positions, answers, labels, types = parts
         return Rows(tokens, positions, answers, labels, types, others)
 
@@ -51,14 +54,19 @@ def list_digits(case: toys.Case, label: str, offsets: Sequence[int] = range(8)) 
     x, y = tokens.T
     own, other = (x, y) if label == "x" else (y, x)
     others = {"y" if label == "x" else "x": other}
-    return Rows(torch.nn.functional.pad(tokens, (0, 1), value=8), x * 0 + 2, (x + 1) % 8, own, own, others)
+    return Rows(
+        torch.nn.functional.pad(tokens, (0, 1), value=8), x * 0 + 2, (x + 1) % 8, own, own, others
+    )
 
 
 def list_requests(case: toys.Case) -> Rows:
     """All 108 prompts of `refusal_with_trigger`; the label is whether it is refused. Types are a request at a place."""
     tokens, rules = policy.PROMPTS, policy.make_policy(case.seed)
     request, trigger = rules.find_request(tokens), rules.find_trigger(tokens)
-    last, types = torch.full_like(request, policy.LAST), policy.LAST * request + tokens.argmax(dim=1)
+    last, types = (
+        torch.full_like(request, policy.LAST),
+        policy.LAST * request + tokens.argmax(dim=1),
+    )
     others = {"request": request, "trigger": trigger, "harm": rules.find_harm(tokens)}
     return Rows(tokens, last, rules.find_answer(tokens), rules.find_refusal(tokens), types, others)
 
@@ -71,7 +79,9 @@ def draw_reviews(n: int, seed: int, agree: float = 0.5) -> Rows:
     generator = torch.Generator().manual_seed(seed)
     attributes = torch.randint(2, (n, 3), generator=generator)
     same = torch.rand(n, generator=generator) < agree
-    topic = torch.where(same, attributes[:, style_grammar.SENTIMENT], 1 - attributes[:, style_grammar.SENTIMENT])
+    topic = torch.where(
+        same, attributes[:, style_grammar.SENTIMENT], 1 - attributes[:, style_grammar.SENTIMENT]
+    )
     attributes[:, style_grammar.TOPIC] = topic
     tokens, _ = style_grammar.draw_texts(n, generator, attributes)
     verb = style_grammar.VERB + attributes[:, style_grammar.REGISTER]
@@ -80,5 +90,10 @@ def draw_reviews(n: int, seed: int, agree: float = 0.5) -> Rows:
     answers = style_grammar.ADJECTIVE + 2 * topic + sentiment
     others = {"topic": topic, "register": attributes[:, style_grammar.REGISTER]}
     return Rows(
-        tokens, positions, answers, sentiment, 8 * (verb == style_grammar.VERB) + noun - style_grammar.NOUN, others
+        tokens,
+        positions,
+        answers,
+        sentiment,
+        8 * (verb == style_grammar.VERB) + noun - style_grammar.NOUN,
+        others,
     )

@@ -1,26 +1,22 @@
 """Lanes: each worker thread has one child process for its jobs, so that a method that hangs, exits or crashes costs its row only."""
 
-import contextlib
 import json
 import os
 import sys
-import threading
 from dataclasses import asdict
 from typing import Any
 
 from mini_transformer.board.jobs import Job, make_row
-from mini_transformer.child import Child, ChildError, ChildOutOfTime
+from mini_transformer.isolation.child import Child, ChildError, ChildOutOfTime
+from mini_transformer.isolation.pool import OnePerThread
 
 START = 300  # seconds that a child may take to import all that it needs, on a machine that is busy
-_own = threading.local()
-_children: set[Child] = set()  # of all threads of this process
 
 
 def run_in_lane(job: Job, seconds: int | float) -> dict[str, Any]:
     """The row of a job, run in this thread's child process; never raises. A child that fails is replaced for the next job."""
     try:
-        child = _open_lane()
-        return json.loads(child.ask(json.dumps(asdict(job)).encode(), seconds))
+        return json.loads(_lanes.get().ask(json.dumps(asdict(job)).encode(), seconds))
     except ChildOutOfTime:
         sentence = f"it was still running after {seconds:g} s, and was stopped"
     except (ChildError, OSError) as error:
@@ -31,7 +27,7 @@ def run_in_lane(job: Job, seconds: int | float) -> dict[str, Any]:
 def ask_family(method: str) -> str:
     """The family of `module:function` by its parameters, imported in a child process; ValueError if it cannot be told."""
     try:
-        found = json.loads(_open_lane().ask(json.dumps({"infer_family": method}).encode(), START))
+        found = json.loads(_lanes.get().ask(json.dumps({"infer_family": method}).encode(), START))
     except ChildError as error:
         raise ValueError(f"{method} could not be imported: {error}") from None
     if "error" in found:
@@ -41,22 +37,19 @@ def ask_family(method: str) -> str:
 
 def close_lanes() -> None:
     """Kill the child processes of all threads."""
-    while _children:
-        with contextlib.suppress(KeyError):
-            _children.pop().kill()
+    _lanes.close()
 
 
 def _open_lane() -> Child:
-    child: Child | None = getattr(_own, "child", None)
-    if child is None or child.is_dead:
-        _children.discard(child)  # type: ignore[arg-type]
-        # The child sees the modules that we see, and a thread of its own is all that it gets.
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "OMP_NUM_THREADS": "1",
-        }
-        child = _own.child = Child([sys.executable, "-m", "mini_transformer.board.jobs"], env=env)
-        _children.add(child)
-        child.ask(b"", START)
+    """Start a child that sees the modules that we see; a thread of its own is all that it gets."""
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
+    child = Child([sys.executable, "-m", "mini_transformer.board.jobs"], env=env)
+    child.ask(b"", START)
     return child
+
+
+_lanes = OnePerThread(_open_lane, end=Child.kill, is_lost=lambda child: child.is_dead)

@@ -68,8 +68,14 @@ def _render_traps(summary: dict[str, Any]) -> str:
         if problem["trap"] is None:
             continue
         met = [score for score in summary["scores"] if score["problem"] == problem["problem"]]
-        met = [score for score in met if score["fell"] is not None and not is_reference(score["entrant"])]
-        fell, stood = ([s["entrant"] for s in met if bool(s["fell"]) is side] for side in (True, False))
+        met = [
+            score
+            for score in met
+            if score["fell"] is not None and not is_reference(score["entrant"])
+        ]
+        fell, stood = (
+            [s["entrant"] for s in met if bool(s["fell"]) is side] for side in (True, False)
+        )
         trap = problem["trap"]
         cells = [problem["problem"], trap["what"], trap["verdict"]]
         rows.append(
@@ -85,12 +91,12 @@ def _render_mechanisms(summary: dict[str, Any]) -> str:
     if not (entries := summary.get("mechanisms")):
         return ""
     head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in entries[0])
-    cells = ("".join(f"<td>{escape(str(value))}</td>" for value in entry.values()) for entry in entries)
+    cells = (
+        "".join(f"<td>{escape(str(value))}</td>" for value in entry.values()) for entry in entries
+    )
     rows = "".join(f"<tr>{row}</tr>" for row in cells)
     note = "Both models add modulo 59 and answer every pair; gradients and logits tell the two algorithms apart."
-    return (
-        f"<h2>Equal answers, different mechanisms</h2><p>{note}</p><table class='numbers'><tr>{head}</tr>{rows}</table>"
-    )
+    return f"<h2>Equal answers, different mechanisms</h2><p>{note}</p><table class='numbers'><tr>{head}</tr>{rows}</table>"
 
 
 def _render_failures(summary: dict[str, Any]) -> str:

@@ -27,7 +27,9 @@ def share_equal(predicted: Labels, labels: Labels) -> float:
     0.75
     """
     if predicted.shape != labels.shape:
-        raise ValueError(f"{tuple(predicted.shape)} labels were predicted, but there are {tuple(labels.shape)}")
+        raise ValueError(
+            f"{tuple(predicted.shape)} labels were predicted, but there are {tuple(labels.shape)}"
+        )
     return (predicted == labels).double().mean().item()
 
 
@@ -50,10 +52,10 @@ def measure_causal_use(
     tokens: Int[Tensor, "batch pos"],
     answers: Int[Tensor, "batch"],
     positions: Int[Tensor, "batch"],
-    site: str,
+    hook: str,
     directions: Float[Tensor, "_k d"],
 ) -> float:
-    """Accuracy on `answers` at `positions`, minus that when the directions are set to their mean over the prompts at `site`.
+    """Accuracy on `answers` at `positions`, minus that with the directions at `hook` set to their mean.
 
     0 if the model does not use them, up to 1. Negative where it does better without.
 
@@ -69,7 +71,11 @@ def measure_causal_use(
     def measure(logits: Tensor) -> float:
         logits = logits[rows, positions]
         best = logits.clone().scatter(1, answers[:, None], -math.inf).amax(dim=1)
-        return (logits[rows, answers] > best + 1e-4).double().mean().item()  # a tie is not an answer
+        return (
+            (logits[rows, answers] > best + 1e-4).double().mean().item()
+        )  # a tie is not an answer
 
     with torch.no_grad():
-        return measure(model(tokens)) - measure(ablate_directions(model, tokens, basis, [site], kind="mean"))
+        return measure(model(tokens)) - measure(
+            ablate_directions(model, tokens, basis, [hook], ablation="mean")
+        )

@@ -23,7 +23,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
-def list_problems(family: str, cases: str | Sequence[str] | None = None, quick: bool = False) -> list[str]:
+def list_problems(
+    family: str, cases: str | Sequence[str] | None = None, quick: bool = False
+) -> list[str]:
     """The names of a family's problems: all, those of a `quick` look, or those of the `cases` given (case, or case/variant).
 
     One case may be given as a string. KeyError for a family that does not exist. A case that this family does not have gives
@@ -33,7 +35,11 @@ def list_problems(family: str, cases: str | Sequence[str] | None = None, quick: 
     ['boolean_xor/zero', 'boolean_xor/mean', 'boolean_xor/resample']
     """
     modules = _load_modules(family)
-    names = [name for module in modules for name in (module.QUICK if quick and not cases else module.NAMES)]
+    names = [
+        name
+        for module in modules
+        for name in (module.QUICK if quick and not cases else module.NAMES)
+    ]
     if cases is None:
         return names
     wanted = list_cases(cases)
@@ -86,5 +92,7 @@ def _find_module(family: str, name: str) -> ModuleType:
     for module in modules:
         if name in module.NAMES:
             return module
-    nearest = difflib.get_close_matches(name, [n for module in modules for n in module.NAMES], n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(
+        name, [n for module in modules for n in module.NAMES], n=1, cutoff=0.0
+    )
     raise KeyError(f"the family {family!r} has no problem {name!r}; nearest: {nearest[0]!r}")

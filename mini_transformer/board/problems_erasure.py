@@ -16,7 +16,13 @@ from torch import Tensor
 
 from mini_transformer import toys
 from mini_transformer.board import labelled
-from mini_transformer.board.erasure_metrics import balance, check_erased, measure_change, measure_leakage, measure_share
+from mini_transformer.board.erasure_metrics import (
+    balance,
+    check_erased,
+    measure_change,
+    measure_leakage,
+    measure_share,
+)
 from mini_transformer.board.labelled import Rows
 from mini_transformer.board.problem import Metrics, Problem
 from mini_transformer.methods import fit_leace
@@ -31,7 +37,7 @@ Erase = Callable[[Tensor], Tensor]
 class Setting:
     """Where, rows for the method, and rows to train fresh probes on and to test them on."""
 
-    site: str
+    hook: str
     seen: Rows
     train: Rows
     test: Rows
@@ -40,7 +46,9 @@ class Setting:
 
 def set_digits(case: toys.Case) -> Setting:
     rows = labelled.list_digits(case, "y")
-    return Setting(case.truth.variables["y"].site, rows, rows, rows, "y, on all inputs; x is to be kept")
+    return Setting(
+        case.truth.variables["y"].site, rows, rows, rows, "y, on all inputs; x is to be kept"
+    )
 
 
 def set_requests(case: toys.Case) -> Setting:
@@ -54,7 +62,13 @@ def set_reviews(case: toys.Case, label: str) -> Setting:
     if label == "topic":
         draws = [exchange(rows) for rows in draws]
     (seen, train, test), others = draws, " and ".join(draws[0].others)
-    return Setting("blocks.1.hook_resid_mid", seen, train, test, f"{label}, on fresh texts; {others} are to be kept")
+    return Setting(
+        "blocks.1.hook_resid_mid",
+        seen,
+        train,
+        test,
+        f"{label}, on fresh texts; {others} are to be kept",
+    )
 
 
 def exchange(rows: Rows) -> Rows:
@@ -87,14 +101,14 @@ def build(name: str, seed: int) -> Problem:
     """
     case = toys.load(name.split("/")[0], seed)
     setting, untrained = SETTINGS[name](case), Transformer(case.model.config, seed)
-    seen = setting.seen.read(case.model, setting.site)
+    seen = setting.seen.read(case.model, setting.hook)
     right, n = fit_right(setting, case.model), len(setting.seen.labels.unique()) - 1
     return Problem(
         "erasure",
         name,
         seed,
         arguments=(seen, setting.seen.labels),
-        untrained=(setting.seen.read(untrained, setting.site), setting.seen.labels),
+        untrained=(setting.seen.read(untrained, setting.hook), setting.seen.labels),
         measure=make_measure(setting, case.model),
         oracle=lambda: right,
         random=lambda number: draw_eraser(seen, n, number),
@@ -106,15 +120,15 @@ def build(name: str, seed: int) -> Problem:
 
 def make_measure(setting: Setting, model: Transformer) -> Callable[[Erase], Metrics]:
     """The metrics of an eraser, on activations of this model; what is there before, and what can be kept, is found once."""
-    train, test = (rows.read(model, setting.site) for rows in (setting.train, setting.test))
+    train, test = (rows.read(model, setting.hook) for rows in (setting.train, setting.test))
 
     def leak(erase: Erase) -> dict[str, float]:
         """What a linear probe reads of the label ("") and of each other after erasure."""
         return {name: read_label(erase, name) for name in ("", *setting.train.others)}
 
-    def read_label(erase: Erase, name: str, kind: str = "linear") -> float:
+    def read_label(erase: Erase, name: str, hidden: int | None = None) -> float:
         of = [rows.others[name] if name else rows.labels for rows in (setting.train, setting.test)]
-        return measure_leakage(erase(train), of[0], erase(test), of[1], kind)  # type: ignore[arg-type]
+        return measure_leakage(erase(train), of[0], erase(test), of[1], hidden)
 
     @cache
     def find_bounds() -> tuple[dict[str, float], dict[str, float]]:
@@ -132,7 +146,7 @@ def make_measure(setting: Setting, model: Transformer) -> Callable[[Erase], Metr
         return {
             "balance": balance(erased, kept),
             "leakage": after[""],
-            "mlp_leakage": read_label(erase, "", "mlp"),
+            "mlp_leakage": read_label(erase, "", hidden=32),
             "change": measure_change(test, erase(test)),
             "damage": sum(damages) / len(damages),
             "erased": erased,
@@ -146,7 +160,8 @@ def fit_right(setting: Setting, model: Transformer) -> Eraser:
     """The least-squares eraser of the rows that are judged, all together."""
     rows = (setting.train,) if setting.train is setting.test else (setting.train, setting.test)
     return fit_leace(
-        torch.cat([part.read(model, setting.site) for part in rows]), torch.cat([part.labels for part in rows])
+        torch.cat([part.read(model, setting.hook) for part in rows]),
+        torch.cat([part.labels for part in rows]),
     )
 
 

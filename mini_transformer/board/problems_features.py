@@ -74,7 +74,9 @@ def build(name: str, seed: int) -> Problem:
         arguments=(seen, n),
         untrained=(draw_activations(blank, N_SEEN, 2 * seed)[0], n),
         measure=measure,
-        oracle=lambda: Lookup(directions, torch.cat([seen, fresh]), torch.cat([seen_codes, fresh_codes])),
+        oracle=lambda: Lookup(
+            directions, torch.cat([seen, fresh]), torch.cat([seen_codes, fresh_codes])
+        ),
         random=lambda number: draw_dictionary(n, directions.shape[1], number),
         n_prompts=N_SEEN,
         note=f"{CASES[name]}; directions and codes known by {features.how}; judged on {N_FRESH} fresh activations",
@@ -83,6 +85,8 @@ def build(name: str, seed: int) -> Problem:
 
 def draw_dictionary(n: int, d: int, seed: int) -> Dictionary:
     """Random unit directions, read along the same."""
-    rows = torch.nn.functional.normalize(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+    rows = torch.nn.functional.normalize(
+        torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
     zeros = torch.zeros(d)
     return Dictionary(rows.T.contiguous(), torch.zeros(n), rows, zeros, zeros, torch.zeros(n))

@@ -17,7 +17,12 @@ from torch import Tensor
 from mini_transformer import toys
 from mini_transformer.board import labelled
 from mini_transformer.board.labelled import Rows
-from mini_transformer.board.probe_metrics import measure_causal_use, measure_cosine, measure_selectivity, share_equal
+from mini_transformer.board.probe_metrics import (
+    measure_causal_use,
+    measure_cosine,
+    measure_selectivity,
+    share_equal,
+)
 from mini_transformer.board.problem import Control, Metrics, Problem
 from mini_transformer.methods import Probe, draw_control_labels
 from mini_transformer.model import Transformer
@@ -29,7 +34,7 @@ class Setting:
     """Rows for the method, rows of the same kind, rows of another kind, rows to try the use on, and what is right."""
 
     case: toys.Case
-    site: str
+    hook: str
     seen: Rows
     fresh: Rows
     shifted: Rows
@@ -41,7 +46,8 @@ class Setting:
 def set_digits(case: toys.Case, label: str) -> Setting:
     carried = case.truth.variables[label]
     seen, fresh, shifted, tried = (
-        labelled.list_digits(case, label, offsets) for offsets in ((0, 2, 3), (1,), (4, 5, 6, 7), range(8))
+        labelled.list_digits(case, label, offsets)
+        for offsets in ((0, 2, 3), (1,), (4, 5, 6, 7), range(8))
     )
     rows = carried.subspace - carried.subspace.mean(dim=0)
     use = "" if carried.used else ", though nothing reads them"
@@ -67,7 +73,9 @@ def set_harm(case: toys.Case) -> Setting:
     seen, fresh = split(rows.where(known), case.seed)
     carried = case.truth.variables["harm"]
     note = "the harm direction, the only one that layer 1 reads; seen with one flagged request and one harmless, later with the others"
-    return Setting(case, carried.site, seen, fresh, rows.where(~known), rows, carried.subspace, note)
+    return Setting(
+        case, carried.site, seen, fresh, rows.where(~known), rows, carried.subspace, note
+    )
 
 
 def set_reviews(case: toys.Case) -> Setting:
@@ -77,7 +85,9 @@ def set_reviews(case: toys.Case) -> Setting:
     )
     direction = style_grammar.find_direction(case, style_grammar.SENTIMENT)
     note = "the difference in means on balanced texts (measured); the topic agrees with the sentiment in 9 of 10 texts, later never"
-    return Setting(case, "blocks.1.hook_resid_mid", seen, fresh, shifted, tried, direction[None], note)
+    return Setting(
+        case, "blocks.1.hook_resid_mid", seen, fresh, shifted, tried, direction[None], note
+    )
 
 
 SETTINGS: dict[str, Callable[[toys.Case], Setting]] = {
@@ -92,7 +102,9 @@ NAMES, QUICK = tuple(SETTINGS), ("unused_feature/y", "refusal_with_trigger/refus
 
 def split(rows: Rows, seed: int) -> tuple[Rows, Rows]:
     """Two halves in random order."""
-    one, other = torch.randperm(len(rows.labels), generator=torch.Generator().manual_seed(seed)).chunk(2)
+    one, other = torch.randperm(
+        len(rows.labels), generator=torch.Generator().manual_seed(seed)
+    ).chunk(2)
     return rows.where(one), rows.where(other)
 
 
@@ -111,13 +123,13 @@ def build(name: str, seed: int) -> Problem:
     """
     setting = SETTINGS[name](toys.load(name.split("/")[0], seed))
     model, untrained = setting.case.model, Transformer(setting.case.model.config, seed)
-    seen = setting.seen.read(model, setting.site)
+    seen = setting.seen.read(model, setting.hook)
     return Problem(
         "probe",
         name,
         seed,
         arguments=(seen, setting.seen.labels),
-        untrained=(setting.seen.read(untrained, setting.site), setting.seen.labels),
+        untrained=(setting.seen.read(untrained, setting.hook), setting.seen.labels),
         measure=lambda answer: measure(setting, model, answer),
         oracle=lambda: make_probe(setting.directions, seen, setting.seen.labels),
         random=lambda number: draw_probe(setting.directions, seen, number),
@@ -132,27 +144,34 @@ def measure(setting: Setting, model: Transformer, probe: Any) -> Metrics:
     """The metrics of a probe of this model."""
     tried, directions = setting.tried, probe.directions.detach()
     accuracies = (
-        share_equal(probe.predict(rows.read(model, setting.site)), rows.labels)
+        share_equal(probe.predict(rows.read(model, setting.hook)), rows.labels)
         for rows in (setting.fresh, setting.shifted)
     )
     return {
         "cosine": measure_cosine(directions, setting.directions),
         **dict(zip(("accuracy", "ood_accuracy"), accuracies, strict=True)),
-        "causal_use": measure_causal_use(model, tried.tokens, tried.answers, tried.positions, setting.site, directions),
+        "causal_use": measure_causal_use(
+            model, tried.tokens, tried.answers, tried.positions, setting.hook, directions
+        ),
     }
 
 
 def make_control(setting: Setting, seen: Tensor) -> Control:
     """The same activations with a random label per type, of which there are at least two."""
     fresh, types = (
-        setting.fresh.read(setting.case.model, setting.site),
+        setting.fresh.read(setting.case.model, setting.hook),
         torch.cat([setting.seen.types, setting.fresh.types]),
     )
     everything = torch.cat([setting.seen.labels, setting.fresh.labels])
-    draws = (draw_control_labels(types, everything, seed) for seed in range(setting.case.seed, setting.case.seed + 100))
+    draws = (
+        draw_control_labels(types, everything, seed)
+        for seed in range(setting.case.seed, setting.case.seed + 100)
+    )
     drawn = next(labels for labels in draws if len(labels[: len(seen)].unique()) > 1)
     classes, labels = drawn[: len(seen)].unique(return_inverse=True)
-    wanted = (drawn[len(seen) :, None] == classes).long()  # a class that was not seen is nowhere 1, and never predicted
+    wanted = (
+        drawn[len(seen) :, None] == classes
+    ).long()  # a class that was not seen is nowhere 1, and never predicted
 
     def add(metrics: Metrics, answer: Any) -> Metrics:
         right = wanted[torch.arange(len(wanted)), answer.predict(fresh)].double().mean().item()

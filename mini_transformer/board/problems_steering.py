@@ -1,9 +1,11 @@
 """Problems of the steering family: a vector, and where to add it, that changes one thing about the answer and nothing else.
 
-A method sees activations at several sites on prompts that have a property and on others. Its vector is added, at the place of the answer,
-to prompts that do not have it, at strengths up to the length of the difference in means at that site (in the trained
-model twice that, as in the toy's signatures), whatever the vector's own length. `specificity` is exp(-damage) where half of the effect is reached. Set by hand, the right vector does no damage;
-in the trained model the right one is the toy's own difference in means on balanced texts, and damage counts beyond that.
+A method sees activations at several hooks on prompts that have a property and on others. Its vector
+is added, at the place of the answer, to prompts that do not have it, at strengths up to the length
+of the difference in means at that hook (in the trained model twice that, as in the toy's
+signatures), whatever the vector's own length. `specificity` is exp(-damage) where half of the
+effect is reached. Set by hand, the right vector does no damage; in the trained model the right one
+is the toy's own difference in means on balanced texts, and damage counts beyond that.
 """
 
 from collections.abc import Callable
@@ -64,7 +66,7 @@ def build(name: str, seed: int) -> Problem:
         oracle=lambda: setting.right,
         random=lambda number: draw_steering(setting, positive, negative, number),
         n_prompts=len(setting.positive.labels) + len(setting.negative.labels),
-        note=f"{setting.note}; sites to choose from: {setting.sites}",
+        note=f"{setting.note}; hooks to choose from: {setting.hooks}",
         measure_untrained=make_measure(setting, untrained),
     )
 
@@ -72,7 +74,7 @@ def build(name: str, seed: int) -> Problem:
 def make_measure(setting: Setting, model: Transformer) -> Callable[[Steering], Metrics]:
     """The metrics of a vector, in this model; the damage that the right one does is found once."""
     positive, negative = read_sites(setting, model)
-    before = run_steered(setting, model, (torch.zeros(model.config.d_model), setting.sites[0]))
+    before = run_steered(setting, model, (torch.zeros(model.config.d_model), setting.hooks[0]))
     base = setting.target(before).mean()
 
     def try_out(steering: Steering) -> tuple[float, float]:
@@ -82,10 +84,10 @@ def make_measure(setting: Setting, model: Transformer) -> Callable[[Steering], M
         return effect.item(), measure_kl(setting.rest(before), setting.rest(logits))
 
     def draw_curves(steering: Steering) -> tuple[Tensor, Tensor]:
-        vector, site = steering
-        longest = setting.reach * (positive[site].mean(dim=0) - negative[site].mean(dim=0)).norm()
+        vector, hook = steering
+        longest = setting.reach * (positive[hook].mean(dim=0) - negative[hook].mean(dim=0)).norm()
         unit = torch.nn.functional.normalize(vector, dim=0)
-        points = [try_out((strength * longest * unit, site)) for strength in STRENGTHS]
+        points = [try_out((strength * longest * unit, hook)) for strength in STRENGTHS]
         effects, damages = torch.tensor(points).T
         return effects, damages
 
@@ -110,36 +112,39 @@ def make_measure(setting: Setting, model: Transformer) -> Callable[[Steering], M
 
 
 def measure_random(try_out: Callable[[Steering], tuple[float, float]], steering: Steering) -> float:
-    """The mean effect of random directions of the same norm at the same site."""
-    vector, site = steering
+    """The mean effect of random directions of the same norm at the same hook."""
+    vector, hook = steering
     noise = torch.randn(N_RANDOM, len(vector), generator=torch.Generator().manual_seed(0))
     rows = torch.nn.functional.normalize(noise, dim=1) * vector.norm()
-    return sum(try_out((row, site))[0] for row in rows) / N_RANDOM
+    return sum(try_out((row, hook))[0] for row in rows) / N_RANDOM
 
 
 def run_steered(setting: Setting, model: Transformer, steering: Steering) -> Float[Tensor, "n v"]:
     """Logits at the answer, with the vector added there."""
-    (vector, site), rows = steering, torch.arange(len(setting.tried.labels))
+    (vector, hook), rows = steering, torch.arange(len(setting.tried.labels))
 
     def add(value: Tensor, hook: HookPoint) -> None:
         value[rows, setting.tried.positions] += vector
 
     with torch.no_grad():
-        logits = model.run_with_hooks(setting.tried.tokens, fwd_hooks=[(site, add)])
+        logits = model.run_with_hooks(setting.tried.tokens, fwd_hooks=[(hook, add)])
     return logits[rows, setting.tried.positions] / setting.temperature
 
 
-def read_sites(setting: Setting, model: Transformer) -> tuple[dict[HookName, Tensor], dict[HookName, Tensor]]:
+def read_sites(
+    setting: Setting, model: Transformer
+) -> tuple[dict[HookName, Tensor], dict[HookName, Tensor]]:
     positive, negative = (
-        {site: rows.read(model, site) for site in setting.sites} for rows in (setting.positive, setting.negative)
+        {hook: rows.read(model, hook) for hook in setting.hooks}
+        for rows in (setting.positive, setting.negative)
     )
     return positive, negative
 
 
 def draw_steering(setting: Setting, positive: dict, negative: dict, seed: int) -> Steering:
-    """A random direction as long as the difference in means, at a random site."""
+    """A random direction as long as the difference in means, at a random hook."""
     generator = torch.Generator().manual_seed(seed)
-    site = setting.sites[int(torch.randint(len(setting.sites), (1,), generator=generator))]
-    difference = positive[site].mean(dim=0) - negative[site].mean(dim=0)
+    hook = setting.hooks[int(torch.randint(len(setting.hooks), (1,), generator=generator))]
+    difference = positive[hook].mean(dim=0) - negative[hook].mean(dim=0)
     noise = torch.randn(len(difference), generator=generator)
-    return noise / noise.norm() * difference.norm(), site
+    return noise / noise.norm() * difference.norm(), hook

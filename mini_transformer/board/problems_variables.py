@@ -1,4 +1,4 @@
-"""Problems of the variables family: in which subspace of a site does the model carry this variable?
+"""Problems of the variables family: in which subspace of a hook does the model carry this variable?
 
 A method sees pairs of prompts with counterfactual answers. It is judged on others, half of which differ in the variable alone, so
 that its value must arrive (cause), and half in everything else, so that nothing may (isolation). The right subspace is the span of the
@@ -14,7 +14,12 @@ from torch import Tensor
 
 from mini_transformer import toys
 from mini_transformer.board.problem import Metrics, Problem
-from mini_transformer.board.subspace_metrics import find_basis, measure_largest_angle, measure_overlap, share_right
+from mini_transformer.board.subspace_metrics import (
+    find_basis,
+    measure_largest_angle,
+    measure_overlap,
+    share_right,
+)
 from mini_transformer.methods import AlignmentMap, swap_by_map, swap_subspace
 from mini_transformer.model import Transformer
 from mini_transformer.toys.policy import REFUSE, REPLIES, make_policy
@@ -50,7 +55,8 @@ def list_seeds(name: str) -> list[int]:
 class Pairs:
     """`answers[i]` is what the base would be followed by, had the variable the value it has in the source.
 
-    `position` is where the site is to be swapped, `answer_position` where the answer is, `dim` how many directions carry the variable.
+    `position` is where the activation is to be swapped, `answer_position` where the answer is,
+    `dim` how many directions carry the variable.
     """
 
     base: Tokens
@@ -71,7 +77,11 @@ def build(name: str, seed: int) -> Problem:
     """
     case_name, variable = name.split("/")
     case = toys.load(case_name, seed)
-    model, untrained, carried = case.model, Transformer(case.model.config, seed), case.truth.variables[variable]
+    model, untrained, carried = (
+        case.model,
+        Transformer(case.model.config, seed),
+        case.truth.variables[variable],
+    )
     truth = find_rows(case, carried)
     pairs, held_out = draw_pairs(case, name, carried, len(truth))
     same = carried.compute(held_out.base) == carried.compute(held_out.source)
@@ -96,7 +106,7 @@ def build(name: str, seed: int) -> Problem:
 
 def measure_swaps(
     model: Transformer,
-    site: str,
+    hook: str,
     pairs: Pairs,
     same: Bool[Tensor, "pair"],
     truth: Float[Tensor, "dim d_model"],
@@ -106,10 +116,10 @@ def measure_swaps(
     swap = (model, pairs.base, pairs.source)
     if isinstance(answer, AlignmentMap):
         rows = answer.rows
-        logits = swap_by_map(*swap, answer, site, pairs.position)
+        logits = swap_by_map(*swap, answer, hook, pairs.position)
     else:
         rows = find_basis(answer).to(model.W_E)
-        logits = swap_subspace(*swap, rows, site, pairs.position)
+        logits = swap_subspace(*swap, rows, hook, pairs.position)
     predicted = logits[:, pairs.answer_position].argmax(dim=1)
     return {
         "overlap": measure_overlap(rows, truth),
@@ -118,7 +128,9 @@ def measure_swaps(
     }
 
 
-def draw_pairs(case: toys.Case, name: str, variable: toys.Variable, dim: int) -> tuple[Pairs, Pairs]:
+def draw_pairs(
+    case: toys.Case, name: str, variable: toys.Variable, dim: int
+) -> tuple[Pairs, Pairs]:
     """Pairs for the method and others to judge it on; both have some that share the variable and some that do not."""
     prompts = list_prompts(case)
     base, source = (prompts[i] for i in (~torch.eye(len(prompts)).bool()).nonzero().T)
@@ -141,9 +153,11 @@ def draw_pairs(case: toys.Case, name: str, variable: toys.Variable, dim: int) ->
 
 def find_rows(case: toys.Case, variable: toys.Variable) -> Float[Tensor, "dim d_model"]:
     """An orthonormal basis of the differences between the values of a variable, from its subspace in the truth."""
-    prompts, site = list_prompts(case), variable.site
+    prompts, hook = list_prompts(case), variable.site
     with torch.no_grad():
-        stream = case.model.run_with_cache(prompts, names_filter=site)[1][site][:, variable.position]
+        stream = case.model.run_with_cache(prompts, names_filter=hook)[1][hook][
+            :, variable.position
+        ]
     values, inside = variable.compute(prompts), stream @ variable.subspace.T @ variable.subspace
     means = torch.stack([inside[values == value].mean(dim=0) for value in values.unique()])
     return find_basis(means - means.mean(dim=0)).to(stream)

@@ -9,9 +9,11 @@ from typing import Any
 from mini_transformer.board import entrants, problems
 from mini_transformer.board.families import FAMILIES
 from mini_transformer.board.jobs import Job, run_job
+from mini_transformer.board.keys import make_key
 from mini_transformer.board.lanes import ask_family, close_lanes, run_in_lane
-from mini_transformer.board.log import Log, make_key
-from mini_transformer.course.limits import limited_time
+from mini_transformer.isolation.journal import Journal
+from mini_transformer.isolation.limits import limited_time
+from mini_transformer.isolation.pool import open_cluster
 
 Row = dict[str, Any]
 SECONDS = 120.0  # that one job may take; the slowest built-in one takes a tenth of it
@@ -59,21 +61,24 @@ def run_jobs(
     """
     from tqdm import tqdm
 
-    log = Log(out / "rows.jsonl") if out else None
+    journal = Journal(out / "rows.jsonl") if out else None
     keys = {job: make_key(job, seconds) for job in jobs}
-    rows = {job: log.rows[key] for job, key in keys.items() if log and key in log.rows}
+    known = journal.entries if journal else {}
+    rows = {job: known[key] for job, key in keys.items() if key in known}
     left = [job for job in keys if job not in rows]
     bar = tqdm(total=len(keys), initial=len(rows), disable=not progress, unit="job", smoothing=0.05)
     with bar:
         for job, row in _run_in_lanes(left, workers, dask, seconds):
             rows[job] = row
-            if log:
-                log.append(keys[job], row)
+            if journal:
+                journal.append(keys[job], row)
             bar.update()
     return [rows[job] for job in jobs]
 
 
-def run_here(jobs: Sequence[Job], method: Callable[..., Any], name: str, seconds: int | float = SECONDS) -> list[Row]:
+def run_here(
+    jobs: Sequence[Job], method: Callable[..., Any], name: str, seconds: int | float = SECONDS
+) -> list[Row]:
     """The rows of these jobs in this process, `method` standing for the entrant `name`: for a function that has no importable name.
 
     An alarm ends what takes longer than `seconds`, but a method that ends or crashes Python ends the board, too.
@@ -112,30 +117,9 @@ def _open_workers(workers: int | None, dask: str | None) -> Iterator[Any]:
         finally:
             close_lanes()
         return
-    with _open_cluster(dask, workers) as client, parallel_config(backend="dask", client=client):
-        try:
-            yield Parallel(**options)
-        finally:
-            client.run(close_lanes)
-
-
-@contextlib.contextmanager
-def _open_cluster(address: str, workers: int | None) -> Iterator[Any]:
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise ValueError("--dask needs Dask: pip install 'mini-transformer[dask]'") from None
-    if address != "local":
-        try:
-            client = Client(address)
-        except (OSError, ValueError):
-            raise ValueError(f"no Dask scheduler answers at {address!r}: give its tcp://host:port, or local") from None
-        with client:
-            yield client
-        return
-    n = workers or os.cpu_count() or 1
-    with LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        yield client
+    cluster = open_cluster(dask, close_lanes, workers or os.cpu_count() or 1)
+    with cluster as client, parallel_config(backend="dask", client=client):
+        yield Parallel(**options)
 
 
 def find_families(family: str | None, method: str | None = None) -> list[str]:

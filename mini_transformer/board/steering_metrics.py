@@ -31,7 +31,9 @@ def measure_kl(before: Logs, after: Logs) -> float:
     return max(0.0, terms.sum(dim=1).mean().item())
 
 
-def measure_kl_at(strengths: Curve, effects: Curve, damages: Curve, level: float = 0.5) -> float | None:
+def measure_kl_at(
+    strengths: Curve, effects: Curve, damages: Curve, level: float = 0.5
+) -> float | None:
     """The damage where the effect first reaches `level`, by linear interpolation between strengths; None where it never does.
 
     >>> strengths, effects, damages = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 0.25, 0.75]), torch.tensor([0.0, 0.1, 0.3])
@@ -75,6 +77,8 @@ def check_curves(strengths: Curve, effects: Curve, damages: Curve) -> None:
     """ValueError unless there is one value per strength, and strengths rise from 0 or more."""
     if not strengths.shape == effects.shape == damages.shape or len(strengths) < 2:
         given = [len(curve) for curve in (strengths, effects, damages)]
-        raise ValueError(f"the curves have {given} points, but must have one per strength, at least two")
+        raise ValueError(
+            f"the curves have {given} points, but must have one per strength, at least two"
+        )
     if not (strengths.diff() > 0).all() or strengths[0] < 0:
         raise ValueError(f"strengths are {strengths.tolist()}, but must rise from 0 or more")

@@ -21,7 +21,7 @@ class Setting:
     """`target` is the probability of the property, `rest` the log probabilities of what should stay, both from logits (n, v)."""
 
     case: toys.Case
-    sites: tuple[HookName, ...]
+    hooks: tuple[HookName, ...]
     positive: Rows
     negative: Rows
     tried: Rows
@@ -36,7 +36,10 @@ class Setting:
 def set_refusal(case: toys.Case, away: bool) -> Setting:
     """Make the model refuse, or keep it from refusing; which reply it gives, if it does, should stay."""
     rows = labelled.list_requests(case)
-    quiet, others = rows.others["trigger"] == 0, torch.arange(len(case.task.token_names)) != policy.REFUSE
+    quiet, others = (
+        rows.others["trigger"] == 0,
+        torch.arange(len(case.task.token_names)) != policy.REFUSE,
+    )
     refused, answered = rows.where(rows.labels == 1), rows.where((rows.labels == 0) & quiet)
     positive, negative = (answered, refused) if away else (refused, answered)
     refuse = case.truth.variables["refusal"].subspace[0]
@@ -48,16 +51,19 @@ def set_refusal(case: toys.Case, away: bool) -> Setting:
     def rest(logits: Tensor) -> Tensor:
         return logits[:, others].log_softmax(dim=1)
 
-    sites: tuple[HookName, ...] = (("resid_post", 0), ("resid_mid", 1), ("resid_post", 1))
-    right = (-refuse if away else refuse, sites[-1])
+    hooks: tuple[HookName, ...] = (("resid_post", 0), ("resid_mid", 1), ("resid_post", 1))
+    right = (-refuse if away else refuse, hooks[-1])
     note = "the refusal direction after the last layer, set by hand: it moves REFUSE alone"
-    return Setting(case, sites, positive, negative, negative, target, rest, right, note, TEMPERATURE, 1.0)
+    return Setting(
+        case, hooks, positive, negative, negative, target, rest, right, note, TEMPERATURE, 1.0
+    )
 
 
 def set_reviews(case: toys.Case) -> Setting:
     """Make good reviews bad; topic and all other words should stay. In 4 of 5 texts shown, topic and sentiment go together."""
     shown, tried = (
-        labelled.draw_reviews(300, 100 * case.seed + number, agree) for number, agree in ((20, 0.8), (21, 0.5))
+        labelled.draw_reviews(300, 100 * case.seed + number, agree)
+        for number, agree in ((20, 0.8), (21, 0.5))
     )
     good, bad = style_grammar.ADJECTIVE, style_grammar.ADJECTIVE + 1
 
@@ -67,12 +73,14 @@ def set_reviews(case: toys.Case) -> Setting:
 
     def rest(logits: Tensor) -> Tensor:
         logs = logits.log_softmax(dim=1)
-        by_topic = torch.stack([logs[:, pair : pair + 2].logsumexp(dim=1) for pair in (good, good + 2)], dim=1)
+        by_topic = torch.stack(
+            [logs[:, pair : pair + 2].logsumexp(dim=1) for pair in (good, good + 2)], dim=1
+        )
         return torch.cat([logs[:, :good], by_topic], dim=1)
 
-    sites: tuple[HookName, ...] = (("resid_post", 0), ("resid_mid", 1), ("resid_post", 1))
+    hooks: tuple[HookName, ...] = (("resid_post", 0), ("resid_mid", 1), ("resid_post", 1))
     right = (style_grammar.find_direction(case, style_grammar.SENTIMENT), style_grammar.SITE)
     positive, negative = shown.where(shown.labels == 1), shown.where(shown.labels == 0)
     good_ones = tried.where(tried.labels == 0)
     note = "the difference in means on balanced texts after attention 1 (measured, not the best there can be)"
-    return Setting(case, sites, positive, negative, good_ones, target, rest, right, note)
+    return Setting(case, hooks, positive, negative, good_ones, target, rest, right, note)

@@ -24,7 +24,9 @@ def measure_overlap(found: Rows, truth: Rows) -> float:
     """
     own, other = find_basis(found), find_basis(truth)
     if own.shape[1] != other.shape[1]:
-        raise ValueError(f"the subspace has width {own.shape[1]}, but the true one has {other.shape[1]}")
+        raise ValueError(
+            f"the subspace has width {own.shape[1]}, but the true one has {other.shape[1]}"
+        )
     shared = (own @ other.T).square().sum().item() / max(len(own), len(other), 1)
     return round(shared, 9)  # float noise does not make the right answer better than perfect
 

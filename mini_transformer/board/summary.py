@@ -39,15 +39,21 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                 **which,
                 "n": len(good),
                 "errors": list(dict.fromkeys(row["error"] for row in group if row["error"])),
-                "fell": sum(row["fell"] for row in good) if good and good[0]["fell"] is not None else None,
-                "metrics": {name: find_interval(row["metrics"].get(name) for row in good) for name in names},
+                "fell": sum(row["fell"] for row in good)
+                if good and good[0]["fell"] is not None
+                else None,
+                "metrics": {
+                    name: find_interval(row["metrics"].get(name) for row in good) for name in names
+                },
                 "forward": find_interval(row["forward"] for row in good)["mean"],
                 "backward": find_interval(row["backward"] for row in good)["mean"],
             }
         )
         times.append({**which, "seconds": find_interval(row["seconds"] for row in good)})
     about = {(row["family"], row["problem"]): row["about"] for row in rows if "about" in row}
-    known = [{"family": family, "problem": problem, **what} for (family, problem), what in about.items()]
+    known = [
+        {"family": family, "problem": problem, **what} for (family, problem), what in about.items()
+    ]
     return {"scores": scores, "problems": known, "times": times}
 
 
@@ -87,7 +93,10 @@ def overview(summary: dict[str, Any]) -> list[dict[str, Any]]:
         counted = [score for score in group if score["errors"] or read_headline(score) is not None]
         headlines = [_discount(score) for score in counted]
         met = [score for score in group if score["fell"] is not None]
-        costs = {name: find_interval(score[name] for score in group)["mean"] for name in ("forward", "backward")}
+        costs = {
+            name: find_interval(score[name] for score in group)["mean"]
+            for name in ("forward", "backward")
+        }
         lines.append(
             {
                 "family": family,

@@ -12,9 +12,7 @@ from mini_transformer.board.summary import overview
 COLUMNS = ("", "mean", "worst", "of", "traps", "fwd", "bwd", "s")
 
 NARROWEST = 72  # columns: in a narrower window lines break, but no number is lost
-LEGEND = (
-    "traps: fallen for; fwd, bwd: passes of the problem's batch through the model, forward and backward; s: CPU seconds"
-)
+LEGEND = "traps: fallen for; fwd, bwd: passes of the problem's batch through the model, forward and backward; s: CPU seconds"
 
 
 def show_board(summary: dict[str, Any], console: Console | None = None) -> None:
@@ -29,7 +27,9 @@ def show_board(summary: dict[str, Any], console: Console | None = None) -> None:
             column.justify = "right"
             column.no_wrap = True
         table.columns[0].justify = "left"
-        table.columns[0].no_wrap = False  # where the window is narrow a long name is folded, and no number is lost
+        table.columns[
+            0
+        ].no_wrap = False  # where the window is narrow a long name is folded, and no number is lost
         table.columns[0].overflow = "fold"
         for line in sort_lines(lines, family):
             style = "dim" if is_reference(line["entrant"]) else "red" if line["failed"] else ""
@@ -40,7 +40,10 @@ def show_board(summary: dict[str, Any], console: Console | None = None) -> None:
     console.print(Text(f"\n{LEGEND}", style="dim"))
     for score in summary["scores"]:
         for sentence in score["errors"]:
-            console.print(Text(f"{score['entrant']} on {score['problem']}: {sentence}", style="red"), soft_wrap=True)
+            console.print(
+                Text(f"{score['entrant']} on {score['problem']}: {sentence}", style="red"),
+                soft_wrap=True,
+            )
 
 
 def sort_lines(lines: list[dict[str, Any]], family: str) -> list[dict[str, Any]]:
@@ -62,8 +65,14 @@ def list_cells(line: dict[str, Any]) -> list[str]:
     """A line of the overview as text, one cell for each of COLUMNS."""
     fallen, met = line["traps"]
     failed = f" ({line['failed']} failed)" if line["failed"] else ""
-    scores = [_show(line["mean"], ".3f"), _show(line["worst"], ".3f"), f"{line['problems']}{failed}"]
-    costs = [_show(line[name], ".4g") for name in ("forward", "backward")] + [_show(line["seconds"], ".3f")]
+    scores = [
+        _show(line["mean"], ".3f"),
+        _show(line["worst"], ".3f"),
+        f"{line['problems']}{failed}",
+    ]
+    costs = [_show(line[name], ".4g") for name in ("forward", "backward")] + [
+        _show(line["seconds"], ".3f")
+    ]
     return [line["entrant"], *scores, f"{fallen} of {met}" if met else "", *costs]
 
 

@@ -14,10 +14,10 @@ from mini_transformer.board.families import NotApplicable
 from mini_transformer.edges import list_edges, list_writers, write_outputs
 from mini_transformer.hooks import HookPoint
 from mini_transformer.methods.edge_patching import patch_edges
-from mini_transformer.methods.interchange import read_site
+from mini_transformer.methods.interchange import read_hook
 
 
-def read_patterns(model, clean, corrupt, metric, kind) -> Tensor:
+def read_patterns(model, clean, corrupt, metric, ablation) -> Tensor:
     """The induction circuit as attention patterns suggest it: each pair of a previous-token head and a head that looks behind a match.
 
     An edge scores what the two scores multiply to, in the best pair that it belongs to. Only where prompts repeat tokens.
@@ -25,21 +25,31 @@ def read_patterns(model, clean, corrupt, metric, kind) -> Tensor:
     same = (clean[:, :, None] == clean[:, None, :]).tril(-1)
     if model.config.n_layers < 2 or not same[:, :, :-1].any() or not same[:, -1].any():
         raise NotApplicable
-    previous, match = methods.previous_token_scores(model, clean), methods.induction_scores(model, clean)
-    heads = [(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
+    previous, match = (
+        methods.previous_token_scores(model, clean),
+        methods.induction_scores(model, clean),
+    )
+    heads = [
+        (layer, head)
+        for layer in range(model.config.n_layers)
+        for head in range(model.config.n_heads)
+    ]
     scores = dict.fromkeys(list_edges(model), 0.0)
     for first in heads:
         for second in (head for head in heads if head[0] > first[0]):
             one, other = (f"a{layer}.h{head}" for layer, head in (first, second))
             edges = [
-                f"input->{node}<{part}>" for node in (one, other) for part in "qkv" if (node, part) != (other, "k")
+                f"input->{node}<{part}>"
+                for node in (one, other)
+                for part in "qkv"
+                if (node, part) != (other, "k")
             ]
             for edge in (*edges, f"{one}->{other}<k>", f"{other}->logits"):
                 scores[edge] = max(scores[edge], (previous[first] * match[second]).item())
     return torch.tensor(list(scores.values()))
 
 
-def measure_changes(model, clean, corrupt, metric, kind) -> dict[str, float]:
+def measure_changes(model, clean, corrupt, metric, ablation) -> dict[str, float]:
     """How much what each node writes differs between clean and corrupt prompts: what reacts is taken for what matters."""
     with torch.no_grad():
         changes = write_outputs(model, clean) - write_outputs(model, corrupt)
@@ -47,16 +57,16 @@ def measure_changes(model, clean, corrupt, metric, kind) -> dict[str, float]:
     return dict(zip(list_writers(model), sizes, strict=True))
 
 
-def patch_by_zeros(model, clean, corrupt, metric, kind) -> Tensor:
-    """Edge patching with zeros, whatever kind is asked for."""
-    if kind == "zero":
+def patch_by_zeros(model, clean, corrupt, metric, ablation) -> Tensor:
+    """Edge patching with zeros, whatever ablation is asked for."""
+    if ablation == "zero":
         raise NotApplicable  # that is edge patching
     return patch_edges(model, clean, corrupt, metric, "zero")
 
 
-def patch_by_others(model, clean, corrupt, metric, kind) -> Tensor:
-    """Edge patching with another prompt's values, whatever kind is asked for."""
-    if kind == "resample":
+def patch_by_others(model, clean, corrupt, metric, ablation) -> Tensor:
+    """Edge patching with another prompt's values, whatever ablation is asked for."""
+    if ablation == "resample":
         raise NotApplicable
     return patch_edges(model, clean, corrupt, metric, "resample")
 
@@ -74,7 +84,9 @@ class Pursuit:
 
         W = self.W_dec.double()
         codes = orthogonal_mp_gram(
-            (W @ W.T).numpy(), (W @ (activations - self.mean).double().T).numpy(), n_nonzero_coefs=self.n_active
+            (W @ W.T).numpy(),
+            (W @ (activations - self.mean).double().T).numpy(),
+            n_nonzero_coefs=self.n_active,
         )
         return torch.from_numpy(codes.T).to(activations)
 
@@ -85,12 +97,14 @@ class Pursuit:
 def freeze_decoder(activations: Tensor, n_features: int) -> Pursuit:
     """Random directions that were never trained, with the best sparse codes that they allow."""
     rows = torch.randn(n_features, activations.shape[1], generator=torch.Generator().manual_seed(0))
-    return Pursuit(torch.nn.functional.normalize(rows, dim=1).to(activations), activations.mean(dim=0))
+    return Pursuit(
+        torch.nn.functional.normalize(rows, dim=1).to(activations), activations.mean(dim=0)
+    )
 
 
-def find_read_axes(model, site, pairs) -> Tensor:
+def find_read_axes(model, hook, pairs) -> Tensor:
     """The principal axes of source minus base, as far as gradients of the logits see them: what varies and is read."""
-    own, other = read_site(model, pairs.base, pairs.source, site, pairs.position)
+    own, other = read_hook(model, pairs.base, pairs.source, hook, pairs.position)
     nudges: list[Tensor] = []
 
     def nudge(value: Tensor, hook: HookPoint) -> Tensor:
@@ -99,15 +113,21 @@ def find_read_axes(model, site, pairs) -> Tensor:
         return value
 
     with torch.enable_grad():
-        logits = model.run_with_hooks(pairs.base, fwd_hooks=[(site, nudge)])[:, pairs.answer_position]
+        logits = model.run_with_hooks(pairs.base, fwd_hooks=[(hook, nudge)])[
+            :, pairs.answer_position
+        ]
         kept = range(logits.shape[1])
-        slopes = [torch.autograd.grad(logits[:, i].sum(), nudges, retain_graph=True)[0] for i in kept]
+        slopes = [
+            torch.autograd.grad(logits[:, i].sum(), nudges, retain_graph=True)[0] for i in kept
+        ]
     _, sizes, read = torch.linalg.svd(torch.cat(slopes), full_matrices=False)
     read = read[sizes > 1e-4 * sizes[0]]
     return torch.linalg.svd((other - own) @ read.T @ read, full_matrices=True)[2][: pairs.dim]
 
 
-def align_freely(model, site, pairs) -> Any:
+def align_freely(model, hook, pairs) -> Any:
     """An invertible network in front of the swap: nothing restricts what it may compute."""
     where: dict[str, Any] = {"position": pairs.position, "answer_position": pairs.answer_position}
-    return methods.align_nonlinearly(model, pairs.base, pairs.source, pairs.answers, site, pairs.dim, lr=1e-2, **where)
+    return methods.align_nonlinearly(
+        model, pairs.base, pairs.source, pairs.answers, hook, pairs.dim, lr=1e-2, **where
+    )

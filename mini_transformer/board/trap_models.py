@@ -30,14 +30,27 @@ def build_cancelling() -> Transformer:
     stream = by_hand.Stream(token=3, position=2, bit=1, result=1)
     bit, result, one = stream["bit"], stream["result"][0], stream["token"][2]
     model = by_hand.make_blank(
-        Config(d_vocab=3, n_ctx=2, d_model=stream.d_model, n_layers=1, n_heads=2, d_head=1, d_mlp=3, attn_scale=1.0)
+        Config(
+            d_vocab=3,
+            n_ctx=2,
+            d_model=stream.d_model,
+            n_layers=1,
+            n_heads=2,
+            d_head=1,
+            d_mlp=3,
+            attn_scale=1.0,
+        )
     )
     by_hand.write_embedding(model, stream["token"], stream["position"])
-    by_hand.attend_where_equal(model, 0, 0, stream["position"][1, None], stream["position"][0, None], STRENGTH)
+    by_hand.attend_where_equal(
+        model, 0, 0, stream["position"][1, None], stream["position"][0, None], STRENGTH
+    )
     by_hand.copy_directions(model, 0, 0, stream["token"][1, None], bit)
     # f(x) = 2 x up to 1/4, then flat, then 2 x - 1 from 3/4 on; less the constant 2 of the first neuron.
     for neuron, (start, slope) in enumerate(((-1.0, -2.0), (0.25, 2.0), (0.75, -2.0))):
-        by_hand.look_up(model, 0, neuron, reads=bit[0] - start * one, bias=0.0, writes=slope * result)
+        by_hand.look_up(
+            model, 0, neuron, reads=bit[0] - start * one, bias=0.0, writes=slope * result
+        )
     says_1 = 2 * bit[0] + result + 2 * one  # 2 x - f(x): 0 or 1
     by_hand.read_out(model, torch.stack([0.5 * one, says_1, 0 * one]), STRENGTH)
     return model
@@ -81,7 +94,9 @@ def draw_repeats(n: int, seed: int) -> Tensor:
 
 def make_dormant_stream() -> by_hand.Stream:
     """x is written along `carried`, which the logits read, and louder along `shadow`, which nobody reads; nobody writes `dormant`."""
-    return by_hand.Stream(token=2 + N_NUISANCE + 1, position=3, carried=1, shadow=1, dormant=1, other=N_NUISANCE)
+    return by_hand.Stream(
+        token=2 + N_NUISANCE + 1, position=3, carried=1, shadow=1, dormant=1, other=N_NUISANCE
+    )
 
 
 def build_dormant() -> Transformer:
@@ -106,12 +121,19 @@ def build_dormant() -> Transformer:
     by_hand.write_embedding(model, token, position)
     written = carried + LOUD * stream["shadow"][0]
     for head, (source, target) in enumerate(
-        ((token[:2], torch.stack([-written, written])), (token[2 : 2 + N_NUISANCE], stream["other"]))
+        (
+            (token[:2], torch.stack([-written, written])),
+            (token[2 : 2 + N_NUISANCE], stream["other"]),
+        )
     ):
-        by_hand.attend_where_equal(model, 0, head, position[2, None], position[head, None], STRENGTH)
+        by_hand.attend_where_equal(
+            model, 0, head, position[2, None], position[head, None], STRENGTH
+        )
         by_hand.copy_directions(model, 0, head, source, target)
     says_1, says_0, rest = carried + LOUDER * stream["dormant"][0], -carried, -10 * token[-1, None]
-    by_hand.read_out(model, torch.cat([torch.stack([says_0, says_1]), rest.expand(len(token) - 2, -1)]), 1.0)
+    by_hand.read_out(
+        model, torch.cat([torch.stack([says_0, says_1]), rest.expand(len(token) - 2, -1)]), 1.0
+    )
     return model
 
 

@@ -27,14 +27,26 @@ def attach(problem: Problem) -> Problem:
     >>> build("probe", "unused_feature/y").trap.verdict
     'the model uses y'
     """
-    return TRAPS[problem.family, problem.name](problem) if (problem.family, problem.name) in TRAPS else problem
+    return (
+        TRAPS[problem.family, problem.name](problem)
+        if (problem.family, problem.name) in TRAPS
+        else problem
+    )
 
 
 def watch_order(
-    problem: Problem, alternatives: Sequence[Iterable[str]], below: Iterable[str], what: str, verdict: str
+    problem: Problem,
+    alternatives: Sequence[Iterable[str]],
+    below: Iterable[str],
+    what: str,
+    verdict: str,
 ) -> Problem:
     """Adds `told_apart`: how well edges of the best of the `alternatives` are ranked above those `below`; and the trap."""
-    model, above_each, below = problem.arguments[0], [set(edges) for edges in alternatives], set(below)
+    model, above_each, below = (
+        problem.arguments[0],
+        [set(edges) for edges in alternatives],
+        set(below),
+    )
 
     def measure(answer: Any) -> Metrics:
         if not (found := problem.measure(answer)):
@@ -47,7 +59,9 @@ def watch_order(
     return dataclasses.replace(problem, measure=measure, trap=trap)
 
 
-def tell_apart(model: Any, answer: Tensor | dict[str, float], above: set[str], below: set[str]) -> float | None:
+def tell_apart(
+    model: Any, answer: Tensor | dict[str, float], above: set[str], below: set[str]
+) -> float | None:
     """The share of pairs ranked right, ties counting one half; None where scores of nodes cannot say it."""
     names = list_edges(model)
     if isinstance(answer, dict):
@@ -63,26 +77,30 @@ def name_nodes(edges: Iterable[str]) -> set[str]:
     return {end.split("<")[0] for edge in edges for end in edge.split("->")} - {"input", "logits"}
 
 
-def list_idle(case: toys.Case, kind: str) -> set[str]:
+def list_idle(case: toys.Case, ablation: str) -> set[str]:
     """The edges of no right circuit."""
-    return set(list_edges(case.model)) - set().union(*case.truth.circuits[kind].edges)
+    return set(list_edges(case.model)) - set().union(*case.truth.circuits[ablation].edges)
 
 
 def hide_backup(problem: Problem) -> Problem:
     case = toys.load("backup_head", problem.seed)
     ways = [{f"{case.truth.roles[role]}->logits"} for role in ("mover", "backup")]
     what = "A backup does the job as soon as the first head is silent, so that taking out either alone changes nothing."
-    return watch_order(problem, ways, list_idle(case, "zero"), what, "neither of the two name movers does anything")
+    return watch_order(
+        problem, ways, list_idle(case, "zero"), what, "neither of the two name movers does anything"
+    )
 
 
 def pretend_attention(problem: Problem) -> Problem:
     case = toys.load("induction_by_hand", problem.seed)
     silent, circuit = case.truth.roles["silent"], case.truth.circuits["zero"].edges[0]
     decoy = {edge for edge in list_edges(case.model) if silent in edge}
-    decoy = {edge for edge in decoy if edge.startswith("input->") or edge.endswith(f"{case.truth.roles['match']}<k>")}
-    what = (
-        "Two heads attend alike; what one of them reads and what it writes miss each other, so that it moves nothing."
-    )
+    decoy = {
+        edge
+        for edge in decoy
+        if edge.startswith("input->") or edge.endswith(f"{case.truth.roles['match']}<k>")
+    }
+    what = "Two heads attend alike; what one of them reads and what it writes miss each other, so that it moves nothing."
     return watch_order(problem, [circuit], decoy, what, "the silent head is part of the circuit")
 
 
@@ -91,7 +109,9 @@ def pretend_reaction(problem: Problem) -> Problem:
     circuit, unused = case.truth.circuits["resample"].edges[0], case.truth.roles["unused"]
     decoy = {edge for edge in list_edges(case.model) if unused in edge}
     what = "A head brings y, at twice the strength, to where the answer is made, and nothing there reads it."
-    return watch_order(problem, [circuit], decoy, what, "the head that brings y is part of the circuit")
+    return watch_order(
+        problem, [circuit], decoy, what, "the head that brings y is part of the circuit"
+    )
 
 
 def by_metrics(what: str, verdict: str, falls: Callable[[Metrics], bool]) -> Attach:

@@ -12,18 +12,29 @@ from mini_transformer.board.circuit_metrics import measure_auroc, score_circuit
 from mini_transformer.board.problem import Problem, Trap
 from mini_transformer.board.problems_circuits import draw_batch, draw_scores
 from mini_transformer.board.traps import watch_order
-from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of
+from mini_transformer.edges import Ablation, list_edges, list_writers, mask_of
 
 Edges = frozenset[str]
 SIZE = 32  # prompts
 
 
 def make_problem(
-    name: str, seed: int, model: Transformer, batch: toys.Batch, kind: AblationKind, members: Sequence[Edges], note: str
+    name: str,
+    seed: int,
+    model: Transformer,
+    batch: toys.Batch,
+    ablation: Ablation,
+    members: Sequence[Edges],
+    note: str,
 ) -> Problem:
-    """Score edges (or nodes) against these circuits; with kind "zero", `corrupt` is not used."""
-    masks, writers = torch.stack([mask_of(model, edges) for edges in members]).bool(), list_writers(model)
-    nodes = torch.tensor([[any(writer in edge for edge in edges) for writer in writers] for edges in members])
+    """Score edges (or nodes) against these circuits; with ablation "zero", `corrupt` is not used."""
+    masks, writers = (
+        torch.stack([mask_of(model, edges) for edges in members]).bool(),
+        list_writers(model),
+    )
+    nodes = torch.tensor(
+        [[any(writer in edge for edge in edges) for writer in writers] for edges in members]
+    )
 
     def measure(answer: Tensor | dict[str, float]) -> dict[str, float]:
         if not isinstance(answer, dict):
@@ -32,7 +43,7 @@ def make_problem(
             return {}
         return score_circuit(torch.tensor([answer[writer] for writer in writers]), nodes)
 
-    rest = (batch.clean, batch.corrupt, batch.logit_difference, kind)
+    rest = (batch.clean, batch.corrupt, batch.logit_difference, ablation)
     return Problem(
         "circuit",
         name,
@@ -57,7 +68,11 @@ def saturate(name: str, seed: int) -> Problem:
     }
     what = "The softmax is so far from turning that its gradient is exactly 0: whatever steers the attention has none."
     return watch_order(
-        problem, [through], list_idle(problem, [circuit]), what, "what steers the attention does nothing"
+        problem,
+        [through],
+        list_idle(problem, [circuit]),
+        what,
+        "what steers the attention does nothing",
     )
 
 
@@ -66,7 +81,9 @@ def cancel(name: str, seed: int) -> Problem:
     prompts = torch.tensor([[0, 2], [1, 2]])
     batch = toys.Batch(prompts, prompts.flip(0), torch.tensor([0, 1]), torch.tensor([1, 0]), last)
     circuit = frozenset({"input->a0.h0<v>", "a0.h0->logits"})
-    problem = make_problem(name, seed, model, batch, "resample", [circuit], "x is copied; known by enumeration")
+    problem = make_problem(
+        name, seed, model, batch, "resample", [circuit], "x is copied; known by enumeration"
+    )
     what = "The slopes of two paths cancel at the prompts; the paths themselves do not."
     verdict = "x does nothing for the answer"
     return watch_order(problem, [{"input->a0.h0<v>"}], list_idle(problem, [circuit]), what, verdict)
@@ -77,11 +94,24 @@ def ask_both(gate: str, name: str, seed: int) -> tuple[Problem, list[Edges]]:
     case = toys.load(f"boolean_{gate}", seed)
     everything = case.task.everything()  # type: ignore[misc]
     row = (everything.clean[:, :2].all(dim=1) & ~everything.corrupt[:, :2].any(dim=1)).nonzero()[0]
-    parts = (everything.clean, everything.corrupt, everything.answer, everything.wrong, everything.position)
-    batch, heads = toys.Batch(*(part[row] for part in parts)), (case.truth.roles[bit] for bit in "xy")
+    parts = (
+        everything.clean,
+        everything.corrupt,
+        everything.answer,
+        everything.wrong,
+        everything.position,
+    )
+    batch, heads = (
+        toys.Batch(*(part[row] for part in parts)),
+        (case.truth.roles[bit] for bit in "xy"),
+    )
     ways = [frozenset({f"input->{head}<v>", f"{head}->m0", "m0->logits"}) for head in heads]
     members = ways if gate == "or" else [ways[0] | ways[1]]
-    known = "the path of x does, and so does that of y" if gate == "or" else "the paths of x and y together"
+    known = (
+        "the path of x does, and so does that of y"
+        if gate == "or"
+        else "the paths of x and y together"
+    )
     note = f"1 1 against 0 0, known by enumeration: {known}"
     return make_problem(name, seed, case.model, batch, "resample", members, note), ways
 
@@ -95,9 +125,7 @@ def spoil_or(name: str, seed: int) -> Problem:
 
 def restore_and(name: str, seed: int) -> Problem:
     problem, ways = ask_both("and", name, seed)
-    what = (
-        "Both bits are needed: restoring one of them (denoising) brings nothing back, spoiling one (noising) loses all."
-    )
+    what = "Both bits are needed: restoring one of them (denoising) brings nothing back, spoiling one (noising) loses all."
     hidden = [way - {"m0->logits"} for way in ways]
     return watch_order(problem, hidden, list_idle(problem, ways), what, "neither x nor y matters")
 
@@ -109,7 +137,11 @@ def count_ways(name: str, seed: int) -> Problem:
 
     def measure(answer: Tensor | dict[str, float]) -> dict[str, float]:
         found = problem.measure(answer)
-        return {**found, "auroc_single": measure_auroc(answer, single)} if isinstance(answer, Tensor) else found
+        return (
+            {**found, "auroc_single": measure_auroc(answer, single)}
+            if isinstance(answer, Tensor)
+            else found
+        )
 
     trap = Trap(
         "Two circuits do the task. Whoever finds one has a right answer, but not all; a score against a single truth may call it wrong.",
@@ -125,12 +157,16 @@ def ask_mechanism(name: str, seed: int) -> Problem:
     (circuit,) = case.truth.circuits["zero"].edges
     constants = circuit - case.truth.circuits["resample"].edges[0]
     note = "right is what must be there at all (the circuit under zero ablation), asked by resampling; known by enumeration"
-    problem = make_problem(name, seed, case.model, draw_batch(case, "resample", seed), "resample", [circuit], note)
-    what = (
-        "Positions and the token = are the same in every prompt: another prompt's values for them are the same values."
+    problem = make_problem(
+        name, seed, case.model, draw_batch(case, "resample", seed), "resample", [circuit], note
     )
+    what = "Positions and the token = are the same in every prompt: another prompt's values for them are the same values."
     return watch_order(
-        problem, [constants], list_idle(problem, [circuit]), what, "the edges that carry constants do nothing"
+        problem,
+        [constants],
+        list_idle(problem, [circuit]),
+        what,
+        "the edges that carry constants do nothing",
     )
 
 
@@ -140,11 +176,13 @@ def ask_information(name: str, seed: int) -> Problem:
     (circuit,) = case.truth.circuits["resample"].edges
     constants = case.truth.circuits["zero"].edges[0] - circuit
     note = "right is what carries x and y (the circuit under resampling), asked with zeros; known by enumeration"
-    problem = make_problem(name, seed, case.model, draw_batch(case, "resample", seed), "zero", [circuit], note)
-    what = (
-        "Some activations are never 0 in any prompt: a zero there breaks the model, though they say nothing about it."
+    problem = make_problem(
+        name, seed, case.model, draw_batch(case, "resample", seed), "zero", [circuit], note
     )
-    return watch_order(problem, [circuit], constants, what, "the edges that carry constants carry x or y")
+    what = "Some activations are never 0 in any prompt: a zero there breaks the model, though they say nothing about it."
+    return watch_order(
+        problem, [circuit], constants, what, "the edges that carry constants carry x or y"
+    )
 
 
 def count_positions(name: str, seed: int) -> Problem:
@@ -156,12 +194,18 @@ def count_positions(name: str, seed: int) -> Problem:
     circuit = frozenset({"a1.h0->logits", *(f"input->a1.h0<{part}>" for part in "qkv")})
     note = "the head looks back by position; known by enumeration. All prompts have one period"
     batch = toys.Batch(
-        tokens[:, :-1], others[:, :-1], answer, torch.where(wrong == answer, tokens[:, 1], wrong), position
+        tokens[:, :-1],
+        others[:, :-1],
+        answer,
+        torch.where(wrong == answer, tokens[:, 1], wrong),
+        position,
     )
     problem = make_problem(name, seed, model, batch, "zero", [circuit], note)
     decoy = {"a0.h0->a1.h0<k>", *(f"input->a0.h0<{part}>" for part in "qkv")}
     what = "With one period, seven back is always behind the match: a head that counts positions looks like one that matches."
-    return watch_order(problem, [circuit], decoy, what, "a previous-token head and a matching head: induction")
+    return watch_order(
+        problem, [circuit], decoy, what, "a previous-token head and a matching head: induction"
+    )
 
 
 def list_idle(problem: Problem, members: Sequence[Edges]) -> set[str]:

@@ -19,12 +19,21 @@ N_Y = 2  # values of y, so that the pairs given are two thirds of all
 
 def find_dormant(name: str, seed: int) -> Problem:
     """x at the answer's position: one direction, beside a louder one that nobody reads and one that nobody writes."""
-    model, stream, prompts = trap_models.build_dormant(), trap_models.make_dormant_stream(), trap_models.list_bits()
-    problem = make_problem(name, seed, model, "blocks.0.hook_attn_out", prompts, lambda x: x, stream["carried"])
+    model, stream, prompts = (
+        trap_models.build_dormant(),
+        trap_models.make_dormant_stream(),
+        trap_models.list_bits(),
+    )
+    problem = make_problem(
+        name, seed, model, "blocks.0.hook_attn_out", prompts, lambda x: x, stream["carried"]
+    )
 
     def measure(answer: Any) -> Metrics:
         rows = find_basis(getattr(answer, "rows", answer)).to(stream["dormant"])
-        return {**problem.measure(answer), "dormant": (rows @ stream["dormant"].T).square().sum().item()}
+        return {
+            **problem.measure(answer),
+            "dormant": (rows @ stream["dormant"].T).square().sum().item(),
+        }
 
     trap = Trap(
         "One direction varies with x and is not read, another would be read and never varies: a swap along both at once moves the answer.",
@@ -37,7 +46,9 @@ def find_dormant(name: str, seed: int) -> Problem:
 def compare_untrained(name: str, seed: int) -> Problem:
     """x in `unused_feature`, beside the same search in a model with random weights."""
     case = toys.load("unused_feature", seed)
-    prompts = torch.nn.functional.pad(torch.cartesian_prod(torch.arange(8), torch.arange(N_Y)), (0, 1), value=8)
+    prompts = torch.nn.functional.pad(
+        torch.cartesian_prod(torch.arange(8), torch.arange(N_Y)), (0, 1), value=8
+    )
     rows = case.truth.variables["x"].subspace
     truth = find_basis(rows - rows.mean(dim=0)).to(rows)
     problem = make_problem(name, seed, case.model, SITE, prompts, lambda x: (x + 1) % 8, truth)
@@ -50,7 +61,9 @@ def compare_untrained(name: str, seed: int) -> Problem:
     trap = Trap(
         "A map that may be any invertible function computes what the model does not: it aligns random weights as well.",
         "the model carries x, since swaps bring the counterfactual answers",
-        lambda metrics: min(metrics["interchange"], metrics.get("interchange_untrained", 0.0)) > 0.8,
+        lambda metrics: (
+            min(metrics["interchange"], metrics.get("interchange_untrained", 0.0)) > 0.8
+        ),
     )
     return dataclasses.replace(problem, trap=trap, control=Control(problem.untrained, add))
 
@@ -59,7 +72,7 @@ def make_problem(
     name: str,
     seed: int,
     model: Transformer,
-    site: str,
+    hook: str,
     prompts: Tensor,
     follow: Callable[[Tensor], Tensor],
     truth: Tensor,
@@ -79,10 +92,10 @@ def make_problem(
         "variables",
         name,
         seed,
-        arguments=(model, site, seen),
-        untrained=(untrained, site, seen),
-        measure=lambda answer: measure_swaps(model, site, fresh, same, truth, answer),
-        measure_untrained=lambda answer: measure_swaps(untrained, site, fresh, same, truth, answer),
+        arguments=(model, hook, seen),
+        untrained=(untrained, hook, seen),
+        measure=lambda answer: measure_swaps(model, hook, fresh, same, truth, answer),
+        measure_untrained=lambda answer: measure_swaps(untrained, hook, fresh, same, truth, answer),
         oracle=lambda: truth,
         random=lambda number: draw_rows(len(truth), truth.shape[1], number),
         n_prompts=len(seen.base),

@@ -1,1 +1,1 @@
-"""The course: exercises and hints, a learner's workspace and progress, and the grading of answers."""
+"""The course: exercises, their graders, a learner's loop and a lecturer's gradebook."""

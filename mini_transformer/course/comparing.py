@@ -1,4 +1,4 @@
-"""What differs between a value that was returned and the value that was expected, said in one sentence."""
+"""Say in one sentence how a returned value differs from the expected one."""
 
 import math
 from collections.abc import Mapping
@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mini_transformer.isolation.explaining import describe_kind
+
 
 def find_difference(
     got: Any, want: Any, what: str = "the result", rtol: float = 1e-4, atol: float = 1e-5
 ) -> str | None:
-    """None if the values agree, otherwise a sentence on the first difference: kind, shape, then values.
+    """Describe the first difference in kind, shape or values. Return None if there is none.
 
-    Values are tensors, numbers, strings, booleans, None, and lists or dicts of these. A tensor with one element
-    counts as a number, a tensor as a list of numbers, integers as floats; booleans only as booleans.
+    Values are tensors, numbers, strings, booleans, None, and lists or dicts of these. A tensor with
+    one element counts as a number, a tensor as a list of numbers, integers as floats. Booleans
+    count only as booleans.
 
     >>> find_difference(torch.ones(2, 3), torch.ones(3, 2))
     'the result has shape (2, 3), expected (3, 2): the axes are in another order'
@@ -32,37 +35,49 @@ def find_difference(
     if isinstance(want, (list, tuple)):
         return sequence_difference(got, want, what, rtol, atol)
     if isinstance(want, (int, float)) and not isinstance(want, bool):
-        if isinstance(got, bool) or not isinstance(got, (int, float)):
-            return f"{what} is {describe(got)}, expected a number"
-        if got == want or math.isclose(got, want, rel_tol=rtol, abs_tol=atol) or (got != got and want != want):
-            return None
-        # an integer is an answer (which layer?), and is not given away; a float is a measurement, and helps
-        return f"{what} is {got:.4g}" + (
-            f", expected {want:.4g}" if isinstance(want, float) else ", which is not right"
-        )
+        return number_difference(got, want, what, rtol, atol)
     if type(got) is not type(want):
         return f"{what} is {describe(got)}, expected {describe_kind(want)}"
     return None if got == want else f"{what} is {got!r}, which is not right"
 
 
+def number_difference(got: Any, want: float, what: str, rtol: float, atol: float) -> str | None:
+    if isinstance(got, bool) or not isinstance(got, (int, float)):
+        return f"{what} is {describe(got)}, expected a number"
+
+    both_nan = got != got and want != want
+    if got == want or both_nan or math.isclose(got, want, rel_tol=rtol, abs_tol=atol):
+        return None
+
+    # An integer is an answer (which layer?), and is not given away. A float is a measurement.
+    advice = f"expected {want:.4g}" if isinstance(want, float) else "which is not right"
+    return f"{what} is {got:.4g}, {advice}"
+
+
 def mapping_difference(got: Any, want: Mapping, what: str, rtol: float, atol: float) -> str | None:
     if not isinstance(got, Mapping):
         return f"{what} is {describe(got)}, expected a dict"
-    if missing := [key for key in want if key not in got]:
+    missing = [key for key in want if key not in got]
+    if missing:
         return f"{what} has no key {missing[0]!r}; it has {', '.join(map(repr, got)) or 'no keys'}"
-    if extra := [key for key in got if key not in want]:
+    extra = [key for key in got if key not in want]
+    if extra:
         return f"{what} has a key {extra[0]!r} that does not belong there"
     found = (find_difference(got[key], want[key], f"{key!r} in {what}", rtol, atol) for key in want)
     return next((sentence for sentence in found if sentence), None)
 
 
-def sequence_difference(got: Any, want: list | tuple, what: str, rtol: float, atol: float) -> str | None:
+def sequence_difference(
+    got: Any, want: list | tuple, what: str, rtol: float, atol: float
+) -> str | None:
     if not isinstance(got, (list, tuple)):
         return f"{what} is {describe(got)}, expected a list of {len(want)}"
     if len(got) != len(want):
         return f"{what} has {len(got)} entries, expected {len(want)}"
-    pairs = zip(got, want, strict=True)
-    found = (find_difference(g, w, f"entry {i} of {what}", rtol, atol) for i, (g, w) in enumerate(pairs))
+    found = (
+        find_difference(g, w, f"entry {i} of {what}", rtol, atol)
+        for i, (g, w) in enumerate(zip(got, want, strict=True))
+    )
     return next((sentence for sentence in found if sentence), None)
 
 
@@ -72,12 +87,15 @@ def tensor_difference(got: Any, want: Tensor, what: str, rtol: float, atol: floa
     if not isinstance(got, Tensor):
         return f"{what} is {describe(got)}, expected a tensor of shape {tuple(want.shape)}"
     if got.shape != want.shape:
-        swapped = ": the axes are in another order" if sorted(got.shape) == sorted(want.shape) else ""
-        return f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}{swapped}"
+        is_swapped = sorted(got.shape) == sorted(want.shape)
+        cause = ": the axes are in another order" if is_swapped else ""
+        return f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}{cause}"
     if (got.dtype == torch.bool) != (want.dtype == torch.bool):
         return f"{what} has dtype {got.dtype}, expected {want.dtype}"
+
     wide = torch.complex128 if got.is_complex() or want.is_complex() else torch.float64
-    given, expected = got.detach().to(wide), want.detach().to(wide)
+    given = got.detach().to(wide)
+    expected = want.detach().to(wide)
     wrong = ~torch.isclose(given, expected, rtol=rtol, atol=atol, equal_nan=True)
     if not wrong.any():
         return None
@@ -85,13 +103,16 @@ def tensor_difference(got: Any, want: Tensor, what: str, rtol: float, atol: floa
 
 
 def describe_wrong_values(given: Tensor, expected: Tensor, wrong: Tensor, what: str) -> str:
-    """Name a nan or a constant factor if there is one, otherwise say where the largest difference is."""
-    if (lost := given.isnan() & ~expected.isnan()).any():
+    """Name a nan or a constant factor if there is one, otherwise the largest difference."""
+    lost = given.isnan() & ~expected.isnan()
+    if lost.any():
         return f"{what} is nan at {lost.nonzero()[0].tolist()}"
+
     ratio = given[expected != 0] / expected[expected != 0]
     steady = ratio.numel() > 1 and bool(((ratio - ratio[0]).abs() < 1e-3 * ratio[0].abs()).all())
     if steady and bool((given[expected == 0] == 0).all()) and ratio[0] != 0:
         return f"{what} is {ratio[0].item():.4g} times what it should be, everywhere"
+
     gap = torch.where(wrong, (given - expected).abs().nan_to_num(posinf=1e300), -1.0)
     worst = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
     pair = f"{given[tuple(worst)].item():.4g} instead of {expected[tuple(worst)].item():.4g}"
@@ -100,14 +121,9 @@ def describe_wrong_values(given: Tensor, expected: Tensor, wrong: Tensor, what: 
 
 
 def describe(value: Any) -> str:
-    """A value in a few words: `a tensor of shape (2, 3)`, `'a0.h1' (a str)`."""
+    """Describe a value in a few words: `a tensor of shape (2, 3)`, `'a0.h1' (a str)`."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, (str, int, float)):
         return f"{value!r} ({describe_kind(value)})"
     return describe_kind(value)
-
-
-def describe_kind(value: Any) -> str:
-    kind = type(value).__name__
-    return "None" if value is None else f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

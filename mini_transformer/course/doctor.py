@@ -1,4 +1,4 @@
-"""Is everything here that the course needs, and how fast is this machine?"""
+"""Check that everything the course needs is here, and how fast this machine is."""
 
 import importlib.metadata
 import importlib.util
@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-REFERENCE_MS = 30.0  # the standard forward on the machine this was written on: one thread of a shared 2-core server
-
+# The standard forward where this was written: one thread of a shared 2-core server.
+REFERENCE_MS = 30.0
 CHECKPOINTS = Path(__file__).parents[1] / "toys" / "checkpoints"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report: what was looked at, what was found, and what to do unless it is fine."""
+    """Hold one line of the doctor's report: a thing, what was found of it, and advice.
+
+    `advice` says what to do if the finding is not fine.
+    """
 
     what: str
     found: str
@@ -26,26 +29,28 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything that `minilab doctor` reports; a check that breaks is a finding, not a crash."""
+    """List everything that `minilab doctor` reports. A check that breaks is itself a finding."""
     findings = [Finding("python", platform.python_version())]
     missing = [finding for finding in examine_packages() if not finding.fine]
-    for what, look in {
+    checks = {
         "packages": examine_packages,
         "speed": examine_speed,
         "checkpoints": examine_checkpoints,
         "sandbox": examine_sandbox,
-    }.items():
+    }
+    for what, look in checks.items():
         if missing and what != "packages":  # they could only say the same again
             continue
         try:
             findings += look()
         except Exception as error:
-            findings.append(Finding(what, f"{type(error).__name__}: {error}", False, "reinstall mini-transformer"))
+            found = f"{type(error).__name__}: {error}"
+            findings.append(Finding(what, found, False, "reinstall mini-transformer"))
     return [*findings, examine_time_limit(), examine_jupyter()]
 
 
 def list_requirements() -> list[str]:
-    """The names of the packages that mini-transformer itself says it needs."""
+    """List the packages that mini-transformer says it needs."""
     lines = importlib.metadata.requires("mini-transformer") or []
     return [re.split(r"[\s<>=!~;\[(]", line)[0] for line in lines if "extra ==" not in line]
 
@@ -61,7 +66,10 @@ def examine_packages() -> list[Finding]:
 
 
 def examine_speed() -> list[Finding]:
-    """The time of a forward run (2 layers, d_model 64, 4 heads, MLP 256; batch 128 x 50) with one thread."""
+    """Time a forward run with one thread (2 layers, d_model 64, 4 heads, MLP 256).
+
+    The batch has 128 prompts of 50 tokens.
+    """
     import torch
 
     from mini_transformer.model import Config, Transformer
@@ -75,9 +83,11 @@ def examine_speed() -> list[Finding]:
             ms = 1e3 * min(measure_seconds(lambda: model(tokens)) for _ in range(6))
     finally:
         torch.set_num_threads(threads)
-    speed = f"{ms:.0f} ms for a standard forward run (about {REFERENCE_MS:.0f} ms where this was written)"
+    reference = f"about {REFERENCE_MS:.0f} ms where this was written"
+    speed = f"{ms:.0f} ms for a standard forward run ({reference})"
     slow = "every time that the course promises will be longer in proportion"
-    return [Finding("threads", str(threads)), Finding("speed", speed, advice=slow if ms > 3 * REFERENCE_MS else "")]
+    advice = slow if ms > 3 * REFERENCE_MS else ""
+    return [Finding("threads", str(threads)), Finding("speed", speed, advice=advice)]
 
 
 def measure_seconds(run: Callable[[], object]) -> float:
@@ -97,17 +107,22 @@ def examine_checkpoints(folder: Path = CHECKPOINTS) -> list[Finding]:
             checkpoints.verify(path)
         except checkpoints.CheckpointError as error:
             findings.append(Finding("checkpoint", str(error), False, "reinstall mini-transformer"))
-    return findings or [Finding("checkpoints", f"all {len(paths)} load" if paths else "none are shipped")]
+    loaded = f"all {len(paths)} load" if paths else "none are shipped"
+    return findings or [Finding("checkpoints", loaded)]
 
 
 def examine_time_limit() -> Finding:
     if hasattr(signal, "setitimer"):
         return Finding("endless loops", "are stopped while grading")
-    return Finding("endless loops", "cannot be stopped on this system", advice="Ctrl-C, if grading never ends")
+    found = "cannot be stopped on this system"
+    return Finding("endless loops", found, advice="Ctrl-C, if grading never ends")
 
 
 def examine_sandbox() -> list[Finding]:
-    """Which sandbox this machine has, and whether attacks on it fail. Without one only `minilab grade --submissions` is missing."""
+    """Find this machine's sandbox, and check that attacks on it fail.
+
+    Without one, only `minilab grade --submissions` does not work.
+    """
     from mini_transformer.course.material import CourseError
     from mini_transformer.course.probes import try_sandbox
     from mini_transformer.course.sandbox import find_sandbox
@@ -119,21 +134,25 @@ def examine_sandbox() -> list[Finding]:
     try:
         broken = try_sandbox(sandbox)
     except CourseError as error:
-        return [Finding("sandbox", f"{sandbox.kind}: {error}", False, "grade submissions on another machine")]
+        found = f"{sandbox.kind}: {error}"
+        return [Finding("sandbox", found, False, "grade submissions on another machine")]
+
     if broken:
         held = f"{sandbox.kind}, but a probe {', '.join(broken)}"
         return [Finding("sandbox", held, False, "grade no submissions on this machine")]
-    return [
-        Finding("sandbox", f"{sandbox.kind}, tried: no network, no other files, limited memory, disk and processes")
-    ]
+    tried = "no network, no other files, limited memory, disk and processes"
+    return [Finding("sandbox", f"{sandbox.kind}, tried: {tried}")]
 
 
 def examine_jupyter() -> Finding:
-    if found := find_jupyter():
-        return Finding("notebooks", f"{found} opens them")
-    return Finding("notebooks", "no Jupyter here: VS Code opens them too", advice="pip install notebook")
+    jupyter = find_jupyter()
+    if jupyter:
+        return Finding("notebooks", f"{jupyter} opens them")
+    found = "no Jupyter here: VS Code opens them too"
+    return Finding("notebooks", found, advice="pip install notebook")
 
 
 def find_jupyter() -> str | None:
-    """The module that opens notebooks in a browser, if one is installed."""
-    return next((name for name in ("jupyterlab", "notebook") if importlib.util.find_spec(name)), None)
+    """Name the installed module that opens notebooks in a browser, if there is one."""
+    installed = (name for name in ("jupyterlab", "notebook") if importlib.util.find_spec(name))
+    return next(installed, None)

@@ -1,4 +1,4 @@
-"""Exercises: what solutions/exNN_topic.toml says about each, and the stub that is made from its solution.
+"""Read what solutions/exNN_topic.toml says of each exercise, and make stubs of solutions.
 
 python -m mini_transformer.course.exercises      # writes exercises/ again from solutions/
 """
@@ -10,14 +10,26 @@ from pathlib import Path
 
 from mini_transformer.course.material import CourseError, Material, find_material
 
-BEGIN, END = "# ANSWER", "# END ANSWER"
-REQUIRED = {"name": str, "lines": int, "difficulty": int, "importance": int, "minutes": int, "points": int,
-            "hints": list, "explanation": str}  # fmt: skip
+BEGIN = "# ANSWER"
+END = "# END ANSWER"
+REQUIRED = {
+    "name": str,
+    "lines": int,
+    "difficulty": int,
+    "importance": int,
+    "minutes": int,
+    "points": int,
+    "hints": list,
+    "explanation": str,
+}
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One function for the learner to write. `task` and `parameters` are read from the solution's own text."""
+    """Describe one function for the learner to write.
+
+    `task` and `parameters` are read from the solution's own text.
+    """
 
     key: str  # NN_topic
     number: str  # 1.1
@@ -34,40 +46,54 @@ class Exercise:
 
     @property
     def size(self) -> str:
-        """The promise that stands above the stub.
+        """Return the promise that stands above the stub.
 
         >>> Exercise("01_a", "1.1", "f", "Do.", "x", 4, 2, 5, 10, 3, ("a",), "b").size
         'about 4 lines · difficulty 2/5 · importance 5/5 · 10 minutes · 3 points'
         """
-        lines, points = (f"{n} {word}{'s' * (n != 1)}" for n, word in ((self.lines, "line"), (self.points, "point")))
+        lines = f"{self.lines} line{'s' * (self.lines != 1)}"
+        points = f"{self.points} point{'s' * (self.points != 1)}"
         ranks = f"difficulty {self.difficulty}/5 · importance {self.importance}/5"
         return f"about {lines} · {ranks} · {self.minutes} minutes · {points}"
 
 
 def read_exercises(material: Material, key: str) -> list[Exercise]:
-    """The exercises of lesson `key` in order. CourseError if the TOML and the solution do not fit together."""
+    """Read the exercises of lesson `key` in order.
+
+    Raise CourseError if the TOML file and the solution do not fit together.
+    """
     path = material.solutions / f"ex{key}.toml"
     functions = find_functions((material.solutions / f"ex{key}.py").read_text(encoding="utf-8"))
     facts = tomllib.loads(path.read_text(encoding="utf-8")).get("exercise", [])
     names = [fact.get("name") for fact in facts]
     if names != [name for name in functions if name in names]:
         raise CourseError(
-            f"{path.name} lists {names}, but the solution defines {list(functions)}: same names, same order"
+            f"{path.name} lists {names}, but the solution defines {list(functions)}: "
+            "same names, same order"
         )
-    return [make_exercise(key, i, fact, functions[fact["name"]]) for i, fact in enumerate(facts, start=1)]
+    return [
+        make_exercise(key, i, fact, functions[fact["name"]])
+        for i, fact in enumerate(facts, start=1)
+    ]
 
 
 def read_title(material: Material, key: str) -> str:
-    """The title of lesson `key`, as its TOML gives it."""
+    """Read the title of lesson `key` from its TOML file."""
     facts = tomllib.loads((material.solutions / f"ex{key}.toml").read_text(encoding="utf-8"))
     return facts.get("title") or key[3:].replace("_", " ")
 
 
 def read_course(material: Material) -> list[Exercise]:
-    """All exercises of all lessons, in course order; names are unique."""
-    course = [exercise for key in material.list_keys() for exercise in read_exercises(material, key)]
+    """Read all exercises of all lessons in course order.
+
+    Raise CourseError if two exercises have the same name.
+    """
+    course = [
+        exercise for key in material.list_keys() for exercise in read_exercises(material, key)
+    ]
     names = [exercise.name for exercise in course]
-    if twice := [name for name in names if names.count(name) > 1]:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
         raise CourseError(f"two exercises are called {twice[0]}: give one of them another name")
     return course
 
@@ -76,57 +102,82 @@ def make_exercise(key: str, i: int, fact: dict, function: ast.FunctionDef) -> Ex
     where = f"exercise {fact['name']} in ex{key}.toml"
     for field, kind in REQUIRED.items():
         if not isinstance(fact.get(field), kind):
-            raise CourseError(f"{where} has {field} = {fact.get(field)!r}, expected {kind.__name__}")
-    if unknown := set(fact) - set(REQUIRED):
-        raise CourseError(f"{where} has a field {min(unknown)!r}, expected only {', '.join(REQUIRED)}")
-    task = " ".join((ast.get_docstring(function) or "").split("\n\n")[0].split())
-    fields = {field: fact[field] for field in REQUIRED if field != "hints"}
-    parameters = ", ".join(
-        arg.arg for arg in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+            raise CourseError(
+                f"{where} has {field} = {fact.get(field)!r}, expected {kind.__name__}"
+            )
+    unknown = set(fact) - set(REQUIRED)
+    if unknown:
+        raise CourseError(
+            f"{where} has a field {min(unknown)!r}, expected only {', '.join(REQUIRED)}"
+        )
+
+    docstring = ast.get_docstring(function) or ""
+    args = function.args
+    return Exercise(
+        key,
+        f"{int(key[:2])}.{i}",
+        task=" ".join(docstring.split("\n\n")[0].split()),
+        parameters=", ".join(arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs)),
+        hints=tuple(fact["hints"]),
+        **{field: fact[field] for field in REQUIRED if field != "hints"},
     )
-    return Exercise(key, f"{int(key[:2])}.{i}", task=task, parameters=parameters, hints=tuple(fact["hints"]), **fields)
 
 
 def find_functions(source: str) -> dict[str, ast.FunctionDef]:
-    """The top-level functions of a module by name, in order."""
+    """Find the top-level functions of a module by name, in order."""
     return {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
 
 
 def find_answer(lines: list[str], function: ast.FunctionDef) -> tuple[int, int]:
-    """The indices of the lines `# ANSWER` and `# END ANSWER`, which enclose everything after the docstring."""
+    """Find the indices of the lines `# ANSWER` and `# END ANSWER` of a solution.
+
+    The two must enclose everything after the docstring; raise CourseError if they do not.
+    """
     body = function.body[1:] if ast.get_docstring(function) is not None else []
     if not body:
         raise CourseError(f"{function.name} needs a docstring, then {BEGIN}, the answer and {END}")
-    first, last = body[0].lineno, body[-1].end_lineno or body[-1].lineno
-    # the syntax tree knows no comments: BEGIN stands above the first statement, END within two lines of the last
+    first = body[0].lineno
+    last = body[-1].end_lineno or body[-1].lineno
+
+    # The syntax tree knows no comments. BEGIN must stand above the first statement, and END
+    # within two lines of the last one.
     begin = [i for i in range(function.lineno, first - 1) if lines[i].strip() == BEGIN]
     end = [i for i in range(last, min(last + 2, len(lines))) if lines[i].strip() == END]
     if len(begin) != 1 or len(end) != 1:
-        raise CourseError(f"{function.name} has statements outside {BEGIN} and {END}: enclose the whole body, once")
+        raise CourseError(
+            f"{function.name} has statements outside {BEGIN} and {END}: "
+            "enclose the whole body, once"
+        )
     return begin[0], end[0]
 
 
 def count_answer_lines(source: str, name: str) -> int:
-    """Lines of code in an answer: neither blank nor only a comment."""
+    """Count the lines of code in an answer, without blank lines and comments."""
     lines = source.splitlines()
     begin, end = find_answer(lines, find_functions(source)[name])
-    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines[begin + 1 : end])
+    answer = [line.strip() for line in lines[begin + 1 : end]]
+    return sum(bool(line) and not line.startswith("#") for line in answer)
 
 
 def make_stub(source: str, exercises: list[Exercise]) -> str:
-    """The solution's text with every answer replaced by a raise, and each exercise's promise above its function."""
-    lines, functions = source.splitlines(), find_functions(source)
+    """Replace every answer in a solution's text by a raise.
+
+    Each exercise's promise is put above its function.
+    """
+    lines = source.splitlines()
+    functions = find_functions(source)
     for exercise in reversed(exercises):  # from the end, so that line numbers before it stay true
         function = functions[exercise.name]
         begin, end = find_answer(lines, function)
-        lines[begin : end + 1] = [f'    raise NotImplementedError("{exercise.name}: not written yet")']
-        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)]) - 1
-        lines.insert(first, f"# Exercise {exercise.number} · {exercise.size}")
+        stub = f'    raise NotImplementedError("{exercise.name}: not written yet")'
+        lines[begin : end + 1] = [stub]
+        starts = [function.lineno, *(decorator.lineno for decorator in function.decorator_list)]
+        lines.insert(min(starts) - 1, f"# Exercise {exercise.number} · {exercise.size}")
     return "\n".join(lines) + "\n"
 
 
 def read_stub(material: Material, key: str) -> str:
-    """What exercises/ex<key>.py has to hold."""
+    """Make the text that exercises/ex<key>.py must hold."""
     source = (material.solutions / f"ex{key}.py").read_text(encoding="utf-8")
     return make_stub(source, read_exercises(material, key))
 
@@ -136,8 +187,9 @@ def write_stubs(material: Material) -> list[Path]:
     material.exercises.mkdir(exist_ok=True)
     written = []
     for key in material.list_keys():
-        written.append(material.exercises / f"ex{key}.py")
-        written[-1].write_text(read_stub(material, key), encoding="utf-8")
+        path = material.exercises / f"ex{key}.py"
+        path.write_text(read_stub(material, key), encoding="utf-8")
+        written.append(path)
     return written
 
 

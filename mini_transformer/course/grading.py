@@ -1,8 +1,9 @@
-"""What graders are written with: `check` marks a test, `expect` compares, `Wrong` names a mistake.
+"""Write graders: `check` marks a test, `expect` compares, `Wrong` names a mistake.
 
-A grader is a module of check functions that see only a `student` (see mini_transformer.course.student): values go in,
-values come out. Its dict `MISTAKES` holds, for every exercise, the mistakes it can name and the sentence for each. What
-a grader must reject (`mutant`) and accept (`alternative`) stands in a module of its own and is tested.
+A grader is a module of check functions that see only a `student` (see
+mini_transformer.course.student): values go in, values come out. Its dict `MISTAKES` holds, for
+every exercise, the mistakes it can name and the sentence for each. The answers that a grader must
+reject (`mutant`) or accept (`alternative`) stand in a module of their own, and are tested.
 """
 
 import difflib
@@ -16,24 +17,30 @@ Check = Callable[..., None]
 
 
 class Wrong(Exception):
-    """An answer that is wrong: either a mistake with a name, `Wrong("constant_output")`, or a sentence of its own.
+    """Report a wrong answer, by a mistake's name or by a sentence of its own.
 
-    `earned` is the share of the check's points that a half-right answer is worth all the same.
+    `Wrong("constant_output")` names a mistake. `earned` is the share of the check's points that a
+    half-right answer still gets.
 
     >>> Wrong(sentence="The pattern has 3 axes, expected 4.").sentence
     'The pattern has 3 axes, expected 4.'
     """
 
-    def __init__(self, mistake: str | None = None, *, sentence: str = "", earned: float = 0.0) -> None:
+    def __init__(
+        self, mistake: str | None = None, *, sentence: str = "", earned: float = 0.0
+    ) -> None:
         super().__init__(mistake or sentence)
-        self.mistake, self.sentence, self.earned = mistake, sentence, earned
+        self.mistake = mistake
+        self.sentence = sentence
+        self.earned = earned
 
 
 def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
-    """Mark a test `(student) -> None` as a check of `exercise`; an exercise's points are shared by weight.
+    """Mark a test `(student) -> None` as a check of `exercise`.
 
-    The docstring's first line is what the learner sees. A `Wrong` with a name gets its sentence from the module's
-    MISTAKES; KeyError if it is not there.
+    An exercise's points are shared among its checks by weight. The learner sees the first line of
+    the test's docstring. A `Wrong` with a name gets its sentence from the module's MISTAKES; raise
+    KeyError if it is not there.
     """
 
     def mark(test: Check) -> Check:
@@ -43,20 +50,23 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
                 test(student)
             except Wrong as wrong:
                 if wrong.mistake is not None:
-                    wrong.sentence = find_sentence(test.__globals__.get("MISTAKES", {}), exercise, wrong.mistake)
+                    mistakes = test.__globals__.get("MISTAKES", {})
+                    wrong.sentence = find_sentence(mistakes, exercise, wrong.mistake)
                     wrong.args = (f"{wrong.mistake}: {wrong.sentence}",)
                 raise
 
-        judge.exercise, judge.weight = exercise, float(weight)  # type: ignore[attr-defined]
+        judge.exercise = exercise  # type: ignore[attr-defined]
+        judge.weight = float(weight)  # type: ignore[attr-defined]
         return judge
 
     return mark
 
 
 def find_sentence(mistakes: Mapping[str, Mapping[str, str]], exercise: str, mistake: str) -> str:
-    if mistake not in mistakes.get(exercise, {}):
-        raise KeyError(f"MISTAKES[{exercise!r}] has no {mistake!r}; it has {', '.join(mistakes.get(exercise, {}))}")
-    return mistakes[exercise][mistake]
+    known = mistakes.get(exercise, {})
+    if mistake not in known:
+        raise KeyError(f"MISTAKES[{exercise!r}] has no {mistake!r}; it has {', '.join(known)}")
+    return known[mistake]
 
 
 def expect(
@@ -68,10 +78,11 @@ def expect(
     atol: float = 1e-5,
     what: str = "the result",
 ) -> None:
-    """Raise `Wrong` if `got` is not `want`: with the name of the first mistake whose value `got` is, if there is one.
+    """Raise `Wrong` if `got` is not `want`, with a mistake's name if its value was given.
 
-    `mistakes` maps names to values, or to functions without arguments that compute them (only when needed). Values
-    are compared as in `find_difference`: kind, shape, then numbers within `rtol` and `atol`.
+    `mistakes` maps names to values, or to functions without arguments that compute them (only when
+    needed). The first mistake whose value `got` equals is named. Values are compared as in
+    `find_difference`: kind, shape, then numbers within `rtol` and `atol`.
 
     >>> expect(2.0, 4.0, mistakes={"forgot_to_square": 2.0})
     Traceback (most recent call last):
@@ -81,7 +92,8 @@ def expect(
     if difference is None:
         return
     for name, value in (mistakes or {}).items():
-        if find_difference(got, value() if callable(value) else value, what, rtol, atol) is None:
+        known = value() if callable(value) else value
+        if find_difference(got, known, what, rtol, atol) is None:
             raise Wrong(name)
     raise Wrong(sentence=difference[0].upper() + difference[1:] + ".")
 
@@ -94,49 +106,61 @@ def expect_found(
     mistakes: Mapping[str, Collection[str]] | None = None,
     what: str = "heads",
 ) -> None:
-    """Raise `Wrong` unless `got` names exactly one of the `right` sets; a half-right answer earns a share.
+    """Raise `Wrong` unless `got` names exactly one of the `right` sets.
 
-    The share is the F1 score (the harmonic mean of precision and recall) against the nearest right set, or, if that is
-    less, recall minus the share of the wrong names that were given: naming all that is `possible` earns nothing.
-    A known mistake is named, as in `expect`, and earns its share too.
+    A half-right answer earns a share: the F1 score (the harmonic mean of precision and recall)
+    against the nearest right set, or, if that is less, recall minus the share of the wrong names
+    that were given. So naming all that is `possible` earns nothing. A known mistake is named, as in
+    `expect`, and earns its share too.
 
-    >>> expect_found(["a0.h1"], [{"a0.h1", "a1.h0"}], ["a0.h0", "a0.h1", "a1.h0", "a1.h1"])
-    Traceback (most recent call last):
-    mini_transformer.course.grading.Wrong: You name 1 of the 2 heads, and 0 that do not belong there.
+    >>> try:
+    ...     expect_found(["a0.h1"], [{"a0.h1", "a1.h0"}], ["a0.h0", "a0.h1", "a1.h0", "a1.h1"])
+    ... except Wrong as wrong:
+    ...     print(wrong)
+    You name 1 of the 2 heads, and 0 that do not belong there.
     """
     if not isinstance(got, (list, tuple)) or not all(isinstance(name, str) for name in got):
         raise Wrong(sentence=f"Return a list of names of {what}, such as {next(iter(possible))!r}.")
-    if unknown := [name for name in got if name not in possible]:
+    unknown = [name for name in got if name not in possible]
+    if unknown:
         near = difflib.get_close_matches(unknown[0], possible, n=1, cutoff=0.0)
-        raise Wrong(sentence=f"{unknown[0]!r} is not a name of {what} of this model; nearest: {near[0]!r}.")
+        raise Wrong(
+            sentence=f"{unknown[0]!r} is not a name of {what} of this model; nearest: {near[0]!r}."
+        )
+
     named = set(got)
-    scores = {frozenset(answer): score_found(named, set(answer), len(set(possible))) for answer in right}
-    nearest, earned = max(scores.items(), key=lambda pair: pair[1])
     if named in map(set, right):
         return
+
+    n_possible = len(set(possible))
+    scores = {frozenset(answer): score_found(named, set(answer), n_possible) for answer in right}
+    nearest, earned = max(scores.items(), key=lambda pair: pair[1])
     for name, wrong in (mistakes or {}).items():
         if named == set(wrong):
             raise Wrong(name, earned=earned)
-    found, extra = len(named & nearest), len(named - nearest)
-    raise Wrong(
-        sentence=f"You name {found} of the {len(nearest)} {what}, and {extra} that do not belong there.", earned=earned
-    )
+
+    found = f"{len(named & nearest)} of the {len(nearest)} {what}"
+    extra = f"{len(named - nearest)} that do not belong there"
+    raise Wrong(sentence=f"You name {found}, and {extra}.", earned=earned)
 
 
 def score_found(named: set[str], right: set[str], n_possible: int) -> float:
-    """The lesser of F1 and informedness (recall minus false-positive rate), at least 0.
+    """Return the lesser of F1 and informedness (recall minus false-positive rate).
+
+    It is at least 0.
 
     >>> score_found({"a", "b"}, {"a", "b", "c", "d"}, 10), score_found({"a", "b"}, {"a"}, 3)
     (0.5, 0.5)
     """
-    hits, extra = len(named & right), len(named - right)
+    hits = len(named & right)
+    extra = len(named - right)
     f1 = 2 * hits / max(1, len(named) + len(right))
     informedness = hits / max(1, len(right)) - extra / max(1, n_possible - len(right))
     return max(0.0, min(f1, informedness))
 
 
 def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
-    """The checks in a grader's namespace by exercise, in the order in which they are written."""
+    """Find the checks in a grader's namespace by exercise, in the order they are written."""
     found: dict[str, list[Check]] = {}
     for value in module.values():
         if hasattr(value, "exercise") and hasattr(value, "weight"):
@@ -145,16 +169,22 @@ def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
 
 
 def mutant(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
-    """Mark a plausible wrong answer to `exercise`; its name (by default the function's) is in MISTAKES."""
+    """Mark a plausible wrong answer to `exercise`.
+
+    Its name, by default the function's, is in MISTAKES.
+    """
     return lambda fn: register(fn, "_MUTANTS", exercise, name)
 
 
 def alternative(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
-    """Mark a right answer to `exercise` that is written differently from the solution; the grader must accept it."""
+    """Mark a right answer to `exercise` that is written differently from the solution.
+
+    The grader must accept it.
+    """
     return lambda fn: register(fn, "_ALTERNATIVES", exercise, name)
 
 
 def register(fn: Callable, where: str, exercise: str, name: str) -> Callable:
-    # A list in the function's own module: two exercises may each have a mutant called constant_output.
+    # A list in the function's own module, as two exercises may have mutants of the same name.
     fn.__globals__.setdefault(where, []).append((exercise, name or fn.__name__, fn))
     return fn

@@ -1,7 +1,7 @@
-"""A student whose code runs in a sandboxed process of its own: the graders talk to it as they do to one in this process.
+"""Run a student's code in a sandboxed process that graders can talk to as to any student.
 
-Values are sent, values and sentences come back; what is right is known on this side only. A process that died is started
-again, and the file loaded again, for the next call.
+Values are sent, values and sentences come back. The right answers are known on this side only. A
+process that died is started again, and the file loaded again, for the next call.
 """
 
 import secrets
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mini_transformer.child import Child, ChildDied, ChildError, ChildFlooded, ChildOutOfTime
 from mini_transformer.course.loading import NotWrittenError, StudentError
 from mini_transformer.course.material import CourseError, Material
 from mini_transformer.course.report import Report, grade_student
@@ -20,11 +19,17 @@ from mini_transformer.course.sandbox import Sandbox, find_sandbox, list_environm
 from mini_transformer.course.student import draw_seeds
 from mini_transformer.course.values import NotAValueError, receive
 from mini_transformer.course.wire import WireError, decode, encode
+from mini_transformer.isolation.child import (
+    Child,
+    ChildDied,
+    ChildError,
+    ChildFlooded,
+    ChildOutOfTime,
+)
 
 SECONDS_TO_START = 300  # torch takes 2 s to import on a machine that has nothing else to do
-PATIENCE = (
-    8  # the worker itself counts only the time it had a processor; here it is by the clock, this many times as long
-)
+# The worker counts only the time it had a processor. Here the clock counts, so wait longer.
+PATIENCE = 8
 TRIES = 3  # a function that ended the process this often is not called again
 LARGEST_SOURCE = 2**20  # bytes
 
@@ -38,11 +43,13 @@ def grade_isolated(
     seconds: float = 10.0,
     sandbox: Sandbox | None = None,
 ) -> Report:
-    """Judge the answers to lesson `key` in the file with this text, in a sandbox (by default the one this machine has).
+    """Judge the answers to lesson `key` in this source, inside a sandbox.
 
-    What is wrong with the file is in the report. CourseError if there is no sandbox, or if it does not start.
+    By default it is the sandbox that this machine has. The report says what is wrong with the file.
+    Raise CourseError if there is no sandbox, or if it does not start.
     """
-    name, students = f"ex{key}.py", []
+    name = f"ex{key}.py"
+    students: list[IsolatedStudent] = []
 
     def load(parameters: Mapping[str, str]) -> IsolatedStudent:
         students.append(IsolatedStudent(name, source, base_seed, parameters, seconds, sandbox))
@@ -56,11 +63,13 @@ def grade_isolated(
 
 
 class IsolatedStudent:
-    """A file of this name and text in a process of its own, which ends with the `with` or with `close`.
+    """Run a file of this name and text in a process of its own.
 
-    Same interface and sentences as InProcessStudent; `seconds` is the time that one call may take, in which waiting for a
-    busy processor does not count. All that comes back, the words of a StudentError too, was made by strangers.
-    StudentError if the file cannot be loaded, CourseError if there is no sandbox or it does not start.
+    The process ends with the `with` or with `close`. The interface and the sentences are those of
+    InProcessStudent. `seconds` is the time that one call may take; waiting for a busy processor
+    does not count. Treat all that comes back as untrusted text, also the words of a StudentError.
+    Raise StudentError if the file cannot be loaded, CourseError if there is no sandbox or if it
+    does not start.
     """
 
     def __init__(
@@ -74,9 +83,16 @@ class IsolatedStudent:
     ) -> None:
         if len(source) > LARGEST_SOURCE:
             raise StudentError(f"{name} has {len(source)} bytes, at most {LARGEST_SOURCE} are read")
-        self.base_seed, self.seconds, self.sandbox = base_seed, seconds, sandbox or find_sandbox()
         self.name = name
-        self.order = {"name": name, "source": source.hex(), "parameters": dict(parameters or {}), "seconds": seconds}
+        self.base_seed = base_seed
+        self.seconds = seconds
+        self.sandbox = sandbox or find_sandbox()
+        self.order = {
+            "name": name,
+            "source": source.hex(),
+            "parameters": dict(parameters or {}),
+            "seconds": seconds,
+        }
         self.remarks: dict[str, str] = {}
         self.output: list[str] = []
         self.called: dict[str, list[str]] = {}
@@ -96,7 +112,7 @@ class IsolatedStudent:
         self.close()
 
     def close(self) -> None:
-        """Kill the process, and with it all that it has started."""
+        """Kill the process, and with it all processes that it has started."""
         if hasattr(self, "child"):
             self.child.kill()
         self.folder.cleanup()
@@ -108,32 +124,43 @@ class IsolatedStudent:
         return self.called.get(name, [])
 
     def start(self) -> None:
-        """Start the process and load the file. CourseError if the process does not start: that is nobody's answer."""
+        """Start the process and load the file.
+
+        Raise CourseError if the process does not start, because no answer is to blame for that.
+        """
         command = self.sandbox.command
         try:
             self.child = Child(command, env=list_environment(), cwd=self.folder.name)
             self.child.ask(b"", SECONDS_TO_START)
         except (ChildError, OSError) as error:
-            raise CourseError(f"the sandbox does not start: {find_reason(command) or error}") from None
+            reason = find_reason(command) or error
+            raise CourseError(f"the sandbox does not start: {reason}") from None
         self.load()
 
     def load(self) -> None:
-        """Have the process run the file."""
+        """Let the process run the file. Raise StudentError if the file cannot be loaded."""
         reply = self.ask(self.order, self.name)
         try:
             self.remarks = {str(name): str(remark) for name, remark in reply["remarks"].items()}
-            self.called = {str(name): list(map(str, names)) for name, names in reply["called"].items()}
+            self.called = {
+                str(name): list(map(str, names)) for name, names in reply["called"].items()
+            }
         except (KeyError, AttributeError, TypeError):
             raise StudentError(f"{self.name} disturbs the process that loads it") from None
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What the function `name` returns for these values. StudentError, one sentence, if it returns none."""
+        """Call the function `name` with these values, and return what it returns.
+
+        Raise StudentError with one sentence if it returns no value.
+        """
         for blamed in (name, self.name):
             if blamed in self.given_up:
                 raise StudentError(self.given_up[blamed])
-        if self.child.is_dead or select.select([self.child.socket], [], [], 0)[0]:  # it ended, or speaks unasked
+
+        if self.child.is_dead or speaks_unasked(self.child):
             self.child.kill()
             self.start()
+
         reply = self.ask({"function": name, "args": args, "kwargs": kwargs}, name)
         try:
             value = receive(reply.get("value"))
@@ -144,15 +171,20 @@ class IsolatedStudent:
         return value
 
     def ask(self, request: dict[str, Any], name: str) -> dict[str, Any]:
-        """One request and its reply. Whatever goes wrong is blamed on `name`, a function or the file, as a StudentError."""
-        number = secrets.token_hex(8)  # a reply that was written before the request does not have it
+        """Send one request and return its reply.
+
+        Raise StudentError for whatever goes wrong, and blame it on `name`, a function or the file.
+        """
+        number = secrets.token_hex(8)  # a reply that was written before the request lacks it
         frame = encode(request | {"number": number})
         try:
             reply = decode(self.child.ask(frame, PATIENCE * self.seconds))
             if not isinstance(reply, dict) or reply.get("number") != number:
                 raise WireError("it is no reply to what was asked")
         except ChildOutOfTime:
-            self.given_up[name] = f"{name} was still running after {self.seconds:g} s: is there an endless loop?"
+            self.given_up[name] = (
+                f"{name} was still running after {self.seconds:g} s: is there an endless loop?"
+            )
             raise StudentError(self.given_up[name]) from None
         except (ChildDied, ChildFlooded, WireError) as error:
             self.child.kill()
@@ -161,7 +193,9 @@ class IsolatedStudent:
             if self.deaths[name] == TRIES:
                 self.given_up[name] = sentence
             raise StudentError(sentence) from None
-        self.output = list(map(str, reply["output"])) if isinstance(reply.get("output"), list) else []
+
+        output = reply.get("output")
+        self.output = list(map(str, output)) if isinstance(output, list) else []
         if "unwritten" in reply:
             raise NotWrittenError(str(reply["unwritten"]))
         if "error" in reply:
@@ -169,6 +203,11 @@ class IsolatedStudent:
                 self.given_up[name] = str(reply["error"])
             raise StudentError(str(reply["error"]))
         return reply
+
+
+def speaks_unasked(child: Child) -> bool:
+    """Say whether bytes have come, or the end of them, without a request."""
+    return bool(select.select([child.socket], [], [], 0)[0])
 
 
 def explain_death(name: str, error: ChildError | WireError) -> str:
@@ -180,11 +219,19 @@ def explain_death(name: str, error: ChildError | WireError) -> str:
 
 
 def find_reason(command: list[str]) -> str:
-    """What the command says on its standard error before it ends; nothing if it goes on."""
+    """Run the command alone, and return the last line of its standard error.
+
+    Return an empty string if the command does not end.
+    """
     try:
         tried = subprocess.run(
-            command, env=list_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+            command,
+            env=list_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return next(reversed(tried.stderr.decode(errors="replace").strip().splitlines()), "")
+    said = tried.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1] if said else ""

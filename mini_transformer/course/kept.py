@@ -1,4 +1,4 @@
-"""What a batch keeps in OUT, so that it can be killed at any moment and go on: each file's report, and the course's seed."""
+"""Keep each file's report and the course's seed in OUT, so that a killed batch can resume."""
 
 import hashlib
 import json
@@ -7,61 +7,69 @@ import secrets
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from mini_transformer.course.judge import Order, read_report
 from mini_transformer.course.material import CourseError, Material
-from mini_transformer.course.progress import write_atomically
+from mini_transformer.course.progress import write_file
 from mini_transformer.course.report import Report
+from mini_transformer.isolation.files import hash_files
+from mini_transformer.isolation.journal import Journal
 
 PACKAGE = Path(__file__).parents[1]
 LONGEST_NAME = 80  # bytes of UTF-8; file systems allow 255, those that encrypt names 143
-# Windows keeps these for devices, with any ending
+# Windows reserves these names for devices, with any ending.
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
 
 
 class Kept:
-    """The reports on one student that are in OUT already; a damaged file counts as none."""
+    """Keep the reports on one student in OUT. A line that a crash has torn counts as none."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         try:
-            self.entries: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            self.entries = {}
+            self.journal = Journal(path)
+        except OSError as error:
+            raise CourseError(f"{path} cannot be read: {error.strerror or error}") from None
 
     def find(self, key: str, fingerprint: str) -> Report | None:
+        """Find the report on this lesson, if it was made under the same conditions."""
+        entry = self.journal.entries.get(f"{key} {fingerprint}")
         try:
-            entry = self.entries[key]
-            return read_report(entry["report"]) if entry["fingerprint"] == fingerprint else None
+            return None if entry is None else read_report(entry)
         except (KeyError, TypeError):
             return None
 
     def keep(self, key: str, fingerprint: str, report: Report) -> None:
+        """Keep a report; it is on the disk when this returns.
+
+        Raise CourseError if it cannot be written.
+        """
         data = report.as_data()
         data.pop("solved")
-        self.entries[key] = {"fingerprint": fingerprint, "report": data}
-        make_folder(self.path.parent)
-        write_atomically(self.path, json.dumps(self.entries))
+        try:
+            self.journal.append(f"{key} {fingerprint}", data)
+        except OSError as error:
+            why = error.strerror or error
+            raise CourseError(f"{self.journal.path} cannot be written: {why}") from None
 
 
 def hash_order(order: Order, material: Material) -> str:
-    """Everything that a verdict depends on: source, seed and limits, the grader, this package."""
-    text = json.dumps(asdict(order) | {"material": ""}) + hash_graders(material, order.key)
+    """Hash all that a verdict depends on: source, seed, limits, grader, and this package."""
+    conditions = asdict(order) | {"material": ""}
+    text = json.dumps(conditions) + hash_graders(material, order.key)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @cache
 def hash_graders(material: Material, key: str) -> str:
-    files = [material.graders / f"test_ex{key}.py", *material.solutions.glob(f"ex{key}.*"), *PACKAGE.rglob("*.py")]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    """Hash the grader of a lesson, its solution, and this package."""
+    grader = material.graders / f"test_ex{key}.py"
+    return hash_files([grader, *material.solutions.glob(f"ex{key}.*"), *PACKAGE.rglob("*.py")])
 
 
 def name_file(student: str) -> str:
-    """A file name for a student; two students never share one, and an ending, or a temporary name, may be added.
+    """Name a file for a student, so that two students never share a name.
+
+    An ending, or what marks a temporary file, may be added to the name.
 
     >>> name_file("Jane Doe_123"), name_file("../jane"), name_file("con")
     ('Jane Doe_123', 'jane-59d0ad3a', 'con-1143da2b')
@@ -81,7 +89,11 @@ def make_folder(path: Path) -> None:
 
 
 def find_seed(out: Path, given: int | None = None) -> int:
-    """The course's seed: the one given, or the one kept in OUT, or else a new one that nobody can guess; it is kept in OUT."""
+    """Return the course's seed, and keep it in OUT.
+
+    It is the one given, or else the one kept in OUT, or else a new one that nobody can guess. Raise
+    CourseError if the kept seed cannot be read.
+    """
     path = out / "seed.txt"
     try:
         seed = int(path.read_text()) if given is None and path.exists() else given
@@ -89,5 +101,5 @@ def find_seed(out: Path, given: int | None = None) -> int:
         raise CourseError(f"{path} cannot be read as a number: give --seed, or delete it") from None
     seed = secrets.randbits(48) if seed is None else seed
     make_folder(out)
-    write_atomically(path, f"{seed}\n")
+    write_file(path, f"{seed}\n")
     return seed

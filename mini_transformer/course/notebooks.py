@@ -1,4 +1,7 @@
-"""What stands in for IPython where a learner's code runs: cells, magics, `display`. Nothing is done that a magic asks for."""
+"""Stand in for IPython where a learner's code runs: cells, magics, `display`.
+
+What a magic asks for is not done.
+"""
 
 import ast
 import io
@@ -11,12 +14,13 @@ from itertools import pairwise
 from types import CodeType
 from typing import Any
 
-# Cell magics under which no Python of the notebook's own stands; under all others (%%time, %%capture, %%wandb) it does.
+# Under these cell magics stands no Python of the notebook's own. Under all others it does:
+# %%time, %%capture, %%wandb.
 OTHER_CELLS = {
-    *("!", "R", "SVG", "bash", "bigquery", "cmd", "cython", "file", "html", "HTML", "javascript", "js", "julia"),
-    *("latex", "markdown", "perl", "powershell", "pypy", "python", "python2", "python3", "ruby", "script", "sh"),
-    *("shell", "sql", "svg", "sx", "system", "writefile"),
-}
+    "!", "R", "SVG", "bash", "bigquery", "cmd", "cython", "file", "html", "HTML", "javascript",
+    "js", "julia", "latex", "markdown", "perl", "powershell", "pypy", "python", "python2",
+    "python3", "ruby", "script", "sh", "shell", "sql", "svg", "sx", "system", "writefile",
+}  # fmt: skip
 RUNNING = ("time", "prun")  # line magics that run the code behind them
 CELL_MAGIC = re.compile(r"\A(?P<before>(?:[ \t\f]*(?:#.*)?\n)*)[ \t]*%%[ \t]*(?P<name>[^\s]+).*")
 MARKER = re.compile(r"^# ?%%|^# In ?\[|^# <codecell>|^# COMMAND -|^# \+(?: |$)|^# -$", re.MULTILINE)
@@ -25,11 +29,16 @@ COMMENTED_OUT = re.compile(
     r"^# Commented out IPython magic to ensure Python compatibility\.\n((?:#.*\n?)+)", re.MULTILINE
 )
 AWAITING = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-HEADER = 'if "get_ipython" not in globals(): from mini_transformer.course.notebooks import display, get_ipython\n'
+HEADER = (
+    'if "get_ipython" not in globals(): '
+    "from mini_transformer.course.notebooks import display, get_ipython\n"
+)
 
 
 def join_cells(cells: list[str]) -> str:
-    """Cells as one program, in which each is text that is run by itself: one that is not Python costs the others nothing.
+    """Join cells into one program that runs each cell's text by itself.
+
+    So a cell that is not Python costs the others nothing.
 
     >>> print(join_cells(["x = 1"]).split("\\n", 1)[1])
     get_ipython().run_cell(r'''
@@ -41,7 +50,7 @@ def join_cells(cells: list[str]) -> str:
 
 
 def quote(cell: str) -> str:
-    """A literal with the cell's text, line by line as it is, so that lines of the program are lines of the cell."""
+    """Write a cell as a string literal with a line of the program for each line of the cell."""
     if "'''" not in cell:
         return f"r'''\n{cell}\n'''"
     escaped = cell.replace("\\", "\\\\").replace("'", "\\'")
@@ -49,18 +58,26 @@ def quote(cell: str) -> str:
 
 
 def split_cells(text: str) -> list[str]:
-    """The cells of an exported script, each with so many empty lines above it that its lines keep their numbers."""
+    """Split an exported script into its cells.
+
+    Each cell gets so many empty lines above it that its lines keep their numbers.
+    """
     starts = sorted({0, *(marker.start() for marker in MARKER.finditer(text)), len(text)})
     return ["\n" * text.count("\n", 0, start) + text[start:end] for start, end in pairwise(starts)]
 
 
 def restore_commented(text: str) -> str:
-    """An exported script with the cells that Colab commented out; the lines keep their numbers."""
+    """Restore the cells that Colab commented out of an exported script.
+
+    The lines keep their numbers.
+    """
 
     def restore(found: re.Match) -> str:
         cell = re.sub(r"^# ?", "", found[1], flags=re.MULTILINE)
         magic = CELL_MAGIC.match(cell)
-        return "\n" + blank_magic(cell, magic) if magic and magic["name"] not in OTHER_CELLS else found[0]
+        if magic is None or magic["name"] in OTHER_CELLS:
+            return found[0]
+        return "\n" + blank_magic(cell, magic)
 
     return COMMENTED_OUT.sub(restore, text)
 
@@ -70,10 +87,13 @@ def blank_magic(cell: str, magic: re.Match) -> str:
 
 
 def translate(cell: str) -> str:
-    """A cell as Python with as many lines: what only IPython understands becomes calls of `get_ipython()`.
+    """Translate a cell into Python with as many lines.
 
-    >>> translate("%matplotlib inline\\nfiles = !ls")
-    "get_ipython().run_line_magic('matplotlib', 'inline')\\nfiles = get_ipython().getoutput('ls')\\n"
+    What only IPython understands becomes calls of `get_ipython()`.
+
+    >>> print(translate("%matplotlib inline\\nfiles = !ls"), end="")
+    get_ipython().run_line_magic('matplotlib', 'inline')
+    files = get_ipython().getoutput('ls')
     >>> translate("%%time\\nx = 1"), translate("%%bash\\nls")
     ('\\nx = 1', '')
     """
@@ -82,8 +102,10 @@ def translate(cell: str) -> str:
         if magic["name"] in OTHER_CELLS:
             return ""
         inside = blank_magic(inside, magic)
+
     python = inside if is_python(inside) else replace_magics(inside)
-    return "" if inside != cell and not is_python(python) else python
+    had_magic = inside != cell
+    return "" if had_magic and not is_python(python) else python
 
 
 def is_python(text: str) -> bool:
@@ -95,21 +117,30 @@ def is_python(text: str) -> bool:
 
 
 def compile_quietly(text: str, name: str, flags: int = 0) -> Any:
-    """Compile without the flags of this module, and without warnings, which come again when the code is run."""
+    """Compile without this module's flags and without warnings.
+
+    Warnings come again when the code is run.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compile(text, name, "exec", flags, dont_inherit=True)
 
 
 def replace_magics(cell: str) -> str:
-    """IPython's own rules. A command over several lines becomes one, and empty lines keep the numbers of those below it."""
-    from IPython.core.inputtransformer2 import TransformerManager  # 60 ms, and only needed for few files
+    """Replace magics by IPython's own rules.
+
+    A command over several lines becomes one line, and empty lines keep the numbers of those below.
+    """
+    # importing this takes 60 ms, and few files need it
+    from IPython.core.inputtransformer2 import TransformerManager
 
     class Transformer(TransformerManager):
         def do_one_token_transform(self, lines: list[str]) -> tuple[bool, list[str]]:
             changed, after = super().do_one_token_transform(lines)
-            same = next((i for i, pair in enumerate(zip(lines, after, strict=False)) if pair[0] != pair[1]), len(after))
-            return changed, after[: same + 1] + ["\n"] * (len(lines) - len(after)) + after[same + 1 :]
+            pairs = enumerate(zip(lines, after, strict=False))
+            first = next((i for i, (old, new) in pairs if old != new), len(after))
+            joined = ["\n"] * (len(lines) - len(after))
+            return changed, [*after[: first + 1], *joined, *after[first + 1 :]]
 
     manager = Transformer()
     lines = io.StringIO(cell if cell.endswith("\n") else f"{cell}\n").readlines()
@@ -119,12 +150,12 @@ def replace_magics(cell: str) -> str:
             changed = transform(changed)
         changed = ["\n"] * (len(lines) - len(changed)) + changed  # empty lines above are cut
         return "".join(manager.do_token_transforms(changed))
-    except Exception:  # it is written for what a person types
+    except Exception:  # IPython expects what a person types, and this may be anything
         return cell
 
 
 class Nothing:
-    """What a magic gives back: any attribute, call or entry of it is nothing, too."""
+    """What a magic returns: each of its attributes, calls and entries is nothing, too."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Nothing":
         return self
@@ -157,13 +188,13 @@ class Nothing:
 
 
 class Shell(Nothing):
-    """What `get_ipython()` gives: it runs code that is handed to it where it was called from, and does nothing else."""
+    """What `get_ipython()` returns: it runs code where it was called from, and nothing else."""
 
     def __init__(self, run: Callable[[str, dict[str, Any], str, int], None] | None = None) -> None:
         self.run = run or run_plainly
 
     def run_cell(self, text: str, *args: Any, **kwargs: Any) -> Nothing:
-        """Run a cell, in the place of whoever calls this."""
+        """Run a cell in the place of the code that calls this."""
         return self._run_here(text)
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> Nothing:
@@ -178,22 +209,29 @@ class Shell(Nothing):
 
     def _run_here(self, text: str) -> Nothing:
         frame = sys._getframe(1)
-        while frame.f_back and ("get_ipython" not in frame.f_globals or frame.f_globals is globals()):
-            frame = frame.f_back  # the learner's code is the first that knows this shell
+        while frame.f_back:
+            knows_shell = "get_ipython" in frame.f_globals
+            if knows_shell and frame.f_globals is not globals():  # the learner's code
+                break
+            frame = frame.f_back
         self.run(text, frame.f_globals, frame.f_code.co_filename, frame.f_lineno)
         return Nothing()
 
 
 def run_plainly(text: str, names: dict[str, Any], name: str, line: int) -> None:
-    """Run a cell of a program that nobody watches. As in a notebook, what fails is said, and the next cell is run."""
+    """Run a cell of a program that nobody watches.
+
+    As in a notebook, an error is printed, and the next cell is run.
+    """
     try:
-        run_code(compile_quietly("\n" * (line - 1) + translate(text), name, AWAITING), names)
+        program = "\n" * (line - 1) + translate(text)
+        run_code(compile_quietly(program, name, AWAITING), names)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
 
 
 def run_code(code: CodeType, names: dict[str, Any]) -> None:
-    """Run what was compiled; with `await` outside of functions it is a coroutine, and is waited for."""
+    """Run compiled code. With `await` outside of functions it is a coroutine; wait for it."""
     if code.co_flags & CO_COROUTINE:
         import asyncio
 

@@ -1,4 +1,4 @@
-"""A learner's text as pieces of Python: what can be compiled of it, where its functions stand, and parts of it cut out.
+"""Take a learner's text apart: what compiles, where functions stand, what is cut out.
 
 Whatever is cut out, all lines keep their numbers. Nothing is run here.
 """
@@ -24,10 +24,13 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, 
 
 
 def divide(text: str) -> list[str]:
-    """A file in pieces of Python that are run one after the other: one piece, or a cell each."""
-    whole = restore_commented(text)
-    whole = whole if is_python(whole) else replace_magics(whole)
-    cells = split_cells(restore_commented(text))
+    """Divide a file into pieces of Python that run one after the other: one, or a cell each.
+
+    Raise what Python raises if there are no cells and the file does not compile.
+    """
+    restored = restore_commented(text)
+    whole = restored if is_python(restored) else replace_magics(restored)
+    cells = split_cells(restored)
     try:
         compile_quietly(whole, "file", AWAITING)
     except NOT_COMPILED:
@@ -38,7 +41,10 @@ def divide(text: str) -> list[str]:
 
 
 def locate_functions(text: str) -> dict[str, slice]:
-    """The lines of each function at the top of a learner's file, decorators included, as `run_file` sees them."""
+    """Find the lines of each top-level function, as `run_file` sees them.
+
+    Decorators belong to their function.
+    """
     found = {}
     for piece in divide(text):
         try:
@@ -52,13 +58,14 @@ def locate_functions(text: str) -> dict[str, slice]:
 
 
 def find_start(statement: ast.stmt) -> tuple[int, int]:
-    """Line and column (in bytes) at which a statement begins, with its decorators."""
-    first = min([statement, *getattr(statement, "decorator_list", [])], key=lambda node: node.lineno)
+    """Find the line and column (in bytes) where a statement, or its first decorator, begins."""
+    parts = [statement, *getattr(statement, "decorator_list", [])]
+    first = min(parts, key=lambda node: node.lineno)
     return first.lineno, first.col_offset - (first is not statement)
 
 
 def cut_before(text: str, statement: ast.stmt) -> str:
-    """The text from a statement on; all lines keep their numbers."""
+    """Keep the text from a statement on; all lines keep their numbers."""
     line, column = find_start(statement)
     lines = text.encode().split(b"\n")[line - 1 :]
     if column:  # something stood before it on its line
@@ -67,10 +74,13 @@ def cut_before(text: str, statement: ast.stmt) -> str:
 
 
 def keep_definitions(text: str, body: list[ast.stmt]) -> tuple[str, list[ast.stmt]]:
-    """Only imports, functions and classes among these statements."""
+    """Keep only the imports, functions and classes among these statements.
+
+    Return the text with all other lines empty, and the statements that are left.
+    """
     lines = text.split("\n")
     kept = [""] * len(lines)
-    definitions: list[ast.stmt] = [statement for statement in body if isinstance(statement, DEFINITIONS)]
+    definitions: list[ast.stmt] = [each for each in body if isinstance(each, DEFINITIONS)]
     for statement in definitions:
         place = slice(find_start(statement)[0] - 1, statement.end_lineno)
         kept[place] = lines[place]
@@ -78,9 +88,10 @@ def keep_definitions(text: str, body: list[ast.stmt]) -> tuple[str, list[ast.stm
 
 
 def replace_by_pass(text: str, statement: ast.stmt) -> str:
-    """The text with `pass` in a statement's place; all lines keep their numbers."""
+    """Put `pass` in a statement's place; all lines keep their numbers."""
     lines = text.encode().split(b"\n")
-    first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
+    first = statement.lineno - 1
+    last = (statement.end_lineno or statement.lineno) - 1
     rest = lines[last][statement.end_col_offset :]
     lines[first] = lines[first][: statement.col_offset] + b"pass" + rest
     lines[first + 1 : last + 1] = [b""] * (last - first)
@@ -88,7 +99,7 @@ def replace_by_pass(text: str, statement: ast.stmt) -> str:
 
 
 def find_flags(body: list[ast.stmt]) -> int:
-    """What `from __future__ import ...` asks of the compiler."""
+    """Find the compiler flags that `from __future__ import ...` asks for."""
     flags = 0
     for statement in body:
         if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
@@ -98,7 +109,7 @@ def find_flags(body: list[ast.stmt]) -> int:
 
 
 def find_made(statement: ast.stmt) -> set[str]:
-    """The names that a statement gives to something."""
+    """Find the names that a statement gives to something."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {statement.name}
     made = set()
@@ -113,12 +124,12 @@ def find_made(statement: ast.stmt) -> set[str]:
 
 
 def guess_made(text: str) -> set[str]:
-    """The names that text which cannot be compiled seems to give to something."""
+    """Guess the names that text which does not compile gives to something."""
     return {name for pair in MADE.findall(text) for name in pair if name}
 
 
 def does_nothing(statement: ast.stmt) -> bool:
-    """A docstring, `...` or `pass`."""
+    """Say whether a statement is a docstring, `...` or `pass`."""
     constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     return constant or isinstance(statement, ast.Pass)
 
@@ -131,13 +142,17 @@ def raises_not_implemented(statement: ast.stmt) -> bool:
 
 
 def explain_syntax(error: BaseException, source: str) -> str:
-    """Why this source cannot be compiled, with the line at which it is noticed."""
+    """Explain why this source does not compile, and quote the line where Python noticed it."""
     if isinstance(error, (RecursionError, MemoryError)):
-        return "is nested too deeply for Python, such as a sum of thousands of terms: use a loop, or a list and sum()"
+        return (
+            "is nested too deeply for Python, such as a sum of thousands of terms: "
+            "use a loop, or a list and sum()"
+        )
     if not isinstance(error, SyntaxError):
         return f"is not Python: {error}"
-    line = source.split("\n")[(error.lineno or 1) - 1 :][:1] if error.lineno else []
-    text = "".join(line).strip()
+
+    lines = source.split("\n")[error.lineno - 1 :] if error.lineno else []
+    text = lines[0].strip() if lines else ""
     return f"is not Python: {error.msg}" + (f", at `{text[:80]}`" if text else "")
 
 

@@ -1,7 +1,7 @@
-"""Trying to break out of this machine's sandbox, so that `minilab doctor` need not take it on trust.
+"""Try to break out of this machine's sandbox, so that `minilab doctor` need not trust it.
 
-The probes run as a submission would, and what they did is looked at from outside. All attacks that are known to defeat a
-plain test run are in the project's tests.
+The probes run as a submission would, and what they did is checked from outside. The project's
+tests hold all attacks that are known to defeat a plain test run.
 """
 
 import os
@@ -44,18 +44,26 @@ def multiply(count):
     return count
 
 def outlive(marker):
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", marker], start_new_session=True)
+    sleep = "import time; time.sleep(60)"
+    subprocess.Popen([sys.executable, "-c", sleep, marker], start_new_session=True)
     return 1
 """
 
 
 def try_sandbox(sandbox: Sandbox) -> list[str]:
-    """What the probes managed to do; nothing, if the sandbox holds. CourseError if it does not even start."""
+    """List what the probes managed to do; the list is empty if the sandbox holds.
+
+    Raise CourseError if the sandbox does not even start.
+    """
     marker = f"probe-{secrets.token_hex(8)}"
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix=".minilab-probe-") as home, socket.socket() as server:
+    with (
+        tempfile.TemporaryDirectory(dir=Path.home(), prefix=".minilab-probe-") as home,
+        socket.socket() as server,
+    ):
         server.bind(("127.0.0.1", 0))
         server.listen()
         (Path(home) / "secret").write_text(marker)
+
         with IsolatedStudent("probes.py", PROBES, sandbox=sandbox) as student:
             attempts: dict[str, Callable[[], bool]] = {
                 "reaches the network": lambda: student.call("connect", server.getsockname()[1]),
@@ -63,13 +71,23 @@ def try_sandbox(sandbox: Sandbox) -> list[str]:
                 "writes outside": lambda: bool(student.call("write", f"{home}/written")),
                 "fills the disk": lambda: student.call("fill", 4 * DISK) > DISK,
                 "takes all memory": lambda: student.call("take", 4 * MEMORY) > MEMORY,
-                "starts any number of processes": lambda: student.call("multiply", 2 * PROCESSES) > PROCESSES,
+                "starts any number of processes": lambda: (
+                    student.call("multiply", 2 * PROCESSES) > PROCESSES
+                ),
             }
             broken = [what for what, attempt in attempts.items() if succeeds(attempt)]
+
         with IsolatedStudent("probes.py", PROBES, sandbox=sandbox) as student:
-            if not succeeds(lambda: student.call("outlive", marker) == 1 and await_running(marker, True)):
+
+            def outlive() -> bool:
+                return student.call("outlive", marker) == 1 and await_running(marker, True)
+
+            if not succeeds(outlive):
                 broken.append("cannot start a process at all")
-    return broken + ["outlives its time"] * (not await_running(marker, False))
+
+    if not await_running(marker, False):
+        broken.append("outlives its time")
+    return broken
 
 
 def succeeds(attempt: Callable[[], bool]) -> bool:
@@ -80,7 +98,10 @@ def succeeds(attempt: Callable[[], bool]) -> bool:
 
 
 def await_running(marker: str, wanted: bool, seconds: float = 5.0) -> bool:
-    """Whether it comes true in time: the kernel takes a moment to start a process, and to end all that is in a sandbox."""
+    """Wait until a process with `marker` runs, or until none does; say whether it came true.
+
+    The kernel takes a moment to start a process, and to end all processes of a sandbox.
+    """
     until = time.monotonic() + seconds
     while is_running(marker) != wanted and time.monotonic() < until:
         time.sleep(0.05)
@@ -92,12 +113,13 @@ def is_running(marker: str) -> bool:
 
 
 def find_running(marker: str) -> list[int]:
-    """The processes of this machine that have `marker` on their command line."""
+    """Find the other processes of this machine that have `marker` on their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if marker in (process / "cmdline").read_text(errors="replace") and process.name != str(os.getpid()):
-                found.append(int(process.name))
+            command = (process / "cmdline").read_text(errors="replace")
         except OSError:  # it has just ended
             continue
+        if marker in command and process.name != str(os.getpid()):
+            found.append(int(process.name))
     return found

@@ -1,25 +1,25 @@
-"""A learner's progress: a small text file in the workspace, which also marks the folder as a workspace."""
+"""Keep a learner's progress in a text file, which also marks a folder as a workspace."""
 
 import datetime
 import json
-import os
-import tempfile
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mini_transformer.course.exercises import Exercise
 from mini_transformer.course.material import CourseError
+from mini_transformer.isolation.files import write_atomically
 
 FILE = "progress.toml"
 HEADER = (
-    "# Your progress in mini-transformer, kept by minilab. Plain text: read it, copy it, delete it to start again.\n"
+    "# Your progress in mini-transformer, kept by minilab. "
+    "Plain text: read it, copy it, delete it to start again.\n"
 )
 
 
 @dataclass
 class Record:
-    """What is remembered about one exercise: the best points so far, hints taken, the days it was solved and revealed."""
+    """Remember one exercise: best points, hints taken, and when it was solved and revealed."""
 
     points: float = 0.0
     hints: int = 0
@@ -29,7 +29,10 @@ class Record:
 
 @dataclass
 class Progress:
-    """All records of a workspace by exercise name. `base_seed` picks this learner's variant of every input."""
+    """Hold all records of a workspace by exercise name.
+
+    `base_seed` picks this learner's variant of every input.
+    """
 
     folder: Path
     base_seed: int = 0
@@ -39,7 +42,10 @@ class Progress:
         return self.records.setdefault(exercise.name, Record())
 
     def note(self, exercise: Exercise, points: float) -> bool:
-        """Remember points if they are the best so far; True if this solves the exercise for the first time."""
+        """Remember points if they are the best so far.
+
+        Return True if this solves the exercise for the first time.
+        """
         record = self.of(exercise)
         record.points = max(record.points, points)
         newly = not record.solved and points >= exercise.points
@@ -48,47 +54,51 @@ class Progress:
         return newly
 
     def save(self) -> None:
-        """Write the file in one step: after a crash there is the old one or the new one. CourseError if it cannot be."""
+        """Write the file in one step, so that a crash leaves the old file or the new one.
+
+        Raise CourseError if it cannot be written.
+        """
         lines = [HEADER, f"base_seed = {self.base_seed}"]
         for name, record in self.records.items():
             facts = {key: value for key, value in vars(record).items() if value}
-            if facts:  # what JSON writes for strings and numbers is also TOML
-                lines += ["", f"[exercise.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in facts.items())]
-        write_atomically(self.folder / FILE, "\n".join(lines) + "\n")
+            if facts:
+                lines += ["", f"[exercise.{name}]"]
+                # what JSON writes for strings and numbers is also TOML
+                lines += [f"{key} = {json.dumps(value)}" for key, value in facts.items()]
+        write_file(self.folder / FILE, "\n".join(lines) + "\n")
 
 
 def read_progress(folder: Path) -> Progress:
-    """The progress kept in a workspace. CourseError if the file was damaged."""
+    """Read the progress kept in a workspace. Raise CourseError if the file was damaged."""
     path = folder / FILE
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         records = {name: Record(**facts) for name, facts in data.get("exercise", {}).items()}
         return Progress(folder, int(data["base_seed"]), records)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CourseError(
-            f"{path} cannot be read ({error}): put it right, or delete it and run `minilab init` again"
-        ) from None
+        advice = "put it right, or delete it and run `minilab init` again"
+        raise CourseError(f"{path} cannot be read ({error}): {advice}") from None
 
 
 def find_workspace(start: Path) -> Path:
-    """The folder, `start` or one above it, that holds a progress file. CourseError if there is none."""
+    """Find the folder, `start` or one above it, that holds a progress file.
+
+    Raise CourseError if there is none.
+    """
     for folder in (start, *start.parents):
         if (folder / FILE).is_file():
             return folder
-    raise CourseError(f"{start} is not in a workspace: make one with `minilab init DIR`, then `cd DIR`")
+    raise CourseError(
+        f"{start} is not in a workspace: make one with `minilab init DIR`, then `cd DIR`"
+    )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file through a temporary one beside it, so that nobody ever finds half of it."""
+def write_file(path: Path, text: str) -> None:
+    """Write a learner's or lecturer's file, whole or not at all.
+
+    Raise CourseError if it cannot be written.
+    """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, text)
     except OSError as error:
         raise CourseError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -1,7 +1,7 @@
-"""Grading: run the checks of a grader on a learner's file, and keep what came out as plain data."""
+"""Grade: run a grader's checks on a learner's file, and keep the results as plain data."""
 
 import importlib.util
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -9,14 +9,18 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from mini_transformer.course.exercises import Exercise, read_exercises
 from mini_transformer.course.grading import Check, Wrong, find_checks
-from mini_transformer.course.loading import NotWrittenError, StudentError, summarize
+from mini_transformer.course.loading import NotWrittenError, StudentError
 from mini_transformer.course.material import CourseError, Material
 from mini_transformer.course.student import InProcessStudent
+from mini_transformer.isolation.explaining import summarize
 
 
 @runtime_checkable
 class Student(Protocol):
-    """A learner's file, here or in a sandbox: values go in, values come out. What is wrong with it is a StudentError."""
+    """A learner's file, here or in a sandbox: values go in, values come out.
+
+    Its methods raise StudentError for whatever is wrong with the file.
+    """
 
     @property
     def remarks(self) -> Mapping[str, str]: ...
@@ -33,7 +37,10 @@ class Student(Protocol):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found. `mistake` is the name of a known mistake, `sentence` what the learner reads."""
+    """Hold what one check found.
+
+    `mistake` is the name of a known mistake, `sentence` is what the learner reads.
+    """
 
     name: str
     outcome: Literal["passed", "wrong", "error", "unwritten"]
@@ -45,7 +52,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class ExerciseResult:
-    """All checks of one exercise; the points are shared among them by weight."""
+    """Hold the results of all checks of one exercise, which share its points by weight."""
 
     number: str
     name: str
@@ -65,7 +72,10 @@ class ExerciseResult:
 
 @dataclass
 class Report:
-    """The grade of one file. `problem` is set, and every exercise worth nothing, if the file could not be loaded."""
+    """Hold the grade of one file.
+
+    If the file could not be loaded, `problem` says why, and every exercise is worth nothing.
+    """
 
     key: str
     exercises: list[ExerciseResult] = field(default_factory=list)
@@ -88,9 +98,10 @@ def grade_file(
     only: Collection[str] | None = None,
     seconds: float = 10.0,
 ) -> Report:
-    """Judge a learner's answers to lesson `key`, or `only` those to the exercises of these names, in this process.
+    """Judge a learner's answers to lesson `key` in this process.
 
-    What is wrong with the file is in the report; nothing is raised.
+    With `only`, judge the answers to the exercises of these names. The report says what is wrong
+    with the file; nothing is raised for that.
     """
 
     def load(parameters: dict[str, str]) -> Student:
@@ -100,24 +111,42 @@ def grade_file(
 
 
 def grade_student(
-    material: Material, key: str, load: Callable[[dict[str, str]], Student], only: Collection[str] | None = None
+    material: Material,
+    key: str,
+    load: Callable[[dict[str, str]], Student],
+    only: Collection[str] | None = None,
 ) -> Report:
-    """Judge a student of any kind. `load` makes it from the parameters that each function has in the stub."""
-    exercises = [exercise for exercise in read_exercises(material, key) if only is None or exercise.name in only]
+    """Judge a student of any kind.
+
+    `load` makes the student from the parameters that each function has in the stub.
+    """
+    exercises = [
+        exercise
+        for exercise in read_exercises(material, key)
+        if only is None or exercise.name in only
+    ]
     try:
         student = load({exercise.name: exercise.parameters for exercise in exercises})
     except StudentError as error:
-        problem = make_harmless(str(error))
-        lost = (CheckResult("the file is loaded", "error", problem),)
-        return Report(key, [ExerciseResult(e.number, e.name, 0.0, e.points, lost) for e in exercises], problem)
+        return lose_all(key, exercises, make_harmless(str(error)))
+
     checks = find_checks(vars(load_module(material.graders / f"test_ex{key}.py")))
-    results = [grade_exercise(exercise, checks.get(exercise.name, []), student) for exercise in exercises]
+    results = [
+        grade_exercise(exercise, checks.get(exercise.name, []), student) for exercise in exercises
+    ]
     pointed = [point_to_cause(result, results, student) for result in results]
     return Report(key, pointed, output=[make_harmless(line) for line in student.output])
 
 
+def lose_all(key: str, exercises: Iterable[Exercise], problem: str) -> Report:
+    """Make a report in which every exercise is worth nothing, because of `problem`."""
+    lost = (CheckResult("the file is loaded", "error", problem),)
+    results = [ExerciseResult(e.number, e.name, 0.0, e.points, lost) for e in exercises]
+    return Report(key, results, problem)
+
+
 def make_harmless(text: str, longest: int = 1000) -> str:
-    """Text that a learner's code may have made up: cut, and without what moves a terminal's cursor or changes its colours.
+    """Shorten untrusted text, and replace what moves a terminal's cursor or sets its colours.
 
     >>> make_harmless("right" + chr(27) + "[2J"), make_harmless(5000 * "a")[-3:]
     ('right?[2J', 'a..')
@@ -126,8 +155,10 @@ def make_harmless(text: str, longest: int = 1000) -> str:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
 
 
-def point_to_cause(result: ExerciseResult, results: list[ExerciseResult], student: Student) -> ExerciseResult:
-    """A remark on an exercise that fails and calls the answer to another that fails: mend that one first."""
+def point_to_cause(
+    result: ExerciseResult, results: list[ExerciseResult], student: Student
+) -> ExerciseResult:
+    """Remark that a failing exercise calls another failing one, so that it is mended first."""
     failing = [other.name for other in results if not other.solved and other.name != result.name]
     called = [name for name in failing if name in student.find_called(result.name)]
     if result.solved or not called:
@@ -137,17 +168,24 @@ def point_to_cause(result: ExerciseResult, results: list[ExerciseResult], studen
 
 
 def grade_exercise(exercise: Exercise, checks: list[Check], student: Student) -> ExerciseResult:
-    """Run every check, also after one failed: each that passes earns its share, and one that nearly does a part of it."""
+    """Run every check, also after one failed, and add up the points.
+
+    A check that passes earns its share, and one that nearly does a part of it.
+    """
     results = tuple(run_check(check, student) for check in checks)
     total = sum(result.weight for result in results)
-    earned = sum(result.weight * (result.earned if result.outcome != "passed" else 1.0) for result in results)
+    earned = sum(
+        result.weight * (1.0 if result.outcome == "passed" else result.earned) for result in results
+    )
     points = round(exercise.points * earned / total, 2) if total else 0.0
     remark = make_harmless(student.remarks.get(exercise.name, ""))
     return ExerciseResult(exercise.number, exercise.name, points, exercise.points, results, remark)
 
 
 def run_check(check: Check, student: Student) -> CheckResult:
-    name, weight = (check.__doc__ or check.__name__).strip().splitlines()[0], check.weight  # type: ignore[attr-defined]
+    """Run one check, and say how it ended. Raise CourseError if the sandbox does not start."""
+    name = (check.__doc__ or check.__name__).strip().splitlines()[0]
+    weight = check.weight  # type: ignore[attr-defined]
     try:
         check(student)
     except NotWrittenError as error:
@@ -157,15 +195,19 @@ def run_check(check: Check, student: Student) -> CheckResult:
     except CourseError:  # the sandbox does not start: that is not this learner's doing
         raise
     except Wrong as wrong:
-        return CheckResult(name, "wrong", make_harmless(wrong.sentence), wrong.mistake, weight, wrong.earned)
+        sentence = make_harmless(wrong.sentence)
+        return CheckResult(name, "wrong", sentence, wrong.mistake, weight, wrong.earned)
     except Exception as error:  # most likely a value of a kind that the check did not think of
-        why = f"The value that came back could not be judged ({summarize(error)}): compare its kind and shape to the task."
+        why = (
+            f"The value that came back could not be judged ({summarize(error)}): "
+            "compare its kind and shape to the task."
+        )
         return CheckResult(name, "error", make_harmless(why), weight=weight)
     return CheckResult(name, "passed", weight=weight)
 
 
 def load_module(path: Path) -> ModuleType:
-    """Run a grader (or a file of mutants) by its path, outside sys.modules."""
+    """Run a grader, or a file of mutants, by its path and outside sys.modules."""
     spec = importlib.util.spec_from_file_location(f"minilab_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -174,6 +216,8 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-def find_registered(module: ModuleType, where: Literal["mutants", "alternatives"]) -> list[tuple[str, str, Callable]]:
-    """What a file of mutants registered: (exercise, name, function)."""
+def find_registered(
+    module: ModuleType, where: Literal["mutants", "alternatives"]
+) -> list[tuple[str, str, Callable]]:
+    """List what a file of mutants registered, as (exercise, name, function)."""
     return list(getattr(module, f"_{where.upper()}", []))

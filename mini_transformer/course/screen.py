@@ -1,4 +1,4 @@
-"""How the learner's loop looks in a terminal. Learners' text is never read as markup."""
+"""Show the learner's loop in a terminal. Learners' text is never read as markup."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ console = Console(highlight=False)
 
 
 def say(text: str, style: str = "") -> None:
-    """One line, broken only where the terminal ends, so that paths and commands can be copied."""
+    """Print a line that wraps only where the terminal ends, so that commands can be copied."""
     console.print(Text(text, style=style), soft_wrap=True)
 
 
@@ -31,18 +31,22 @@ def show_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 
 
 def show_next(exercise: Exercise, record: Record, where: str) -> None:
-    number = exercise.key[:2]
+    """Show one exercise: its task, its size, where to write, and the commands to use."""
+    hints = f"{record.hints} of {len(exercise.hints)} hints taken"
     say(f"Exercise {exercise.number} · {exercise.name}", "bold")
     say(exercise.task)
     say(exercise.size, "dim")
     say(f"write in   {where}")
     say(f"check it   minilab grade {exercise.number}")
-    say(f"stuck?     minilab hint        ({record.hints} of {len(exercise.hints)} hints taken; they cost no points)")
-    say(f"read       minilab lesson {number}")
+    say(f"stuck?     minilab hint        ({hints}; they cost no points)")
+    say(f"read       minilab lesson {exercise.key[:2]}")
 
 
 def show_report(report: "Report", explained: list[Exercise]) -> None:
-    """Every exercise on a line; under it what went wrong, or, if it is to be `explained`, what to remember."""
+    """Show every exercise on a line, and under it what went wrong.
+
+    Under a solved exercise that is `explained` stands what to remember.
+    """
     say(f"ex{report.key}.py", "bold")
     if report.problem:
         say(f"  {report.problem}", "red")
@@ -50,11 +54,13 @@ def show_report(report: "Report", explained: list[Exercise]) -> None:
     if all(result.unwritten for result in report.exercises):
         say(f"  · not written yet: {', '.join(result.name for result in report.exercises)}", "dim")
         return
+
     explanations = {exercise.name: exercise.explanation for exercise in explained}
     for result in report.exercises:
         show_result(result)
         if result.solved and result.name in explanations:
             say(f"      {' '.join(explanations[result.name].split())}", "cyan")
+
     if report.output:
         say("  Your code printed:", "dim")
         for line in report.output:
@@ -62,14 +68,23 @@ def show_report(report: "Report", explained: list[Exercise]) -> None:
 
 
 def show_result(result: "ExerciseResult") -> None:
-    mark, style = ("✓", "green") if result.solved else ("·", "dim") if result.unwritten else ("✗", "red")
-    state = "not written yet" if result.unwritten else f"{result.points:g} of {result.of} points"
+    """Show one exercise's points, and each of its checks unless it is solved or unwritten."""
+    state = f"{result.points:g} of {result.of} points"
+    if result.solved:
+        mark, style = "✓", "green"
+    elif result.unwritten:
+        mark, style = "·", "dim"
+        state = "not written yet"
+    else:
+        mark, style = "✗", "red"
     say(f"  {mark} {result.number} {result.name}: {state}", style)
     if result.remark:
         say(f"      {result.remark}", "yellow")
     if result.unwritten or result.solved:
         return
-    named = any(check.mistake for check in result.checks)  # then what could not be named adds nothing
+
+    # If a mistake has a name, a sentence on a check without one adds nothing.
+    named = any(check.mistake for check in result.checks)
     said: set[str] = set()
     for check in result.checks:
         say(f"      {'✓' if check.outcome == 'passed' else '✗'} {check.name}")
@@ -80,46 +95,68 @@ def show_result(result: "ExerciseResult") -> None:
             said.add(check.sentence)
 
 
-def show_map(rows: list[dict[str, Any]], titles: dict[str, str], folder: Path, opened: set[str]) -> None:
-    """A line per lesson; one under it per exercise where the learner is at work, or where it is `opened`."""
+def show_map(
+    rows: list[dict[str, Any]], titles: dict[str, str], folder: Path, opened: set[str]
+) -> None:
+    """Show a line per lesson, and the exercises of some lessons.
+
+    These are the lessons where the learner is at work, and those that are `opened`.
+    """
     ahead = next((row["name"] for row in rows if not row["solved"]), None)
     for key, title in titles.items():
         lesson = [row for row in rows if row["lesson"] == key]
-        begun = any(row["points"] or row["hints"] for row in lesson) and not all(row["solved"] for row in lesson)
+        begun = any(row["points"] or row["hints"] for row in lesson)
+        at_work = begun and not all(row["solved"] for row in lesson)
         console.print(describe_lesson(key, title, lesson), soft_wrap=True)
-        if begun or key in opened or ahead in [row["name"] for row in lesson]:
+        if at_work or key in opened or ahead in [row["name"] for row in lesson]:
             for row in lesson:
                 console.print(describe_exercise(row, row["name"] == ahead), soft_wrap=True)
-    solved, points, of = (
-        sum(bool(r["solved"]) for r in rows),
-        sum(r["points"] for r in rows),
-        sum(r["of"] for r in rows),
-    )
+
+    solved = sum(bool(row["solved"]) for row in rows)
+    points = sum(row["points"] for row in rows)
+    of = sum(row["of"] for row in rows)
     left = tell_time(sum(row["minutes"] for row in rows if not row["solved"]))
     say(f"{solved} of {len(rows)} exercises, {points:g} of {of} points, {left}, in {folder}")
 
 
 def describe_lesson(key: str, title: str, rows: list[dict[str, Any]]) -> Text:
-    """`01 The residual stream   ✓✓··   6/14 points   35 minutes to go`"""
+    """Describe a lesson on one line.
+
+    `01 The residual stream   ✓✓··   6/14 points   35 minutes to go`
+    """
     marks = "".join("✓" if row["solved"] else "·" for row in rows)
     points = f"{sum(row['points'] for row in rows):g}/{sum(row['of'] for row in rows)} points"
     minutes = sum(row["minutes"] for row in rows if not row["solved"])
-    line = f"{key[:2]} {title:32}{marks:7}{points:>14}   {tell_time(minutes) if minutes else 'done'}"
+    left = tell_time(minutes) if minutes else "done"
+    line = f"{key[:2]} {title:32}{marks:7}{points:>14}   {left}"
     return Text(line, style="bold" if minutes else "green")
 
 
 def describe_exercise(row: dict[str, Any], ahead: bool) -> Text:
-    """`   → 1.3 split_head_by_source   0/3   15 minutes, 2 hints`"""
-    mark, style = ("✓", "green") if row["solved"] else ("→", "cyan") if ahead else ("·", "")
+    """Describe an exercise on one line.
+
+    `   → 1.3 split_head_by_source   0/3   15 minutes, 2 hints`
+    """
+    if row["solved"]:
+        mark, style = "✓", "green"
+    elif ahead:
+        mark, style = "→", "cyan"
+    else:
+        mark, style = "·", ""
+
     notes = [row["solved"] or f"{row['minutes']} minutes"]
-    notes += [f"{row['hints']} hint{'s' * (row['hints'] != 1)}"] if row["hints"] else []
-    notes += ["solution revealed"] if row["revealed"] else []
+    if row["hints"]:
+        notes.append(f"{row['hints']} hint{'s' * (row['hints'] != 1)}")
+    if row["revealed"]:
+        notes.append("solution revealed")
+
     points = f"{row['points']:g}/{row['of']}"
-    return Text(f"   {mark} {row['exercise']:>5} {row['name']:32}{points:>8}   {', '.join(notes)}", style=style)
+    line = f"   {mark} {row['exercise']:>5} {row['name']:32}{points:>8}   {', '.join(notes)}"
+    return Text(line, style=style)
 
 
 def tell_time(minutes: int) -> str:
-    """Minutes as a reader plans them.
+    """Say how many minutes or hours are left.
 
     >>> tell_time(35), tell_time(150), tell_time(0)
     ('35 minutes to go', 'about 2.5 hours to go', 'nothing to go')
@@ -130,7 +167,7 @@ def tell_time(minutes: int) -> str:
 
 
 def show_answer(exercise: Exercise, answer: str) -> None:
-    """One right way, and what to remember of it."""
+    """Show one right way, and what to remember of it."""
     say(f"Exercise {exercise.number} · {exercise.name}: one right way", "bold")
     code = Syntax(answer, "python", background_color="default").highlight(answer.strip())
     console.print(code, soft_wrap=True)

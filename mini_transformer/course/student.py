@@ -1,6 +1,7 @@
-"""The `student` that graders see: a learner's functions, called by name with plain values, returning plain values.
+"""The `student` that graders see: call a learner's functions by name with plain values.
 
-Nothing else crosses, so the same grader can judge a learner's file in this process or in an isolated one.
+Only plain values cross, in both directions. So the same grader can judge a learner's file in this
+process or in an isolated one.
 """
 
 import difflib
@@ -11,20 +12,20 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from mini_transformer.course.comparing import describe_kind
-from mini_transformer.course.limits import OutOfTime, limited_time
 from mini_transformer.course.loading import NotWrittenError, StudentError, load_learner_file
-from mini_transformer.course.running import summarize
 from mini_transformer.course.values import NamedModel, NotAValueError, describe, receive, send
+from mini_transformer.isolation.explaining import describe_kind, summarize
+from mini_transformer.isolation.limits import OutOfTime, limited_time
 
 __all__ = ["InProcessStudent", "NamedModel", "NotWrittenError", "StudentError"]
 
 
 class InProcessStudent:
-    """A learner's file, run once in this process. Raises StudentError, one sentence, for whatever is wrong with it.
+    """Run a learner's file once in this process, and call its functions.
 
-    `overrides` puts other functions in place of the file's own (this is how mutants are judged); `parameters` says for
-    each function what the stub's were; `seconds` is the time that one call may take.
+    Raise StudentError, with one sentence, for whatever is wrong with the file. `overrides` puts
+    other functions in place of the file's own (this is how mutants are judged). `parameters` says
+    for each function which parameters the stub had. `seconds` is the time that one call may take.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class InProcessStudent:
         parameters: Mapping[str, str] | None = None,
         seconds: float = 10.0,
     ) -> None:
-        self.base_seed, self.seconds = base_seed, seconds
+        self.base_seed = base_seed
+        self.seconds = seconds
         self.parameters = parameters or {}
         self.file = load_learner_file(Path(path), seconds, self.parameters)
         self.file.names.update(overrides or {})
@@ -44,16 +46,19 @@ class InProcessStudent:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """By function, what is to be said about it although it may be right."""
+        """Map functions to remarks on them, although they may be right."""
         return self.file.remarks
 
     @property
     def output(self) -> list[str]:
-        """What failed when the file was run, and the first lines that the learner's code printed."""
+        """List what failed when the file was run, and the first lines that its code printed."""
         return self.file.said
 
     def find_called(self, name: str) -> list[str]:
-        """The names that the learner's function looks up, itself or by functions of the file: what it calls is among them."""
+        """List the global names that a function looks up, itself or through functions of the file.
+
+        The functions that it calls are among these names.
+        """
         found: dict[str, None] = {}
         waiting = [name]
         while waiting:
@@ -64,17 +69,22 @@ class InProcessStudent:
         return list(found)
 
     def seeds(self, n: int) -> list[int]:
-        """`n` seeds that differ from learner to learner (by `base_seed`) but not from run to run."""
+        """Draw `n` seeds that differ from learner to learner, but not from run to run."""
         return draw_seeds(self.base_seed, n)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """What the learner's function `name` returns for copies of these values, as plain values."""
+        """Call the learner's function with copies of these values, and return plain values.
+
+        Raise StudentError with one sentence if it fails or returns no value.
+        """
         if name in self.out_of_time:  # an endless loop is waited for once
             raise StudentError(self.out_of_time[name])
         fn = self.find_function(name)
         self.check_arguments(name, fn, args, kwargs)
+
         with self.file.running():
-            sent, named = send(args), send(kwargs)
+            sent = send(args)
+            named = send(kwargs)
             try:
                 with limited_time(self.seconds):
                     answer = receive(fn(*sent, **named))
@@ -85,6 +95,7 @@ class InProcessStudent:
                 if isinstance(error, OutOfTime):
                     self.out_of_time[name] = sentence
                 raise StudentError(sentence) from None
+
         if answer is None:
             raise StudentError(f"{name} returned None: did you forget `return`?")
         return answer
@@ -99,24 +110,34 @@ class InProcessStudent:
             return f"{name} returned {error}"
         if isinstance(error, NotImplementedError):
             return f"{name} needs something that is not written yet: {error}"
-        given = [*map(describe, args), *(f"{key}={describe(value)}" for key, value in kwargs.items())]
+
+        named = [f"{key}={describe(value)}" for key, value in kwargs.items()]
+        given = ", ".join([*map(describe, args), *named])
         missing = error.name if isinstance(error, NameError) and isinstance(error.name, str) else ""
-        cause = f"; {reason}" if (reason := self.file.find_reason(missing)) else ""
-        return f"{where} fails when called with ({', '.join(given)}): {summarize(error)}{cause}"
+        reason = self.file.find_reason(missing)
+        cause = f"; {reason}" if reason else ""
+        return f"{where} fails when called with ({given}): {summarize(error)}{cause}"
 
     def find_function(self, name: str) -> Callable:
-        found = self.file.names.get(name)
         if name in self.file.unwritten:
             raise NotWrittenError(f"{name}: not written yet")
-        if found is None and (reason := self.file.find_reason(name)):
-            raise StudentError(f"there is no function {name}, since {reason}")
+
+        found = self.file.names.get(name)
         if found is None:
+            reason = self.file.find_reason(name)
+            if reason:
+                raise StudentError(f"there is no function {name}, since {reason}")
             written = [key for key, value in self.file.names.items() if inspect.isfunction(value)]
             near = difflib.get_close_matches(name, written, n=1, cutoff=0.5)
             hint = f"; nearest: {near[0]}" if near else ""
-            raise StudentError(f"{self.file.path.name} has no function {name}{hint}: give it back the stub's name")
+            raise StudentError(
+                f"{self.file.path.name} has no function {name}{hint}: give it back the stub's name"
+            )
+
         if not callable(found):
-            raise StudentError(f"{name} is {describe_kind(found)}, expected a function: is the name used twice?")
+            raise StudentError(
+                f"{name} is {describe_kind(found)}, expected a function: is the name used twice?"
+            )
         return found
 
     def check_arguments(self, name: str, fn: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -128,11 +149,13 @@ class InProcessStudent:
         except TypeError:
             given = ", ".join(signature.parameters)
             expected = self.parameters.get(name) or ", ".join([*map(describe, args), *kwargs])
-            raise StudentError(f"{name} takes ({given}), expected ({expected}): give it back the stub's") from None
+            raise StudentError(
+                f"{name} takes ({given}), expected ({expected}): give it back the stub's"
+            ) from None
 
 
 def draw_seeds(base_seed: int, n: int) -> list[int]:
-    """The seeds of one learner's variant of the checks.
+    """Draw the seeds of one learner's variant of the checks.
 
     >>> draw_seeds(0, 2) == draw_seeds(0, 3)[:2] != draw_seeds(1, 2)
     True
@@ -141,6 +164,9 @@ def draw_seeds(base_seed: int, n: int) -> list[int]:
 
 
 def list_names(code: CodeType) -> list[str]:
-    """The global names in a function's code, and in that of the functions inside it."""
-    inside = [name for part in code.co_consts if isinstance(part, CodeType) for name in list_names(part)]
-    return [*code.co_names, *inside]
+    """List the global names in a function's code, and in that of the functions inside it."""
+    names = list(code.co_names)
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            names += list_names(part)
+    return names

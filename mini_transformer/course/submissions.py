@@ -1,7 +1,8 @@
-"""Whose submissions are in a folder, and which of a student's files holds the answers to which lesson.
+"""Find whose submissions are in a folder, and which file answers which lesson.
 
-Folders as lecturers get them: one per student, flat files, what Canvas and Moodle download, a zip each, all of it mixed. Nothing that
-students hand in is imported or followed here; what is wrong with it becomes a sentence in their report.
+Folders come as lecturers get them: one per student, flat files, what Canvas and Moodle download, a
+zip each, all of it mixed. Nothing that students hand in is imported, and no link is followed. What
+is wrong with it becomes a sentence in their report.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ MOODLE = re.compile(r"(?P<name>.+_\d+)_assignsubmission_[a-z]+_?(?P<file>.*)")
 
 @dataclass
 class Handed:
-    """Everything that one student handed in: paths, each with the name that the student gave it."""
+    """Hold all paths that one student handed in, each with the name the student gave it."""
 
     student: str
     paths: list[tuple[Path, str]] = field(default_factory=list)  # later ones were uploaded later
@@ -41,9 +42,10 @@ class Handed:
 
 @dataclass(frozen=True)
 class Submission:
-    """For each lesson the source of the student's file, or why there is none; remarks on how it came.
+    """Hold, for each lesson, the source of a student's file, or why there is none.
 
-    `missing` are the lessons for which nothing was handed in that could be meant, `there` the names of all files.
+    `missing` are the lessons for which no file was handed in. `there` are the names of all files.
+    `remarks` say how the files came.
     """
 
     student: str
@@ -54,38 +56,54 @@ class Submission:
     remarks: list[str]
 
 
-def find_students(folder: Path, keys: Collection[str], leave_out: Path | None = None) -> tuple[list[Handed], list[str]]:
-    """Who handed in what in `folder`, by name, and what in it belongs to nobody. CourseError if there is no submission."""
+def find_students(
+    folder: Path, keys: Collection[str], leave_out: Path | None = None
+) -> tuple[list[Handed], list[str]]:
+    """Find what each student handed in, sorted by name, and what belongs to nobody.
+
+    Raise CourseError if there is no submission in `folder`.
+    """
     if not folder.is_dir():
-        raise CourseError(f"{folder} is no folder: give the one that the submissions were unpacked into")
-    students: dict[str, Handed] = {}
-    nobodys: list[str] = []
-    own: dict[str, str] = {}  # whose a name is that can be shown
+        raise CourseError(
+            f"{folder} is no folder: give the one that the submissions were unpacked into"
+        )
     try:
         paths = sorted(folder.iterdir(), key=sort_uploads)
     except OSError as error:
         raise CourseError(f"{folder} cannot be read: {error.strerror or error}") from None
+
+    students: dict[str, Handed] = {}
+    nobodys: list[str] = []
+    exact_names: dict[str, str] = {}  # by the name that is shown
     for path in paths:
-        if path.name.startswith((".", "__")) or (leave_out and folder.resolve() / path.name == leave_out.resolve()):
+        is_left_out = leave_out and folder.resolve() / path.name == leave_out.resolve()
+        if path.name.startswith((".", "__")) or is_left_out:
             continue
+
         student, name, late = name_student(path, keys)
         if student is None:
             nobodys.append(say_harmless(spell(path.name), 100))
             continue
+
         exact = unicodedata.normalize("NFC", spell(student or folder.resolve().name))
         shown = say_harmless(exact)
-        if own.setdefault(shown, exact) != exact:  # two names that differ only in what cannot be shown
+        # Two names may differ only in what cannot be shown.
+        if exact_names.setdefault(shown, exact) != exact:
             shown = f"{shown} {hashlib.sha256(exact.encode(errors='replace')).hexdigest()[:4]}"
         handed = students.setdefault(shown, Handed(shown))
         handed.paths.append((path, spell(name)))
         handed.late |= late
+
     if not students:
-        raise CourseError(f"{folder} holds no submissions: a folder, a zip or .py files for each student are expected")
+        raise CourseError(
+            f"{folder} holds no submissions: "
+            "a folder, a zip or .py files for each student are expected"
+        )
     return sorted(students.values(), key=lambda handed: handed.student), nobodys
 
 
 def spell(name: str) -> str:
-    """A name from a file system; one that is not UTF-8 was written by an old Windows program.
+    """Decode a file's name as UTF-8, or else as old Windows programs write it.
 
     >>> spell("zo" + chr(0xDCEB))
     'zoë'
@@ -98,32 +116,42 @@ def spell(name: str) -> str:
 
 
 def say_harmless(text: str, longest: int = 300) -> str:
-    """Names that students chose, on one line."""
+    """Write text that students chose on one line, made harmless."""
     return make_harmless(text, longest).replace("\n", " ")
 
 
 def sort_uploads(path: Path) -> tuple[int, str]:
-    """By Canvas' number of the upload, which grows; everything else by name."""
+    """Return a key that sorts by Canvas' number of the upload, which grows, then by name."""
     canvas = CANVAS.fullmatch(path.name)
     return int(canvas["upload"]) if canvas else 0, path.name
 
 
 def name_student(path: Path, keys: Collection[str]) -> tuple[str | None, str, bool]:
-    """The student, the file's name without them, and whether it says LATE. None: it is nobody's; "": it says no name.
+    """Return the student, the file's name without them, and whether it says LATE.
+
+    The student is None if the file is nobody's, and empty if the file's name does not say whose it
+    is.
 
     >>> name_student(Path("doejane_LATE_123_4567_ex01_topic-1.py"), ["01_topic"])
     ('doejane_123', 'ex01_topic-1.py', True)
     >>> name_student(Path("jane_ex01_topic.py"), ["01_topic"])
     ('jane', 'jane_ex01_topic.py', False)
     """
-    if moodle := MOODLE.fullmatch(path.name):
+    moodle = MOODLE.fullmatch(path.name)
+    if moodle:
         return moodle["name"], moodle["file"] or path.name, False
+
     if os.path.isdir(path):  # a link that leads nowhere, or round in circles, is no error here
         return path.name, path.name, False
-    if canvas := CANVAS.fullmatch(path.name):
+
+    canvas = CANVAS.fullmatch(path.name)
+    if canvas:
         return f"{canvas['name']}_{canvas['number']}", canvas["file"], bool(canvas["late"])
-    if not is_wanted(path.name) and path.suffix.lower() not in (".zip", ".rar", ".7z", ".gz", ".tar"):
+
+    is_archive = path.suffix.lower() in (".zip", ".rar", ".7z", ".gz", ".tar")
+    if not is_wanted(path.name) and not is_archive:
         return None, path.name, False
+
     stem = COPY.sub("", re.sub(r"(\.py\.txt|\.tar\.gz|\.\w+)$", "", path.name))
     for key in keys:
         stem = stem.replace(f"ex{key}", "")
@@ -131,14 +159,17 @@ def name_student(path: Path, keys: Collection[str]) -> tuple[str | None, str, bo
 
 
 def read_submission(handed: Handed, functions: Functions) -> Submission:
-    """Look into what a student handed in; never raises."""
+    """Find the file for each lesson in what a student handed in; never raise."""
     unpacked = Unpacked()
     for path, name in handed.paths:
         unpack(path, name, unpacked)
     remarks = ["handed in late, says the file's name"] * handed.late + unpacked.remarks
     candidates = [make_candidate(name, content) for name, content in unpacked.files.items()]
     there = [say_harmless(name, 100) for name in (*unpacked.files, *unpacked.others)]
-    sources, problems, missing = {}, {}, []
+
+    sources = {}
+    problems = {}
+    missing = []
     for key in functions:
         ranked = rank_candidates(key, candidates, functions)
         if not ranked:
@@ -150,16 +181,18 @@ def read_submission(handed: Handed, functions: Functions) -> Submission:
             problems[key] = say_harmless(f"{ranked[0].name} {ranked[0].problem}")
         else:
             sources[key] = ranked[0].source
+
     harmless = [say_harmless(remark) for remark in dict.fromkeys(remarks)]
     return Submission(handed.student, sources, problems, missing, there, harmless)
 
 
 def remark_choice(key: str, ranked: list[Candidate]) -> list[str]:
-    """What there is to say of the file that was chosen, the first."""
+    """List what there is to say of the chosen file, which is the first."""
     chosen = ranked[0]
     remarks = [f"{chosen.name} {change}" for change in chosen.changes]
     if rank_name(key, chosen.stem) > 0:
         remarks.append(f"{chosen.name} was taken for ex{key}.py")
+
     rivals = [rival.name for rival in ranked[1:] if rival.problem or rival.source != chosen.source]
     if rivals:
         remarks.append(f"{chosen.name} was graded for ex{key}.py, and not {', '.join(rivals)}")

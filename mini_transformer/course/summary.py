@@ -1,4 +1,4 @@
-"""A batch at a glance: how the class did, which mistakes were common, what nobody solved, what needs the lecturer's eye."""
+"""Summarise a batch: how the class did, common mistakes, and what a lecturer must look at."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,20 @@ BAR = 40  # the longest one
 
 
 def summarize(
-    graded: Sequence[Graded], exercises: Sequence[Exercise], nobodys: Sequence[str] = (), **facts: Any
+    graded: Sequence[Graded],
+    exercises: Sequence[Exercise],
+    nobodys: Sequence[str] = (),
+    **facts: Any,
 ) -> dict[str, Any]:
-    """The summary as plain data; `facts` (seed, sandbox, ...) go into it as they are."""
+    """Make the summary as plain data.
+
+    `facts` (seed, sandbox, ...) go into it as they are.
+    """
     shares = np.array([one.points / one.of if one.of else 0.0 for one in graded])
     tenths = np.minimum((shares * BINS + 1e-9).astype(int), BINS - 1)
     quartiles = np.percentile(shares, (25, 50, 75)).round(3).tolist() if len(shares) else []
     rows = [summarize_exercise(exercise, graded) for exercise in exercises]
+    remarks = {one.student: [*one.remarks, *one.list_problems()] for one in graded}
     return {
         **facts,
         "students": len(graded),
@@ -31,18 +38,18 @@ def summarize(
         "exercises": rows,
         "solved_by_nobody": [row["name"] for row in rows if not row["solved"]],
         "mistakes": count_mistakes(graded),
-        "remarks": {one.student: looked for one in graded if (looked := [*one.remarks, *one.list_problems()])},
+        "remarks": {student: said for student, said in remarks.items() if said},
         "failed": {one.student: one.failed for one in graded if one.failed},
         "nobodys": list(nobodys),
     }
 
 
 def find_results(name: str, graded: Iterable[Graded]) -> list[ExerciseResult]:
-    return [r for one in graded for report in one.reports.values() for r in report.exercises if r.name == name]
+    return [result for one in graded for result in one.results if result.name == name]
 
 
 def summarize_exercise(exercise: Exercise, graded: Sequence[Graded]) -> dict[str, Any]:
-    """How many solved it, nearly did, did not begin; and the mean points."""
+    """Count who solved an exercise, did not begin it or did not hand it in; give mean points."""
     results = find_results(exercise.name, graded)
     points = [result.points for result in results]
     return {
@@ -57,16 +64,19 @@ def summarize_exercise(exercise: Exercise, graded: Sequence[Graded]) -> dict[str
 
 
 def count_mistakes(graded: Iterable[Graded]) -> list[dict[str, Any]]:
-    """Each named mistake with its sentence and the number of students who made it, the most common first."""
+    """Count the students who made each named mistake, the most common mistake first."""
     students: Counter[tuple[str, str]] = Counter()
     sentences: dict[tuple[str, str], str] = {}
     for one in graded:
-        made: dict[tuple[str, str], str] = {}
-        for report in one.reports.values():
-            for result in report.exercises:
-                made |= {(result.name, check.mistake): check.sentence for check in result.checks if check.mistake}
+        made = {
+            (result.name, check.mistake): check.sentence
+            for result in one.results
+            for check in result.checks
+            if check.mistake
+        }
         students.update(made.keys())
         sentences |= made
+
     order = sorted(students, key=lambda mistake: (-students[mistake], mistake))
     return [
         {
@@ -80,28 +90,42 @@ def count_mistakes(graded: Iterable[Graded]) -> list[dict[str, Any]]:
 
 
 def describe_summary(summary: dict[str, Any], most: int = 12) -> str:
-    """The summary as text, for a terminal and for summary.txt; only the first `most` of a long list."""
+    """Write the summary as text, for a terminal and for summary.txt.
+
+    Of a long list only the first `most` entries are shown.
+    """
     students = f"{summary['students']} student{'s' * (summary['students'] != 1)}"
-    lines = [f"{students}, {summary['of']} points can be had. Sandbox: {summary.get('sandbox', '?')}."]
+    lines = [
+        f"{students}, {summary['of']} points can be had. Sandbox: {summary.get('sandbox', '?')}."
+    ]
     if summary["quartiles"]:
         low, middle, high = (f"{share:.0%}" for share in summary["quartiles"])
-        lines += [f"Half of them have between {low} and {high} of the points; the median is {middle}.", ""]
+        half = f"Half of them have between {low} and {high} of the points"
+        lines += [f"{half}; the median is {middle}.", ""]
     lines += [*describe_distribution(summary["distribution"]), ""]
+
     lines.append(f"{'exercise':40}{'solved':>8}{'mean':>8}{'of':>5}{'not begun':>11}{'missing':>9}")
     for row in summary["exercises"]:
         name = f"{row['exercise']} {row['name']}"
-        counts = f"{row['solved']:>8}{row['mean']:>8g}{row['of']:>5}{row['unwritten']:>11}{row['missing']:>9}"
-        lines.append(f"{name:40}{counts}")
+        points = f"{row['solved']:>8}{row['mean']:>8g}{row['of']:>5}"
+        lines.append(f"{name:40}{points}{row['unwritten']:>11}{row['missing']:>9}")
+
     if summary.get("left_out"):
         lines += ["", f"Left out, since nobody handed them in: {', '.join(summary['left_out'])}."]
     if summary["solved_by_nobody"]:
         lines += ["", f"Solved by nobody: {', '.join(summary['solved_by_nobody'])}."]
-    mistakes = [f"{row['students']:>5}  {row['exercise']}: {row['mistake']}" for row in summary["mistakes"]]
+
+    mistakes = [
+        f"{row['students']:>5}  {row['exercise']}: {row['mistake']}" for row in summary["mistakes"]
+    ]
     lines += list_some("Most common mistakes (students)", mistakes, most)
     remarks = [f"  {student}: {'; '.join(said)}" for student, said in summary["remarks"].items()]
     lines += list_some("To look at", remarks, most)
     lines += list_some("Belongs to nobody", [f"  {name}" for name in summary["nobodys"]], most)
-    failed = [f"  {student}: {', '.join(f'ex{key}.py' for key in why)}" for student, why in summary["failed"].items()]
+    failed = [
+        f"  {student}: {', '.join(f'ex{key}.py' for key in why)}"
+        for student, why in summary["failed"].items()
+    ]
     lines += list_some("NOT GRADED, give the same command again", failed, most)
     return "\n".join(lines) + "\n"
 
@@ -114,7 +138,7 @@ def list_some(title: str, lines: Sequence[str], most: int) -> list[str]:
 
 
 def describe_distribution(counts: Sequence[int]) -> list[str]:
-    """A bar for each tenth of the points.
+    """Draw a bar for each tenth of the points.
 
     >>> describe_distribution([0, 2])
     ['    0 to  50 %     0', '   50 to 100 %     2  ########################################']

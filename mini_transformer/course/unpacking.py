@@ -1,4 +1,7 @@
-"""What a student handed in, as names and bytes: a file, a folder, a zip. Nothing is written to disk, and no link is followed."""
+"""Read what a student handed in as names and bytes: a file, a folder, a zip.
+
+Nothing is written to disk, and no link is followed.
+"""
 
 import os
 import stat
@@ -16,7 +19,7 @@ SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv", "
 
 @dataclass
 class Unpacked:
-    """The files that may hold answers, by the name that a person would give them, and sentences on what was left out."""
+    """Hold the files that may contain answers, by name, and sentences on what was left out."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)  # names of files of other kinds
@@ -28,22 +31,31 @@ class Unpacked:
         self.remarks.append(f"{name} was left out: {why}")
 
     def take(self, name: str, content: bytes) -> None:
-        if len(content) > min(LARGEST, self.bytes_left):
-            self.leave_out(name, f"it is too large, more than {min(LARGEST, self.bytes_left)} bytes")
+        most = min(LARGEST, self.bytes_left)
+        if len(content) > most:
+            self.leave_out(name, f"it is too large, more than {most} bytes")
         else:
             self.bytes_left -= len(content)
             self.files[name] = content
 
     def has_room(self, name: str) -> bool:
-        """Count one more file; False, with a remark the first time, if it is one too many."""
+        """Count one more file, and return False if it is one too many.
+
+        Remark it the first time.
+        """
         self.files_left -= 1
         if self.files_left == -1:
-            self.remarks.append(f"{name} and all after it were left out: there are more than {MOST_FILES} files")
+            self.remarks.append(
+                f"{name} and all after it were left out: there are more than {MOST_FILES} files"
+            )
         return self.files_left >= 0
 
 
 def unpack(path: Path, name: str, into: Unpacked) -> None:
-    """Add a file, or everything in a folder or zip, to `into`. `name` is what the student called it."""
+    """Add a file, or everything in a folder or zip, to `into`.
+
+    `name` is what the student called it.
+    """
     for inside, file in walk(path, name, into):
         try:
             if not is_wanted(inside) and not inside.lower().endswith(".zip"):
@@ -61,37 +73,50 @@ def unpack(path: Path, name: str, into: Unpacked) -> None:
 
 
 def walk(path: Path, name: str, into: Unpacked) -> Iterator[tuple[str, Path]]:
-    """The files at or under `path` in a fixed order, with their names seen from there."""
+    """Yield the files at or under `path` in a fixed order, with their names seen from there."""
     if os.path.islink(path):
         into.leave_out(name, "it is a symbolic link")
-    elif not os.path.isdir(path):
+        return
+    if not os.path.isdir(path):
         yield name, path
-    else:
-        waiting = [PurePosixPath()]
-        while waiting:  # not by calling itself: folders may be deeper than Python's calls
-            folder = waiting.pop()
-            try:
-                with os.scandir(path / folder) as found:
-                    entries = sorted(found, key=lambda entry: (not os.path.isdir(entry.path), entry.name))
-            except OSError as error:
-                into.leave_out(str(folder) if folder.parts else name, f"it cannot be read ({error.strerror or error})")
+        return
+
+    waiting = [PurePosixPath()]
+    while waiting:  # without recursion, because folders may be deeper than Python's calls
+        folder = waiting.pop()
+        try:
+            entries = list_folder(path / folder)
+        except OSError as error:
+            why = f"it cannot be read ({error.strerror or error})"
+            into.leave_out(str(folder) if folder.parts else name, why)
+            continue
+
+        folders = []
+        for entry in entries:
+            inside = folder / entry.name
+            if entry.is_symlink():
+                into.leave_out(str(inside), "it is a symbolic link")
+            elif entry.name.startswith("."):
                 continue
-            folders = []
-            for entry in entries:
-                inside = folder / entry.name
-                if entry.is_symlink():
-                    into.leave_out(str(inside), "it is a symbolic link")
-                elif entry.name.startswith("."):
-                    continue
-                elif entry.is_dir(follow_symlinks=False):
-                    folders += [inside] if entry.name not in SKIPPED else []
-                elif into.has_room(str(inside)):
-                    yield str(inside), path / inside
-            waiting += reversed(folders)
+            elif entry.is_dir(follow_symlinks=False):
+                if entry.name not in SKIPPED:
+                    folders.append(inside)
+            elif into.has_room(str(inside)):
+                yield str(inside), path / inside
+        waiting += reversed(folders)
+
+
+def list_folder(path: Path) -> list[os.DirEntry[str]]:
+    """List the entries of a folder, folders first, each kind by name."""
+    with os.scandir(path) as found:
+        return sorted(found, key=lambda entry: (not os.path.isdir(entry.path), entry.name))
 
 
 def unpack_zip(path: Path, name: str, into: Unpacked) -> None:
-    """Add what a zip holds; whatever is wrong with it is a remark. What it says of its own sizes is not believed."""
+    """Add what a zip holds, and remark on whatever is wrong with it.
+
+    What the zip says of its own sizes is not believed.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -104,8 +129,13 @@ def unpack_zip(path: Path, name: str, into: Unpacked) -> None:
 
 
 def take_entry(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, parts: tuple[str, ...], into: Unpacked
+    archive: zipfile.ZipFile,
+    entry: zipfile.ZipInfo,
+    name: str,
+    parts: tuple[str, ...],
+    into: Unpacked,
 ) -> None:
+    """Add one entry of a zip, unless it is a link, leads outside, or is of another kind."""
     inside = "/".join((name, *parts))
     if ".." in parts or parts[:1] == ("/",):
         into.leave_out(inside, "its name points out of the zip")
@@ -122,7 +152,7 @@ def take_entry(
 
 
 def is_wanted(name: str) -> bool:
-    """Whether a file of this name may hold answers.
+    """Say whether a file of this name may hold answers.
 
     >>> is_wanted("exercises/ex01_topic.py"), is_wanted("ex01.PY.txt"), is_wanted("notes.pdf")
     (True, True, False)

@@ -1,4 +1,4 @@
-"""Grading again whenever a file is saved."""
+"""Notice whenever a learner saves a file, so that it can be graded again."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +8,10 @@ Stamps = dict[Path, tuple[int, int] | None]
 
 
 def take_stamps(paths: list[Path]) -> Stamps:
-    """Time of change and size of each file; None while a file is not there (editors replace files on saving)."""
+    """Note the time of change and the size of each file, or None while a file is not there.
+
+    Editors replace files on saving, so a file may be missing for a moment.
+    """
     stamps: Stamps = {}
     for path in paths:
         try:
@@ -22,7 +25,10 @@ def take_stamps(paths: list[Path]) -> Stamps:
 def watch_files(
     paths: list[Path], pause: Callable[[float], None] = time.sleep, every: float = 0.4
 ) -> Iterator[list[Path]]:
-    """Yields the files that were saved since the last look, for ever. A file that is being replaced is waited for."""
+    """Yield, for ever, the files that were saved since the last look.
+
+    A file that is being replaced is waited for.
+    """
     before = take_stamps(paths)
     while True:
         pause(every)

@@ -1,11 +1,13 @@
-"""Values as bytes and back, between the grader and a process that runs code nobody trusts.
+"""Turn values into bytes and back, to talk to a process that runs untrusted code.
 
-A frame is the length of a JSON text (8 bytes, big end first), the text, and the tensors in safetensors' format. Neither can carry
-code, and nothing is unpickled. What JSON has no word for is an object with one of the tags below. A frame from outside
-may be anything: it becomes a value, or a WireError.
+A frame is the length of a JSON text (8 bytes, big end first), the text, and the tensors in
+safetensors' format. Neither format can carry code, and nothing is unpickled. What JSON has no word
+for is an object with one of the tags below. A frame from outside may be anything: it becomes a
+value, or a WireError.
 
-A random model crosses as its seed and configuration. A model whose truth is asked for crosses as configuration and weights, so that the
-code that reads the frame learns neither its name nor its seed, with which it could ask for the truth.
+A random model crosses as its seed and configuration. A model whose truth is asked for crosses as
+configuration and weights. So the code that reads the frame learns neither its name nor its seed,
+with which it could ask for the truth.
 """
 
 import dataclasses
@@ -18,14 +20,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mini_transformer.course.comparing import describe_kind
 from mini_transformer.course.values import NamedModel, build_model, read_tensors
+from mini_transformer.isolation.explaining import describe_kind
 from mini_transformer.model import Config, Transformer
 
 LENGTH = struct.Struct(">Q")
-LONGEST_TEXT = 8 * 2**20  # bytes of JSON in one frame; read back, they take some twenty times as much memory
+LONGEST_TEXT = 8 * 2**20  # bytes of JSON in one frame; read back, they take twenty times as much
 DEEPEST = 40
-PLAIN_INT = 2**53  # larger integers are written in hexadecimal: Python refuses to read decimals of any length
+PLAIN_INT = 2**53  # larger integers are written in hexadecimal; Python refuses long decimals
 
 
 class WireError(Exception):
@@ -33,7 +35,9 @@ class WireError(Exception):
 
 
 def encode(value: Any) -> bytes:
-    """A value as one frame. WireError for what is not made of numbers, strings, tensors, models, lists, tuples and dicts.
+    """Write a value as one frame.
+
+    Raise WireError if it is not made of numbers, strings, tensors, models, lists, tuples and dicts.
 
     >>> decode(encode({"layer": 1, (0, 2): [torch.tensor([True]), float("inf"), None]}))
     {'layer': 1, (0, 2): [tensor([True]), inf, None]}
@@ -41,25 +45,35 @@ def encode(value: Any) -> bytes:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_pack(value, tensors, 0)).encode("ascii")
     if len(text) > LONGEST_TEXT:
-        raise WireError(f"it takes {len(text)} bytes without its tensors, at most {LONGEST_TEXT} are allowed")
+        raise WireError(
+            f"it takes {len(text)} bytes without its tensors, at most {LONGEST_TEXT} are allowed"
+        )
     try:
         return LENGTH.pack(len(text)) + text + safetensors.torch.save(tensors)
     except Exception as error:  # a dtype that the format does not know
-        raise WireError(f"its tensors cannot be sent ({type(error).__name__}): give them an ordinary dtype") from None
+        raise WireError(
+            f"its tensors cannot be sent ({type(error).__name__}): give them an ordinary dtype"
+        ) from None
 
 
 def decode(frame: bytes, models: bool = False) -> Any:
-    """The value in a frame. WireError if there is none. Models are built only if `models`: a stranger's could be huge."""
+    """Read the value in a frame. Raise WireError if there is none.
+
+    Models are built only with `models`, because a stranger's model could be huge.
+    """
     try:
         (length,) = LENGTH.unpack(frame[: LENGTH.size])
         if length > LONGEST_TEXT:
-            raise WireError(f"the frame says that its text has {length} bytes, at most {LONGEST_TEXT} are allowed")
+            raise WireError(
+                f"the frame says that its text has {length} bytes, "
+                f"at most {LONGEST_TEXT} are allowed"
+            )
         end = LENGTH.size + length
         tensors = safetensors.torch.load(bytes(frame[end:]))
         return _unpack(json.loads(frame[LENGTH.size : end]), tensors, models, 0)
     except WireError:
         raise
-    except Exception as error:  # whatever a hostile frame does to JSON, safetensors, struct or torch
+    except Exception as error:  # a hostile frame may do anything to JSON, safetensors or torch
         raise WireError(f"the frame cannot be read ({type(error).__name__})") from None
 
 
@@ -80,7 +94,8 @@ def _pack(value: Any, tensors: dict[str, Tensor], depth: int) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [_pack(item, tensors, depth + 1) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[_pack(part, tensors, depth + 1) for part in pair] for pair in value.items()]}
+        pairs = [[_pack(part, tensors, depth + 1) for part in pair] for pair in value.items()]
+        return {"dict": pairs}
     if isinstance(value, NamedModel):
         return {"random": _pack(dict(value.config), tensors, depth + 1), "seed": value.seed}
     if isinstance(value, Transformer):
@@ -88,17 +103,27 @@ def _pack(value: Any, tensors: dict[str, Tensor], depth: int) -> Any:
         parts = (dataclasses.asdict(value.config), weights)
         return {"model": [_pack(part, tensors, depth + 1) for part in parts]}
     raise WireError(
-        f"{describe_kind(value)} cannot be sent: only numbers, strings, tensors, models, lists and dicts can"
+        f"{describe_kind(value)} cannot be sent: "
+        "only numbers, strings, tensors, models, lists and dicts can"
     )
 
 
 def _keep(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
-    """Store a copy, complex numbers as pairs, under the name that stands in the text: `3`, or `3c` if complex."""
+    """Store a copy of a tensor, and return its name in the text: `3`, or `3c` if complex.
+
+    Complex numbers are stored as pairs.
+    """
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise WireError(f"a tensor of layout {tensor.layout} on {tensor.device} cannot be sent: only dense ones can")
-    name = f"{len(tensors)}c" if tensor.is_complex() else str(len(tensors))
+        raise WireError(
+            f"a tensor of layout {tensor.layout} on {tensor.device} cannot be sent: "
+            "only dense ones can"
+        )
+    name = str(len(tensors))
     plain = tensor.detach().resolve_conj().resolve_neg()
-    tensors[name] = (torch.view_as_real(plain) if plain.is_complex() else plain).clone().contiguous()
+    if plain.is_complex():
+        name += "c"
+        plain = torch.view_as_real(plain)
+    tensors[name] = plain.clone().contiguous()
     return name
 
 

@@ -1,7 +1,8 @@
-"""The program inside the sandbox: it loads one submission, calls its functions when asked, and answers with values or sentences.
+"""Load one submission inside the sandbox, and answer calls of its functions.
 
-It gives up its rights before it reads any submission. From then on nothing here is protected from the code that it runs, and need not be: whatever
-that code does to this process, all that leaves it are values, which are judged elsewhere.
+The worker gives up its rights before it reads any submission. From then on nothing here is
+protected from the code that it runs, and need not be: whatever that code does to this process, only
+values leave it, and these are judged elsewhere.
 """
 
 import os
@@ -10,14 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mini_transformer.child import serve
 from mini_transformer.course import sandbox
+from mini_transformer.isolation.child import serve
 
 
 def limit_self(user: str) -> None:
-    """Become `user` (a number; "same" and "unsafe" stay who they are), with limits that cannot be raised again."""
-    if (score := Path("/proc/self/oom_score_adj")).exists():
+    """Become `user`, with limits that cannot be raised again.
+
+    `user` is a number, or "same" or "unsafe", which keep the present user.
+    """
+    score = Path("/proc/self/oom_score_adj")
+    if score.exists():
         score.write_text("1000")  # when the machine runs out of memory, this process goes first
+
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: sandbox.DISK,
@@ -28,6 +34,7 @@ def limit_self(user: str) -> None:
         limits[resource.RLIMIT_NPROC] = sandbox.PROCESSES
     for limit, value in limits.items():
         lower(limit, value)
+
     if user.isdigit():
         os.setgroups([])
         os.setresgid(int(user), int(user), int(user))
@@ -35,10 +42,14 @@ def limit_self(user: str) -> None:
 
 
 def limit_memory() -> None:
-    """Allow `MEMORY` bytes of addresses more than there are now, with all packages loaded (Linux)."""
-    if (used := Path("/proc/self/statm")).exists():
-        most = int(used.read_text().split()[0]) * resource.getpagesize() + sandbox.MEMORY
-        lower(resource.RLIMIT_AS, most)
+    """Allow `MEMORY` bytes of addresses more than there are now (Linux only).
+
+    Call it when all packages are loaded.
+    """
+    memory = Path("/proc/self/statm")
+    if memory.exists():
+        used = int(memory.read_text().split()[0]) * resource.getpagesize()
+        lower(resource.RLIMIT_AS, used + sandbox.MEMORY)
 
 
 def lower(limit: int, value: int) -> None:
@@ -49,13 +60,14 @@ def lower(limit: int, value: int) -> None:
 
 
 class Worker:
-    """Answers requests: nothing (are you there?), a file to load, and calls of its functions."""
+    """Answer requests: to say that it is there, to load a file, and to call its functions."""
 
     def __init__(self) -> None:
         self.student: Any = None
         self.pid = os.getpid()
 
     def answer(self, frame: bytes) -> bytes:
+        """Answer one frame with one frame. An empty frame asks whether the worker is there."""
         from mini_transformer.course.wire import WireError, decode, encode
 
         if not frame:
@@ -63,15 +75,20 @@ class Worker:
         request = decode(frame, models=True)
         number = request.pop("number")
         reply = self.reply(request)
-        if os.getpid() != self.pid:  # a submission forked and came back twice: only one of them answers
+
+        # If a submission forked, this code runs twice: only the first process answers.
+        if os.getpid() != self.pid:
             os._exit(1)
+
         always = {"number": number, "output": self.student.output if self.student else []}
         try:
             return encode(reply | always)
         except WireError as error:
-            return encode({"error": f"{request.get('function')} returned no value: {error}"} | always)
+            sentence = f"{request.get('function')} returned no value: {error}"
+            return encode({"error": sentence} | always)
 
     def reply(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a request, and put what is wrong with the file into the reply."""
         from mini_transformer.course.loading import NotWrittenError, StudentError
 
         try:
@@ -82,7 +99,9 @@ class Worker:
             final = self.student is not None and str(error) in self.student.out_of_time.values()
             return {"error": str(error).replace(f"{Path.cwd()}/", ""), "final": final}
 
-    def load(self, name: str, source: str, parameters: dict[str, str], seconds: float) -> dict[str, Any]:
+    def load(
+        self, name: str, source: str, parameters: dict[str, str], seconds: float
+    ) -> dict[str, Any]:
         from mini_transformer.course.student import InProcessStudent
 
         path = Path.cwd() / name
@@ -97,7 +116,8 @@ class Worker:
 
 def main(user: str) -> None:
     limit_self(user)
-    from mini_transformer.course import student, wire  # noqa: F401  # torch, before memory is counted
+    # These import torch, which must be loaded before memory is counted.
+    from mini_transformer.course import student, wire  # noqa: F401
 
     limit_memory()
     serve(Worker().answer)

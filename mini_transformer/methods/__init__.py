@@ -15,7 +15,11 @@ from mini_transformer.methods.attention_scores import (
 from mini_transformer.methods.attribution_patching import estimate_patches
 from mini_transformer.methods.causal_scrubbing import Scrubbed, scrub
 from mini_transformer.methods.causal_tracing import run_with_noise, trace_causally
-from mini_transformer.methods.circuit_evaluation import FaithfulnessCurve, measure_faithfulness, trace_faithfulness
+from mini_transformer.methods.circuit_evaluation import (
+    FaithfulnessCurve,
+    measure_faithfulness,
+    trace_faithfulness,
+)
 from mini_transformer.methods.circuit_knockouts import (
     find_incompleteness,
     list_knockouts,
@@ -23,11 +27,19 @@ from mini_transformer.methods.circuit_knockouts import (
     measure_minimality,
 )
 from mini_transformer.methods.circuit_redundancy import assess_minimality
-from mini_transformer.methods.circuit_tests import HypothesisTest, assess_equivalence, assess_independence
+from mini_transformer.methods.circuit_tests import (
+    HypothesisTest,
+    assess_equivalence,
+    assess_independence,
+)
 from mini_transformer.methods.composition import score_composition, score_random_composition
 from mini_transformer.methods.consistency import answer_pairs, find_consistent_direction
 from mini_transformer.methods.description import Description, describe_unit
-from mini_transformer.methods.dictionaries import Dictionary, fit_supervised_dictionary, scale_features
+from mini_transformer.methods.dictionaries import (
+    Dictionary,
+    fit_supervised_dictionary,
+    scale_features,
+)
 from mini_transformer.methods.dictionary_training import (
     share_of_second,
     train_crosscoder,
@@ -50,8 +62,17 @@ from mini_transformer.methods.fourier import (
     share_of_best_frequency,
     write_fourier_basis,
 )
-from mini_transformer.methods.gradient_symmetry import measure_distance_irrelevance, measure_gradient_symmetry
-from mini_transformer.methods.head_circuits import Singular, read_ov, read_qk, score_copying, split_circuit
+from mini_transformer.methods.gradient_symmetry import (
+    measure_distance_irrelevance,
+    measure_gradient_symmetry,
+)
+from mini_transformer.methods.head_circuits import (
+    Singular,
+    read_ov,
+    read_qk,
+    score_copying,
+    split_circuit,
+)
 from mini_transformer.methods.input_attribution import (
     integrate_gradients,
     measure_saliency,
@@ -64,9 +85,18 @@ from mini_transformer.methods.logit_attribution import (
     attribute_logits_to_neurons,
     attribute_logits_to_sources,
 )
-from mini_transformer.methods.logit_lens import apply_logit_lens, measure_divergence, rank_answer, read_probability
+from mini_transformer.methods.logit_lens import (
+    apply_logit_lens,
+    measure_divergence,
+    rank_answer,
+    read_probability,
+)
 from mini_transformer.methods.neurons import Neurons, measure_excitation, read_neurons
-from mini_transformer.methods.nonlinear_alignment import AlignmentMap, align_nonlinearly, swap_by_map
+from mini_transformer.methods.nonlinear_alignment import (
+    AlignmentMap,
+    align_nonlinearly,
+    swap_by_map,
+)
 from mini_transformer.methods.patching import patch_activations, share_recovered
 from mini_transformer.methods.patchscopes import apply_patchscope
 from mini_transformer.methods.path_patching import patch_path, patch_senders, split_effects
@@ -76,7 +106,12 @@ from mini_transformer.methods.principal_directions import (
     find_mean_difference,
     find_principal_directions,
 )
-from mini_transformer.methods.probes import Probe, draw_control_labels, measure_selectivity, train_probe
+from mini_transformer.methods.probes import (
+    Probe,
+    draw_control_labels,
+    measure_selectivity,
+    train_probe,
+)
 from mini_transformer.methods.rank_one_edit import edit_rank_one, find_value
 from mini_transformer.methods.scratchpads import answer_early, score_reliance, write_scratchpad
 from mini_transformer.methods.shapley import ShapleyEstimate, measure_shapley, sample_shapley

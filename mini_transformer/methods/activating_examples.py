@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,15 +35,17 @@ class Examples:
     """
 
     value: Float[Tensor, "unit k"]
-    prompt: Int[Tensor, "unit k"]
-    position: Int[Tensor, "unit k"]
-    window: Int[Tensor, "unit k width"]
+    prompt: Integer[Tensor, "unit k"]
+    position: Integer[Tensor, "unit k"]
+    window: Integer[Tensor, "unit k width"]
     before: int
 
     def show(self, unit: int, token_names: Sequence[str]) -> str:
         """A unit's examples as text, a line each, with the token where it is active in brackets."""
         lines = []
-        for value, window in zip(self.value[unit].tolist(), self.window[unit].tolist(), strict=True):
+        for value, window in zip(
+            self.value[unit].tolist(), self.window[unit].tolist(), strict=True
+        ):
             words = ["" if token < 0 else token_names[token] for token in window]
             words[self.before] = f"[{words[self.before]}]"
             lines.append(f"{value:8.3f}  {' '.join(filter(None, words))}")
@@ -53,7 +55,7 @@ class Examples:
 def find_max_activating(
     model: Transformer,
     tokens: Tokens,
-    site: HookName,
+    hook: HookName,
     basis: Basis | None = None,
     k: int = 5,
     position: int | None = None,
@@ -63,8 +65,9 @@ def find_max_activating(
 ) -> Examples:
     """The k places at which each unit is most active, the highest first; of equal ones, the first in the prompts.
 
-    Units, site and basis are those of `read_units`; `position` restricts it to one place per prompt. Memory does not grow with the
-    number of prompts. An activation that is nan is no example. ValueError for more examples than there are places.
+    Units, hook and basis are those of `read_units`; `position` restricts it to one place per
+    prompt. Memory does not grow with the number of prompts. An activation that is nan is no
+    example. ValueError for more examples than there are places.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
@@ -74,7 +77,7 @@ def find_max_activating(
     """
     check_counts(tokens, position, k, before, after)
     best = Leaders(k)
-    for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
+    for rows, values in stream_units(model, tokens, hook, basis, position, batch_size):
         best.add(rows.start, values, values)
     return best.locate(tokens, position, before, after)
 
@@ -82,9 +85,9 @@ def find_max_activating(
 def sample_bands(
     model: Transformer,
     tokens: Tokens,
-    site: HookName,
+    hook: HookName,
     basis: Basis | None = None,
-    levels: Sequence[int | float] = (0.0, 0.5, 0.9, 0.99, 1.0),
+    levels: Sequence[float | int] = (0.0, 0.5, 0.9, 0.99, 1.0),
     k: int = 5,
     position: int | None = None,
     before: int = 5,
@@ -107,14 +110,20 @@ def sample_bands(
     check_counts(tokens, position, k, before, after)
     if len(levels) < 2 or any(not 0 <= low < high <= 1 for low, high in pairwise(levels)):
         raise ValueError(f"levels are {levels}, but must rise from 0 to 1, at least two")
-    found = measure_units(model, tokens, site, basis, position, levels=levels, seed=seed, batch_size=batch_size)
+    found = measure_units(
+        model, tokens, hook, basis, position, levels=levels, seed=seed, batch_size=batch_size
+    )
     edges = found.quantiles
-    edges[[i for i, level in enumerate(levels) if level == 0]] = -torch.inf  # quantiles may come from a sample
+    edges[
+        [i for i, level in enumerate(levels) if level == 0]
+    ] = -torch.inf  # quantiles may come from a sample
     edges[[i for i, level in enumerate(levels) if level == 1]] = torch.inf
     generator = torch.Generator().manual_seed(seed)
-    lottery = draw_uniform(found.n, generator=generator, like=edges.float())  # the k highest in a band win
+    lottery = draw_uniform(
+        found.n, generator=generator, like=edges.float()
+    )  # the k highest in a band win
     bands = [Leaders(k) for _ in levels[1:]]
-    for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
+    for rows, values in stream_units(model, tokens, hook, basis, position, batch_size):
         for band, (low, high) in zip(bands, pairwise(edges), strict=True):
             inside = (values >= low) & (values <= high)
             band.add(rows.start, values, torch.where(inside, lottery[rows, None], -torch.inf))
@@ -127,13 +136,17 @@ class Leaders:
     def __init__(self, k: int) -> None:
         self.k, self.parts = k, list[Tensor]()
 
-    def add(self, start: int, values: Float[Tensor, "row unit"], ranks: Float[Tensor, "row unit"]) -> None:
+    def add(
+        self, start: int, values: Float[Tensor, "row unit"], ranks: Float[Tensor, "row unit"]
+    ) -> None:
         """Rows are counted from `start`; the batches come in their order."""
         number = torch.arange(start, start + len(values), dtype=torch.int64, device=values.device)
         ranks = ranks.masked_fill(ranks.isnan(), -torch.inf)
         parts = [ranks.T.contiguous(), values.T, number[:, None].expand(values.shape).T]  # unit row
         if self.parts:
-            parts = [torch.cat([old, new], dim=1) for old, new in zip(self.parts, parts, strict=True)]
+            parts = [
+                torch.cat([old, new], dim=1) for old, new in zip(self.parts, parts, strict=True)
+            ]
         best = find_highest(parts[0], min(self.k, parts[0].shape[1]))
         self.parts = [part.gather(1, best) for part in parts]
 
@@ -143,7 +156,10 @@ class Leaders:
         prompt = number // length if position is None else number
         place = number % length if position is None else torch.full_like(number, position % length)
         padded = F.pad(tokens.long().to(number.device), (before, after), value=-1)
-        window = padded[prompt[..., None], place[..., None] + torch.arange(before + 1 + after, device=number.device)]
+        window = padded[
+            prompt[..., None],
+            place[..., None] + torch.arange(before + 1 + after, device=number.device),
+        ]
         return Examples(
             values.masked_fill(missing, torch.nan),
             prompt.masked_fill(missing, -1),
@@ -153,7 +169,7 @@ class Leaders:
         )
 
 
-def find_highest(ranks: Float[Tensor, "unit row"], k: int) -> Int[Tensor, "unit k"]:
+def find_highest(ranks: Float[Tensor, "unit row"], k: int) -> Integer[Tensor, "unit k"]:
     """Where the k highest of each unit are, the highest first; of equal ones, the first rows. (`topk` takes any of them.)"""
     last = ranks.topk(k, dim=1).values[:, -1:]
     above, equal = ranks > last, ranks == last
@@ -167,6 +183,10 @@ def check_counts(tokens: Tokens, position: int | None, k: int, before: int, afte
     check_prompts(tokens)
     places = len(tokens) * (tokens.shape[1] if position is None else 1)
     if not 1 <= k <= places:
-        raise ValueError(f"{k} examples were asked for, but there are {places} places to take them from")
+        raise ValueError(
+            f"{k} examples were asked for, but there are {places} places to take them from"
+        )
     if before < 0 or after < 0:
-        raise ValueError(f"the window has {before} tokens before and {after} after, but must have 0 or more")
+        raise ValueError(
+            f"the window has {before} tokens before and {after} after, but must have 0 or more"
+        )

@@ -1,4 +1,4 @@
-"""Activation statistics: how often and how strongly each unit of a site is active over many prompts.
+"""Activation statistics: how often and how strongly each unit of a hook is active over many prompts.
 
 A unit is one number per prompt and position: a neuron, an axis of the stream, the length of what a head writes, a direction or a
 dictionary's latent. Activations pass by in batches: means, spreads and extremes are kept exactly, quantiles come from a random
@@ -45,25 +45,28 @@ class UnitStatistics:
 
 
 def read_units(
-    model: Transformer, tokens: Tokens, site: HookName, basis: Basis | None = None
+    model: Transformer, tokens: Tokens, hook: HookName, basis: Basis | None = None
 ) -> Float[Tensor, "batch pos unit"]:
-    """The activation of each unit at `site`, part of the autograd graph.
+    """The activation of each unit at `hook`, part of the autograd graph.
 
-    Without a basis, units are the site's last axis; where the site has heads (`z`, `result`, ...) they are the heads, and
-    the number is the length of the head's vector. With a basis (unit, width), dot products; with a dictionary, its codes; heads are
-    put side by side for both. ValueError for attention patterns, which are not one vector per position, and for another width.
+    Without a basis, units are the hook's last axis; where the hook has heads (`z`, `result`, ...)
+    they are the heads, and the number is the length of the head's vector. With a basis (unit,
+    width), dot products; with a dictionary, its codes; heads are put side by side for both.
+    ValueError for attention patterns, which are not one vector per position, and for another width.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1, n_heads=2, d_mlp=5))
     >>> tokens = torch.tensor([[1, 2, 3]])
-    >>> [read_units(model, tokens, site).shape[-1] for site in (("post", 0), ("result", 0), ("resid_post", 0))]
+    >>> [read_units(model, tokens, hook).shape[-1] for hook in (("post", 0), ("result", 0), ("resid_post", 0))]
     [5, 2, 8]
     """
     check_prompts(tokens)
-    (name,) = find_names(site, model.hook_points)
+    (name,) = find_names(hook, model.hook_points)
     axes = SITES.get(name.rpartition(".hook_")[2], ("pos",))
     if axes[0] != "pos":
-        raise ValueError(f"{name} has the axes {', '.join(axes)}, but units need a site with one vector per position")
+        raise ValueError(
+            f"{name} has the axes {', '.join(axes)}, but units need a hook with one vector per position"
+        )
     values = model.run_with_cache(tokens, names_filter=name)[1][name]
     if basis is None:
         return measure_lengths(values) if values.ndim == 4 else values
@@ -71,13 +74,17 @@ def read_units(
     if isinstance(basis, Dictionary):
         return basis.encode(values)
     if basis.ndim != 2 or basis.shape[1] != values.shape[2]:
-        raise ValueError(f"the basis is {tuple(basis.shape)}, but {name} needs (unit, {values.shape[2]})")
+        raise ValueError(
+            f"the basis is {tuple(basis.shape)}, but {name} needs (unit, {values.shape[2]})"
+        )
     with without_autocast():
         wide, rows = meet(values, basis)
         return (wide @ rows.T).to(values.dtype)
 
 
-def measure_lengths(vectors: Float[Tensor, "batch pos head width"]) -> Float[Tensor, "batch pos head"]:
+def measure_lengths(
+    vectors: Float[Tensor, "batch pos head width"],
+) -> Float[Tensor, "batch pos head"]:
     """The length of each head's vector; squares are summed in float32 at least."""
     return widen(vectors).norm(dim=-1).to(vectors.dtype)
 
@@ -85,11 +92,11 @@ def measure_lengths(vectors: Float[Tensor, "batch pos head width"]) -> Float[Ten
 def measure_units(
     model: Transformer,
     tokens: Tokens,
-    site: HookName,
+    hook: HookName,
     basis: Basis | None = None,
     position: int | None = None,
-    threshold: int | float = 0.0,
-    levels: Sequence[int | float] = (0.5, 0.9, 0.99),
+    threshold: float | int = 0.0,
+    levels: Sequence[float | int] = (0.5, 0.9, 0.99),
     keep: int = 10_000,
     seed: int = 0,
     batch_size: int | None = None,
@@ -107,9 +114,11 @@ def measure_units(
     (2000, 1.6)
     """
     if keep < 1 or any(not 0 <= level <= 1 for level in levels):
-        raise ValueError(f"levels are {levels} and keep is {keep}, but levels go from 0 to 1, and at least 1 is kept")
+        raise ValueError(
+            f"levels are {levels} and keep is {keep}, but levels go from 0 to 1, and at least 1 is kept"
+        )
     kept, total = list[Tensor](), StreamedMoments(threshold)
-    for rows, values in stream_units(model, tokens, site, basis, position, batch_size):
+    for rows, values in stream_units(model, tokens, hook, basis, position, batch_size):
         if not kept:
             n_rows = len(tokens) * (tokens.shape[1] if position is None else 1)
             generator = torch.Generator().manual_seed(seed)
@@ -123,7 +132,7 @@ def measure_units(
 def stream_units(
     model: Transformer,
     tokens: Tokens,
-    site: HookName,
+    hook: HookName,
     basis: Basis | None = None,
     position: int | None = None,
     batch_size: int | None = None,
@@ -136,7 +145,7 @@ def stream_units(
     at, start = find_positions(position, tokens.shape[1]), 0
     for part in tokens.split(choose_rows(model.config, tokens.shape[1], batch_size)):
         with torch.no_grad():
-            values = read_units(model, part, site, basis)[:, at].flatten(0, 1)
+            values = read_units(model, part, hook, basis)[:, at].flatten(0, 1)
         yield slice(start, start + len(values)), values
         start += len(values)
 
@@ -154,7 +163,7 @@ class StreamedMoments:
     min: Tensor
     max: Tensor
 
-    def __init__(self, threshold: int | float) -> None:
+    def __init__(self, threshold: float | int) -> None:
         self.threshold, self.n = threshold, 0
 
     def add(self, values: Float[Tensor, "row unit"]) -> None:
@@ -169,9 +178,21 @@ class StreamedMoments:
             squares = self.squares + squares + gap.square() * self.n * n / both
             mean, above = self.mean + gap * n / both, self.above + above
             low, high = torch.minimum(self.min, low), torch.maximum(self.max, high)
-        self.n, self.mean, self.squares, self.above, self.min, self.max = self.n + n, mean, squares, above, low, high
+        self.n, self.mean, self.squares, self.above, self.min, self.max = (
+            self.n + n,
+            mean,
+            squares,
+            above,
+            low,
+            high,
+        )
 
     def summarise(self, quantiles: Tensor, dtype: torch.dtype) -> UnitStatistics:
-        std, density = (self.squares / self.n).sqrt(), self.above / self.n  # of the activations, not an estimate beyond
+        std, density = (
+            (self.squares / self.n).sqrt(),
+            self.above / self.n,
+        )  # of the activations, not an estimate beyond
         mean = self.origin + self.mean
-        return UnitStatistics(self.n, *(x.to(dtype) for x in (mean, std, density, self.min, self.max, quantiles)))
+        return UnitStatistics(
+            self.n, *(x.to(dtype) for x in (mean, std, density, self.min, self.max, quantiles))
+        )

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from mini_transformer.tensors import make_ordinary
 
 Labels = Integer[Tensor, "n"] | Bool[Tensor, "n"]
+Positive = Float[Tensor, "positive d"]
+Negative = Float[Tensor, "negative d"]
 
 
 def follow(value: Tensor, like: Tensor) -> Tensor:
@@ -134,7 +136,11 @@ def find_axes(
     _, S, Vh = torch.linalg.svd(torch.linalg.qr(rows / rounding, mode="r").R, full_matrices=False)
     n, d = rows.shape
     # The largest singular value that errors of size 1 have, twice, as sums round several times; and what this computation adds.
-    errors = max(2 * (n**0.5 + d**0.5), max(n, d) * torch.finfo(rows.dtype).eps * S.amax().item()) if len(S) else 0.0
+    errors = (
+        max(2 * (n**0.5 + d**0.5), max(n, d) * torch.finfo(rows.dtype).eps * S.amax().item())
+        if len(S)
+        else 0.0
+    )
     found = errors < S
     return S[found], Vh[found].T
 

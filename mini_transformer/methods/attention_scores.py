@@ -10,19 +10,22 @@ Checked against: a slow loop over prompts and queries, and heads that were set b
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.arguments import widen
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 HeadScores = Float[Tensor, "layer head"]
 ALL = slice(None)
 
 
 def score_heads(
-    model: Transformer, tokens: Tokens, targets: Bool[Tensor, "batch query key"], queries: slice = ALL
+    model: Transformer,
+    tokens: Tokens,
+    targets: Bool[Tensor, "batch query key"],
+    queries: slice = ALL,
 ) -> HeadScores:
     """Attention that each head pays to the target keys, averaged over the queries that have a target.
 
@@ -36,22 +39,32 @@ def score_heads(
     True
     """
     if not model.config.n_layers:
-        raise ValueError("the model has no layers, so no heads to score: give one with n_layers of at least 1")
+        raise ValueError(
+            "the model has no layers, so no heads to score: give one with n_layers of at least 1"
+        )
     if tokens.ndim != 2:
-        raise ValueError(f"tokens are {tokens.dtype} {tuple(tokens.shape)}, expected integers of shape (batch, pos)")
+        raise ValueError(
+            f"tokens are {tokens.dtype} {tuple(tokens.shape)}, expected integers of shape (batch, pos)"
+        )
     if targets.dtype != torch.bool or targets.shape != (*tokens.shape, tokens.shape[-1]):
         given, fits = f"{targets.dtype} {tuple(targets.shape)}", (*tokens.shape, tokens.shape[-1])
-        raise ValueError(f"targets are {given}, expected torch.bool {fits}: which keys count, per prompt and query")
+        raise ValueError(
+            f"targets are {given}, expected torch.bool {fits}: which keys count, per prompt and query"
+        )
     device = model.W_E.device
     targets = targets.to(device)
     counted = torch.zeros(tokens.shape[-1], dtype=torch.bool, device=device)
     counted[queries] = True
     counted = targets.any(dim=-1) & counted  # b q
     if not counted.any():
-        raise ValueError("no query has a key to look for in these tokens: give prompts in which there is one")
+        raise ValueError(
+            "no query has a key to look for in these tokens: give prompts in which there is one"
+        )
     layers = range(model.config.n_layers)
     with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=[("pattern", layer) for layer in layers])
+        _, cache = model.run_with_cache(
+            tokens, names_filter=[("pattern", layer) for layer in layers]
+        )
     patterns = widen(torch.stack([cache["pattern", layer] for layer in layers]))  # l b n q k
     on_target = (patterns * targets.unsqueeze(1)).sum(dim=-1)  # l b n q
     return on_target.transpose(1, 2)[:, :, counted].mean(dim=-1)

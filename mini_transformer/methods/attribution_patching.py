@@ -20,10 +20,19 @@ from torch import Tensor
 
 from mini_transformer.methods.arguments import check_gradients, widen
 from mini_transformer.methods.patching import Metric, check_metric, check_pair
-from mini_transformer.methods.sites import Tokens, choose_rows, find_axes, read_sites, run_in_parts, run_with
+from mini_transformer.methods.sites import (
+    Tokens,
+    choose_rows,
+    find_axes,
+    read_sites,
+    run_in_parts,
+    run_with,
+)
 from mini_transformer.model import Transformer
 
-Run = Callable[[slice, Sequence[Tensor]], Tensor]  # these prompts with these values at the site: logits (b, t, v)
+Run = Callable[
+    [slice, Sequence[Tensor]], Tensor
+]  # these prompts with these values at the site: logits (b, t, v)
 
 
 def estimate_patches(
@@ -60,22 +69,41 @@ def estimate_patches(
     source = read_sites(model, other, site, batch_size=batch_size)[site]
     kept, rows = find_axes(site, per), choose_rows(model.config, base.shape[1], batch_size)
     # Scores that the causal mask set to -inf are the same in both runs: their difference is nothing, not nan.
-    changes = [torch.where(new == old, 0.0, new - old) for new, old in zip(source, run[site], strict=True)]
+    changes = [
+        torch.where(new == old, 0.0, new - old) for new, old in zip(source, run[site], strict=True)
+    ]
     if steps:
         slopes = [
-            average_slope(model, layer, site, run["resid_pre"][layer], run[site][layer], change, metric, steps, rows)
+            average_slope(
+                model,
+                layer,
+                site,
+                run["resid_pre"][layer],
+                run[site][layer],
+                change,
+                metric,
+                steps,
+                rows,
+            )
             for layer, change in enumerate(changes)
         ]
     else:
 
         def run_nudged(part: slice, nudges: Sequence[Tensor]) -> Tensor:
-            add = [((site, i), lambda value, hook, nudge=nudge: value + nudge) for i, nudge in enumerate(nudges)]
+            add = [
+                ((site, i), lambda value, hook, nudge=nudge: value + nudge)
+                for i, nudge in enumerate(nudges)
+            ]
             return model.run_with_hooks(base[part], fwd_hooks=add)
 
-        slopes = find_slopes(run_nudged, [torch.zeros_like(value) for value in run[site]], metric, rows)
+        slopes = find_slopes(
+            run_nudged, [torch.zeros_like(value) for value in run[site]], metric, rows
+        )
     with torch.no_grad():
         start = check_metric(metric, run_in_parts(model, base, batch_size))
-    effects = [widen(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)]
+    effects = [
+        widen(change * slope).sum(dim=0) for change, slope in zip(changes, slopes, strict=True)
+    ]
     return start + torch.stack([sum_to(effect, kept) for effect in effects])
 
 
@@ -101,7 +129,9 @@ def average_slope(
     return total / steps
 
 
-def find_slopes(run: Run, values: Sequence[Tensor], metric: Metric, rows: int) -> list[Float[Tensor, "batch ..."]]:
+def find_slopes(
+    run: Run, values: Sequence[Tensor], metric: Metric, rows: int
+) -> list[Float[Tensor, "batch ..."]]:
     """The gradient of the mean metric with respect to each of `values`, with at most `rows` prompts in one graph.
 
     The metric sees all prompts at once: first come its slopes in their logits, then those of the logits, part by part.
@@ -114,7 +144,9 @@ def find_slopes(run: Run, values: Sequence[Tensor], metric: Metric, rows: int) -
         (slope,) = differentiate(check_metric(metric, logits.requires_grad_()), [logits])
         for part in parts:
             leaves = [value[part].clone().requires_grad_() for value in values]
-            found.append(torch.autograd.grad(run(part, leaves), leaves, slope[part], materialize_grads=True))
+            found.append(
+                torch.autograd.grad(run(part, leaves), leaves, slope[part], materialize_grads=True)
+            )
     return [torch.cat(pieces) for pieces in zip(*found, strict=True)]
 
 
@@ -125,11 +157,20 @@ def differentiate(value: Float[Tensor, ""], inputs: Sequence[Tensor]) -> list[Te
     if value.requires_grad:
         found = torch.autograd.grad(value, inputs, allow_unused=True)
     if all(slope is None for slope in found):
-        raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
-    return [torch.zeros_like(x) if slope is None else slope for x, slope in zip(inputs, found, strict=True)]
+        raise ValueError(
+            "the metric has no gradient: use a logit difference or a probability, not an accuracy"
+        )
+    return [
+        torch.zeros_like(x) if slope is None else slope
+        for x, slope in zip(inputs, found, strict=True)
+    ]
 
 
 def sum_to(effect: Tensor, kept: list[int]) -> Tensor:
     """The sum over all axes that are not kept; those that are come in the order in which they are named."""
     dropped = [axis for axis in range(effect.ndim) if axis not in kept]
-    return effect.permute(*kept, *dropped).reshape(*(effect.shape[axis] for axis in kept), -1).sum(dim=-1)
+    return (
+        effect.permute(*kept, *dropped)
+        .reshape(*(effect.shape[axis] for axis in kept), -1)
+        .sum(dim=-1)
+    )

@@ -19,17 +19,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.edges import list_edges, list_writers, write_outputs
 from mini_transformer.methods.patching import Metric, check_metric, tell_apart
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
-Pool = Int[Tensor, "pool pos"]
-Rows = Int[Tensor, "row"]
-Numbers = Int[Tensor, "pool"]  # of the feature of each prompt in the pool
+Tokens = Integer[Tensor, "batch pos"]
+Pool = Integer[Tensor, "pool pos"]
+Rows = Integer[Tensor, "row"]
+Numbers = Integer[Tensor, "pool"]  # of the feature of each prompt in the pool
 Feature = Callable[[Tensor], Tensor]  # tokens (b, t) to one row per prompt, (b) or (b, any)
 
 
@@ -52,7 +52,7 @@ class Scrubbed:
 def scrub(
     model: Transformer,
     clean: Tokens,
-    corrupt: Int[Tensor, "other pos"],
+    corrupt: Integer[Tensor, "other pos"],
     metric: Metric,
     hypothesis: Mapping[str, Feature],
     seed: int = 0,
@@ -88,28 +88,38 @@ def scrub(
     return Scrubbed(whole, kept, low, scrubbed.alone / max(1, scrubbed.draws))
 
 
-def gather_pool(clean: Tokens, corrupt: Int[Tensor, "other pos"]) -> Pool:
+def gather_pool(clean: Tokens, corrupt: Integer[Tensor, "other pos"]) -> Pool:
     """Clean prompts, then corrupt ones; ValueError unless they have one length and there are some of both."""
     shapes = f"clean prompts are {tuple(clean.shape)} and corrupt ones {tuple(corrupt.shape)}"
     if clean.shape[1:] != corrupt.shape[1:]:
-        raise ValueError(f"{shapes}, but must have the same length: one is put in place of the other")
+        raise ValueError(
+            f"{shapes}, but must have the same length: one is put in place of the other"
+        )
     if not clean.numel() or not corrupt.numel():
-        raise ValueError(f"{shapes}, but there must be at least one of each, with at least one token")
+        raise ValueError(
+            f"{shapes}, but there must be at least one of each, with at least one token"
+        )
     return torch.cat([clean, corrupt])
 
 
-def read_features(model: Transformer, pool: Pool, hypothesis: Mapping[str, Feature]) -> dict[str, Numbers]:
+def read_features(
+    model: Transformer, pool: Pool, hypothesis: Mapping[str, Feature]
+) -> dict[str, Numbers]:
     """Per named edge, a number for each prompt of the pool: prompts with the same number have the same feature."""
     edges, writers = list_edges(model), list_writers(model)
     if unknown := [name for name in hypothesis if name not in edges and name not in writers]:
         nearest = difflib.get_close_matches(unknown[0], [*edges, *writers], n=1, cutoff=0.0)[0]
-        raise KeyError(f"no edge or writer is called {unknown[0]!r} in this model; nearest: {nearest!r}")
+        raise KeyError(
+            f"no edge or writer is called {unknown[0]!r} in this model; nearest: {nearest!r}"
+        )
     numbers = dict[str, Tensor]()
     for name, feature in hypothesis.items():
         value = feature(pool.clone())
         if not isinstance(value, Tensor) or value.ndim not in (1, 2) or len(value) != len(pool):
             given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"the feature of {name} is {given} for {len(pool)} prompts, expected one row per prompt")
+            raise ValueError(
+                f"the feature of {name} is {given} for {len(pool)} prompts, expected one row per prompt"
+            )
         numbers[name] = value.detach().cpu().unique(dim=0, return_inverse=True)[1]
     named = {edge: edge if edge in numbers else edge.split("->")[0] for edge in edges}
     return {edge: numbers[name] for edge, name in named.items() if name in numbers}
@@ -119,12 +129,18 @@ class _Scrubbing:
     """The model as a tree that is run from the logits backwards, drawing a prompt for whatever is heard."""
 
     def __init__(
-        self, model: Transformer, pool: Pool, features: dict[str, Numbers], generator: torch.Generator
+        self,
+        model: Transformer,
+        pool: Pool,
+        features: dict[str, Numbers],
+        generator: torch.Generator,
     ) -> None:
         self.model, self.features, self.generator = model, features, generator
         self.written = dict(zip(list_writers(model), write_outputs(model, pool), strict=True))
         self.same_prompt = pool.cpu().unique(dim=0, return_inverse=True)[1]
-        self.heard: dict[str, dict[str, list[str]]] = {}  # node, its inputs ("q", "k", "v", or ""), edges
+        self.heard: dict[
+            str, dict[str, list[str]]
+        ] = {}  # node, its inputs ("q", "k", "v", or ""), edges
         for edge in list_edges(model):
             node, _, part = edge.split("->")[1].partition("<")
             self.heard.setdefault(node, {}).setdefault(part.strip(">"), []).append(edge)
@@ -137,7 +153,9 @@ class _Scrubbing:
         if not tested and node != "logits":
             return self.written[node][rows]
         other = self.draw_any(rows)
-        return self.compute(node, {part: self.read(edges, rows, other) for part, edges in inputs.items()})
+        return self.compute(
+            node, {part: self.read(edges, rows, other) for part, edges in inputs.items()}
+        )
 
     def read(self, edges: list[str], rows: Rows, other: Rows) -> Float[Tensor, "row pos d_model"]:
         """The sum of what is heard: the named writers on prompts that agree with `rows`, all others on `other`."""
@@ -155,17 +173,27 @@ class _Scrubbing:
         """For each prompt, one of those with the same feature, itself included."""
         fits = feature[rows].unsqueeze(1) == feature
         others = fits & (self.same_prompt[rows].unsqueeze(1) != self.same_prompt)
-        self.draws, self.alone = self.draws + len(rows), self.alone + int((~others.any(dim=1)).sum())
+        self.draws, self.alone = (
+            self.draws + len(rows),
+            self.alone + int((~others.any(dim=1)).sum()),
+        )
         return torch.multinomial(fits.float(), 1, generator=self.generator).squeeze(1)
 
     def draw_any(self, rows: Rows) -> Rows:
         """For each prompt, any one."""
-        return torch.randint(len(self.same_prompt), rows.shape, generator=self.generator, device="cpu")
+        return torch.randint(
+            len(self.same_prompt), rows.shape, generator=self.generator, device="cpu"
+        )
 
     def compute(self, node: str, inputs: dict[str, Tensor]) -> Float[Tensor, "row pos any"]:
         """The output of one head or MLP, or the logits, from what it hears (b, t, d); attention biases are added here."""
-        model, layer = self.model, len(self.model.blocks) if node == "logits" else int(node[1:].split(".")[0])
-        constant = [b.attn.b_O for b in model.blocks[: layer + (node[0] == "m")] if b.attn.b_O is not None]
+        model, layer = (
+            self.model,
+            len(self.model.blocks) if node == "logits" else int(node[1:].split(".")[0]),
+        )
+        constant = [
+            b.attn.b_O for b in model.blocks[: layer + (node[0] == "m")] if b.attn.b_O is not None
+        ]
         inputs = {part: x + sum(constant) for part, x in inputs.items()}
         if node == "logits":
             return model.unembed(inputs[""])
@@ -175,7 +203,9 @@ class _Scrubbing:
         if node[0] == "m" and block.mlp is not None:
             return block.mlp(inputs[""])
         if model.config.positions_to == "qk":
-            inputs |= {part: inputs[part] + model.pos_embed(1, inputs[part].shape[1]) for part in "qk"}
+            inputs |= {
+                part: inputs[part] + model.pos_embed(1, inputs[part].shape[1]) for part in "qk"
+            }
         with model.hooks([(("result", layer), lambda value, hook: seen.append(value))]):
             block.attn(inputs["q"], inputs["k"], inputs["v"])
         return seen[0][:, :, int(node.split("h")[1])]

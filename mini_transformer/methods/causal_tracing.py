@@ -25,7 +25,15 @@ from torch import Tensor
 from mini_transformer.hooks import HookPoint
 from mini_transformer.methods.arguments import draw_normal, widen
 from mini_transformer.methods.patching import Metric, arrange_map, check_metric, sweep
-from mini_transformer.methods.sites import SITES, Tokens, check_prompts, choose_rows, find_axes, name_site, read_sites
+from mini_transformer.methods.sites import (
+    SITES,
+    Tokens,
+    check_prompts,
+    choose_rows,
+    find_axes,
+    name_site,
+    read_sites,
+)
 from mini_transformer.model import Transformer
 
 Blurred = Bool[Tensor, "batch pos"]
@@ -63,17 +71,29 @@ def trace_causally(
     True
     """
     if window < 1 or severed not in (None, "attn_out", "mlp_out"):
-        raise ValueError(f"window is {window} and severed {severed!r}, but must be from 1, and 'attn_out' or 'mlp_out'")
+        raise ValueError(
+            f"window is {window} and severed {severed!r}, but must be from 1, and 'attn_out' or 'mlp_out'"
+        )
     blurs = draw_noise(model, tokens, blurred, noise, draws, seed)
-    source, stream = read_sites(model, tokens, site, batch_size=batch_size)[site], model.embed(tokens)
-    sites, maps = dict.fromkeys((site, "resid_pre", "resid_post", *([severed] if severed else []))), []
+    source, stream = (
+        read_sites(model, tokens, site, batch_size=batch_size)[site],
+        model.embed(tokens),
+    )
+    sites, maps = (
+        dict.fromkeys((site, "resid_pre", "resid_post", *([severed] if severed else []))),
+        [],
+    )
     for blur in blurs:
         run = read_sites(model, stream + blur, *sites, batch_size=batch_size)
         if window == 1 and severed is None:
             maps.append(sweep(model, run, metric, site, per, source, batch_size))
         else:
             frozen: dict[str, list[Tensor]] = {severed: run[severed]} if severed else {}
-            maps.append(sweep_windows(model, stream + blur, metric, site, per, source, frozen, window, batch_size))
+            maps.append(
+                sweep_windows(
+                    model, stream + blur, metric, site, per, source, frozen, window, batch_size
+                )
+            )
     return torch.stack(maps).mean(dim=0)
 
 
@@ -100,13 +120,20 @@ def run_with_noise(
 
 
 def draw_noise(
-    model: Transformer, tokens: Tokens, blurred: Blurred, noise: float | int | None, draws: int, seed: int
+    model: Transformer,
+    tokens: Tokens,
+    blurred: Blurred,
+    noise: float | int | None,
+    draws: int,
+    seed: int,
 ) -> list[Float[Tensor, "batch pos d_model"]]:
     """What is added to the embeddings in each draw; ValueError for a mask that blurs nothing or does not fit the tokens."""
     check_prompts(tokens)
     if blurred.dtype != torch.bool or blurred.shape != tokens.shape:
         given, fits = f"{blurred.dtype} {tuple(blurred.shape)}", tuple(tokens.shape)
-        raise ValueError(f"blurred is {given}, expected torch.bool {fits}: which tokens get noise, per prompt")
+        raise ValueError(
+            f"blurred is {given}, expected torch.bool {fits}: which tokens get noise, per prompt"
+        )
     if not blurred.any():
         raise ValueError("blurred marks no token, but there is nothing to trace without noise")
     if draws < 1:
@@ -114,7 +141,9 @@ def draw_noise(
     if noise is None:
         noise = 3 * widen(model.W_E).std(correction=int(model.W_E.numel() > 1)).item()
         if not noise:
-            raise ValueError("all entries of W_E are the same, which gives noise no size: give `noise`")
+            raise ValueError(
+                "all entries of W_E are the same, which gives noise no size: give `noise`"
+            )
     if not 0 < noise < math.inf:
         raise ValueError(f"noise is {noise}, but must be a positive standard deviation")
     generator, size = torch.Generator().manual_seed(seed), (*tokens.shape, model.config.d_model)
@@ -134,7 +163,11 @@ def sweep_windows(
     batch_size: int | None,
 ) -> Float[Tensor, "layer *per"]:
     """The mean metric of runs from `stream` with one entry restored to `source` in a window of layers, one run per entry."""
-    layers, swept, rows = len(source), find_axes(site, per), choose_rows(model.config, stream.shape[1], batch_size)
+    layers, swept, rows = (
+        len(source),
+        find_axes(site, per),
+        choose_rows(model.config, stream.shape[1], batch_size),
+    )
     sizes = [size if axis in swept else 1 for axis, size in enumerate(source[0].shape[1:])]
     entries, values = torch.arange(math.prod(sizes), device=stream.device), []
     everywhere = torch.ones(1, 1, 1, dtype=torch.bool, device=stream.device)
@@ -142,9 +175,17 @@ def sweep_windows(
         restored = range(max(0, layer - window // 2), min(layers, layer + (window + 1) // 2))
         for entry in entries:
             chosen = (entry == entries).view(1, *sizes)
-            at = chosen.flatten(2).any(dim=2, keepdim=True) if "pos" in SITES[site] else everywhere  # 1 t 1
-            edits = [(name_site(other, i), frozen[other][i], at) for other in frozen for i in range(layers)]
-            edits += [(name_site(site, i), source[i], chosen) for i in restored]  # after the frozen: these win
+            at = (
+                chosen.flatten(2).any(dim=2, keepdim=True) if "pos" in SITES[site] else everywhere
+            )  # 1 t 1
+            edits = [
+                (name_site(other, i), frozen[other][i], at)
+                for other in frozen
+                for i in range(layers)
+            ]
+            edits += [
+                (name_site(site, i), source[i], chosen) for i in restored
+            ]  # after the frozen: these win
             values.append(check_metric(metric, run_edited(model, stream, edits, rows)))
     return arrange_map(values, sizes, swept)
 
@@ -161,7 +202,8 @@ def run_edited(
     return torch.cat(
         [
             model.run_with_hooks(
-                resid=stream[part], fwd_hooks=[(name, partial(put, new[part], where)) for name, new, where in edits]
+                resid=stream[part],
+                fwd_hooks=[(name, partial(put, new[part], where)) for name, new, where in edits],
             )
             for part in parts
         ]

@@ -4,7 +4,7 @@ f is 0 for the empty circuit and 1 for the whole model. A method that scores edg
 gets a curve: the area under f is large if the best circuits come early (CPR), the area between f and 1 is small if they also
 behave like the model (CMD). f can be far above 1 where the circuit lacks what holds the model back, and then CPR praises what
 CMD blames; so both areas are bounded here, unless asked otherwise. A faithful circuit may still miss a backup or carry idle
-edges: see `circuit_knockouts`. And all of it depends on the kind of ablation.
+edges: see `circuit_knockouts`. And all of it depends on the ablation.
 Sources: Wang et al. 2022 (2211.00593), section 4; Mueller et al. 2025 (2504.13151) on CPR and CMD.
 
 Checked against: one hooked forward per circuit, areas summed by hand, and the enumerated circuits of hand-set models.
@@ -16,15 +16,15 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of, write_outputs
+from mini_transformer.edges import Ablation, list_edges, list_writers, mask_of, write_outputs
 from mini_transformer.methods.patching import Metric, score_prompts, tell_apart
 from mini_transformer.methods.path_patching import check_batch, run_masks
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Circuit = Iterable[str]  # names of edges, or of nodes: then all edges between them are kept
 
 
@@ -50,9 +50,17 @@ class FaithfulnessCurve:
             object.__setattr__(self, name, getattr(self, name).clone())
         given = tuple(self.share.shape), tuple(self.faithfulness.shape)
         if self.share.ndim != 1 or given[0] != given[1] or not len(self.share):
-            raise ValueError(f"share and faithfulness are {given[0]} and {given[1]}, but must be lists of one length")
-        if not self.share.isfinite().all() or not self.faithfulness.isfinite().all() or (self.share.diff() < 0).any():
-            raise ValueError("share must rise from size to size, and share and faithfulness must be finite numbers")
+            raise ValueError(
+                f"share and faithfulness are {given[0]} and {given[1]}, but must be lists of one length"
+            )
+        if (
+            not self.share.isfinite().all()
+            or not self.faithfulness.isfinite().all()
+            or (self.share.diff() < 0).any()
+        ):
+            raise ValueError(
+                "share must rise from size to size, and share and faithfulness must be finite numbers"
+            )
 
     def cpr(self, bounded: bool = True) -> float:
         """The area under f, higher is better; bounded: f counts as at least 0 and at most 1, so the area does, too."""
@@ -71,13 +79,14 @@ def measure_faithfulness(
     corrupt: Tokens,
     metric: Metric,
     circuits: Sequence[Circuit],
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
 ) -> Float[Tensor, "circuit"]:
     """f of each circuit: (m(circuit) - m(empty)) / (m(model) - m(empty)), for the mean metric m over prompts.
 
-    A circuit is a set of edges, or of nodes, which keep all edges between them. What is outside carries what its writer
-    writes on the same row of `corrupt` (kind "resample"), its mean over them ("mean"), or nothing ("zero"). KeyError for an edge
-    or node that does not exist; ValueError for both in one circuit, and for a metric that does not tell model from empty circuit.
+    A circuit is a set of edges, or of nodes, which keep all edges between them. What is outside
+    carries what its writer writes on the same row of `corrupt` (ablation "resample"), its mean over
+    them ("mean"), or nothing ("zero"). KeyError for an edge or node that does not exist; ValueError
+    for both in one circuit, and for a metric that does not tell model from empty circuit.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -88,9 +97,11 @@ def measure_faithfulness(
     [1.0, 0.5, 1.0]
     """
     if lone := [circuit for circuit in circuits if isinstance(circuit, str)]:
-        raise ValueError(f"circuits is a list of circuits, but holds the name {lone[0]!r}: put the circuit in a list")
+        raise ValueError(
+            f"circuits is a list of circuits, but holds the name {lone[0]!r}: put the circuit in a list"
+        )
     masks = [mask_parts(model, circuit) for circuit in circuits]
-    return measure_shares(model, clean, corrupt, metric, masks, kind)
+    return measure_shares(model, clean, corrupt, metric, masks, ablation)
 
 
 def trace_faithfulness(
@@ -98,8 +109,8 @@ def trace_faithfulness(
     clean: Tokens,
     corrupt: Tokens,
     metric: Metric,
-    scores: Float[Tensor, "part"] | Int[Tensor, "part"] | Bool[Tensor, "part"],
-    kind: AblationKind = "resample",
+    scores: Float[Tensor, "part"] | Integer[Tensor, "part"] | Bool[Tensor, "part"],
+    ablation: Ablation = "resample",
 ) -> FaithfulnessCurve:
     """The faithfulness of every circuit that keeps what scores highest; one score per edge, or one per writer.
 
@@ -125,9 +136,11 @@ def trace_faithfulness(
         )
     names = edges if len(scores) == len(edges) else writers
     kept = [scores >= level for level in scores.unique().flip(0)]
-    masks = [mask_parts(model, [name for name, on in zip(names, row, strict=True) if on]) for row in kept]
+    masks = [
+        mask_parts(model, [name for name, on in zip(names, row, strict=True) if on]) for row in kept
+    ]
     nothing = torch.zeros(len(edges), device=model.W_E.device)
-    values = measure_shares(model, clean, corrupt, metric, [nothing, *masks], kind)
+    values = measure_shares(model, clean, corrupt, metric, [nothing, *masks], ablation)
     share = values.new_tensor([0.0, *(row.sum().item() / len(row) for row in kept)])
     return FaithfulnessCurve(share, values)
 
@@ -139,12 +152,18 @@ def measure_shares(
     corrupt: Tokens,
     metric: Metric,
     masks: Sequence[Float[Tensor, "edge"]],
-    kind: AblationKind,
+    ablation: Ablation,
 ) -> Float[Tensor, "mask"]:
     """The mean metric under each mask, on the scale on which no edges give 0 and all edges give 1."""
     clean, corrupt = check_batch(clean, corrupt)
-    ends = torch.tensor([0.0, 1.0], device=model.W_E.device).unsqueeze(1).expand(2, len(list_edges(model)))
-    runs = run_masks(model, clean, torch.stack([*ends, *masks]), write_outputs(model, corrupt, kind))
+    ends = (
+        torch.tensor([0.0, 1.0], device=model.W_E.device)
+        .unsqueeze(1)
+        .expand(2, len(list_edges(model)))
+    )
+    runs = run_masks(
+        model, clean, torch.stack([*ends, *masks]), write_outputs(model, corrupt, ablation)
+    )
     *scores, differs = tell_apart(metric, next(runs), next(runs))
     scores += [score_prompts(metric, logits) for logits in runs]
     empty, whole, *_ = values = torch.stack(scores).mean(dim=1)
@@ -172,10 +191,14 @@ def name_parts(model: Transformer, circuit: Circuit) -> tuple[list[str], list[st
     """
     parts = list(dict.fromkeys([circuit] if isinstance(circuit, str) else circuit))
     if len({"->" in part for part in parts}) > 1:
-        raise ValueError(f"the circuit mixes edges and nodes ({parts[0]!r}, ...), but must name one of the two")
+        raise ValueError(
+            f"the circuit mixes edges and nodes ({parts[0]!r}, ...), but must name one of the two"
+        )
     level = list_edges(model) if not parts or "->" in parts[0] else list_writers(model)
     parts = [part for part in parts if part != "logits"]
     if unknown := [part for part in parts if part not in level]:
         nearest = difflib.get_close_matches(unknown[0], level, n=1, cutoff=0.0)[0]
-        raise KeyError(f"no edge or node is called {unknown[0]!r} in this model; nearest: {nearest!r}")
+        raise KeyError(
+            f"no edge or node is called {unknown[0]!r} in this model; nearest: {nearest!r}"
+        )
     return sorted(parts, key=level.index) if isinstance(circuit, Set) else parts, level

@@ -13,15 +13,20 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind
-from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts, measure_shares, name_parts
+from mini_transformer.edges import Ablation
+from mini_transformer.methods.circuit_evaluation import (
+    Circuit,
+    mask_parts,
+    measure_shares,
+    name_parts,
+)
 from mini_transformer.methods.patching import Metric
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Knockout = frozenset[str]
 TIE = 1e-5  # of the whole model's share: a smaller difference is rounding
 
@@ -36,13 +41,19 @@ def list_knockouts(circuit: Circuit, most: int = 256, seed: int = 0) -> list[Kno
     """
     parts = sorted({circuit} if isinstance(circuit, str) else set(circuit))
     if most < 1:
-        raise ValueError(f"at most {most} knockouts were asked for, but there is at least the empty one")
+        raise ValueError(
+            f"at most {most} knockouts were asked for, but there is at least the empty one"
+        )
     if 2 ** len(parts) <= most:
         sizes = range(len(parts) + 1)
-        return [frozenset(chosen) for size in sizes for chosen in itertools.combinations(parts, size)]
+        return [
+            frozenset(chosen) for size in sizes for chosen in itertools.combinations(parts, size)
+        ]
     small = [frozenset[str](), *(frozenset([part]) for part in parts)][:most]
     generator = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(most - len(small), len(parts), generator=generator, dtype=torch.float32, device="cpu")
+    uniform = torch.rand(
+        most - len(small), len(parts), generator=generator, dtype=torch.float32, device="cpu"
+    )
     drawn = uniform < 0.5
     return small + [frozenset(itertools.compress(parts, row)) for row in drawn.tolist()]
 
@@ -53,7 +64,7 @@ def measure_incompleteness(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     knockouts: Sequence[Iterable[str]] | None = None,
 ) -> dict[Knockout, float]:
     """|F(C \\ K) - F(M \\ K)| for each K, in shares: F is 0 without any edges and 1 for the whole model.
@@ -75,7 +86,7 @@ def measure_incompleteness(
     parts, level = name_parts(model, circuit)
     chosen = choose_knockouts(parts, knockouts)
     masks = [mask_parts(model, _drop(names, out)) for names in (parts, level) for out in chosen]
-    values = measure_shares(model, clean, corrupt, metric, masks, kind).view(2, -1)
+    values = measure_shares(model, clean, corrupt, metric, masks, ablation).view(2, -1)
     return dict(zip(chosen, (values[0] - values[1]).abs().tolist(), strict=True))
 
 
@@ -85,7 +96,7 @@ def find_incompleteness(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     steps: int = 10,
 ) -> dict[Knockout, float]:
     """The same for knockouts that grow greedily: each takes out one part more, the one that opens the widest gap.
@@ -104,13 +115,15 @@ def find_incompleteness(
     [([], 0.0), (['m0'], 0.75)]
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}, but must be at least 1: the parts that are knocked out together")
+        raise ValueError(
+            f"steps is {steps}, but must be at least 1: the parts that are knocked out together"
+        )
     parts, _ = name_parts(model, circuit)
-    found = measure_incompleteness(model, clean, corrupt, metric, parts, kind, [()])
+    found = measure_incompleteness(model, clean, corrupt, metric, parts, ablation, [()])
     for _ in range(min(steps, len(parts))):
         grown = list(found)[-1]
         tried = [grown | {part} for part in parts if part not in grown]
-        gaps = measure_incompleteness(model, clean, corrupt, metric, parts, kind, tried)
+        gaps = measure_incompleteness(model, clean, corrupt, metric, parts, ablation, tried)
         widest = max(gaps.values())
         worst = next(out for out in tried if gaps[out] > widest - TIE)
         found[worst] = gaps[worst]
@@ -123,7 +136,7 @@ def measure_minimality(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     knockouts: Sequence[Iterable[str]] | None = None,
 ) -> dict[str, float]:
     """Per part v, the largest |F(C \\ (K + v)) - F(C \\ K)| over the K: a part that scores 0 is idle, as far as was tried.
@@ -142,20 +155,28 @@ def measure_minimality(
     parts, _ = name_parts(model, circuit)
     chosen = choose_knockouts(parts, knockouts)
     without: dict[str, list[Knockout]] = {part: [out - {part} for out in chosen] for part in parts}
-    needed = list(dict.fromkeys(out | v for part in parts for out in without[part] for v in (set(), {part})))
+    needed = list(
+        dict.fromkeys(out | v for part in parts for out in without[part] for v in (set(), {part}))
+    )
     masks = [mask_parts(model, _drop(parts, out)) for out in needed]
-    shares = measure_shares(model, clean, corrupt, metric, masks, kind).tolist()
+    shares = measure_shares(model, clean, corrupt, metric, masks, ablation).tolist()
     value = dict(zip(needed, shares, strict=True))
-    return {part: max(abs(value[out | {part}] - value[out]) for out in without[part]) for part in parts}
+    return {
+        part: max(abs(value[out | {part}] - value[out]) for out in without[part]) for part in parts
+    }
 
 
-def choose_knockouts(parts: Sequence[str], knockouts: Sequence[Iterable[str]] | None) -> list[Knockout]:
+def choose_knockouts(
+    parts: Sequence[str], knockouts: Sequence[Iterable[str]] | None
+) -> list[Knockout]:
     """The given subsets, by default those of `list_knockouts`; an error if there are none or one is not in the circuit."""
     chosen = list(map(frozenset, list_knockouts(parts) if knockouts is None else knockouts))
     if not chosen:
         raise ValueError("no knockouts were given, but at least one is needed: the empty one is ()")
     if outside := sorted(frozenset().union(*chosen) - set(parts)):
-        raise KeyError(f"{outside[0]!r} is to be knocked out, but is not in the circuit; it has {len(parts)} parts")
+        raise KeyError(
+            f"{outside[0]!r} is to be knocked out, but is not in the circuit; it has {len(parts)} parts"
+        )
     return chosen
 
 

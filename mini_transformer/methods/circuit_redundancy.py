@@ -12,16 +12,21 @@ with idle edges added.
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, mask_of
+from mini_transformer.edges import Ablation, list_edges, mask_of
 from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts
-from mini_transformer.methods.circuit_tests import TIE, HypothesisTest, bound_probability, compare_runs
+from mini_transformer.methods.circuit_tests import (
+    TIE,
+    HypothesisTest,
+    bound_probability,
+    compare_runs,
+)
 from mini_transformer.methods.patching import Metric
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 
 def assess_minimality(
@@ -30,9 +35,9 @@ def assess_minimality(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     draws: int = 100,
-    quantile: int | float = 0.9,
+    quantile: float | int = 0.9,
     seed: int = 0,
 ) -> dict[str, HypothesisTest]:
     """Per edge, null: its loss changes the score by more than that of a random added edge, with probability `quantile` or more.
@@ -54,14 +59,18 @@ def assess_minimality(
     from scipy.stats import binomtest
 
     if draws < 1 or not 0 < quantile < 1:
-        raise ValueError(f"draws and quantile are {draws} and {quantile}, but must be at least 1 and between 0 and 1")
+        raise ValueError(
+            f"draws and quantile are {draws} and {quantile}, but must be at least 1 and between 0 and 1"
+        )
     ours = mask_parts(model, circuit)
     edges = [edge for edge, on in zip(list_edges(model), ours, strict=True) if on]
     added = draw_paths(model, edges, draws, np.random.default_rng(seed))
     full = [(ours + mask_of(model, path)).clamp(max=1) for path in added]
     without = [mask - mask_of(model, [path[0]]) for mask, path in zip(full, added, strict=True)]
     cut = [ours - mask_of(model, [edge]) for edge in edges]
-    start, *scores = compare_runs(model, clean, corrupt, metric, [ours, *full, *without, *cut], kind)[:-1]
+    start, *scores = compare_runs(
+        model, clean, corrupt, metric, [ours, *full, *without, *cut], ablation
+    )[:-1]
     reference = mean_size(np.array(scores[draws : 2 * draws]) - np.array(scores[:draws]))
     rounding, found = TIE * np.abs(start).max(), {}
     for edge, change in zip(edges, mean_size(np.array(scores[2 * draws :]) - start), strict=True):
@@ -84,7 +93,9 @@ def draw_paths(
     ends = {edge: (edge.split("->")[0], edge.split("->")[1].split("<")[0]) for edge in edges}
     outside = [edge for edge in edges if edge not in circuit]
     if not circuit or not outside:
-        raise ValueError(f"the circuit has {len(circuit)} of {len(edges)} edges, but some must be in and some out")
+        raise ValueError(
+            f"the circuit has {len(circuit)} of {len(edges)} edges, but some must be in and some out"
+        )
 
     def choose(among: Iterable[str]) -> str:
         return str(generator.choice(list(among)))

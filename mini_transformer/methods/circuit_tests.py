@@ -16,17 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, write_outputs
+from mini_transformer.edges import Ablation, list_edges, write_outputs
 from mini_transformer.methods.circuit_evaluation import Circuit, mask_parts
 from mini_transformer.methods.patching import Metric, measure_metric_rounding, score_prompts
 from mini_transformer.methods.path_patching import check_batch, run_masks
 from mini_transformer.methods.sites import run_in_parts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Scores = Float[np.ndarray, "prompt"]
 TIE = 1e-4  # of the largest score: a smaller difference is no difference
 
@@ -49,8 +49,8 @@ def assess_equivalence(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
-    margin: int | float = 0.1,
+    ablation: Ablation = "resample",
+    margin: float | int = 0.1,
 ) -> HypothesisTest:
     """Null: where they differ, the circuit scores higher than the model with a probability within `margin` of 1/2.
 
@@ -69,8 +69,12 @@ def assess_equivalence(
     from scipy.stats import binom
 
     if not 0 <= margin < 0.5:
-        raise ValueError(f"margin is {margin}, but must be from 0 to below 0.5: how far from 1/2 is still equivalent")
-    ours, whole = compare_runs(model, clean, corrupt, metric, [mask_parts(model, circuit)], kind)
+        raise ValueError(
+            f"margin is {margin}, but must be from 0 to below 0.5: how far from 1/2 is still equivalent"
+        )
+    ours, whole = compare_runs(
+        model, clean, corrupt, metric, [mask_parts(model, circuit)], ablation
+    )
     difference = ours - whole
     different = np.abs(difference) > TIE * np.abs(whole).max()
     n, wins = int(different.sum()), int((difference[different] > 0).sum())
@@ -86,7 +90,7 @@ def assess_independence(
     corrupt: Tokens,
     metric: Metric,
     circuit: Circuit,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     permutations: int = 999,
     seed: int = 0,
 ) -> HypothesisTest:
@@ -113,14 +117,18 @@ def assess_independence(
 
     if permutations < 1:
         raise ValueError(f"permutations is {permutations}, but must be at least 1")
-    rest, whole = compare_runs(model, clean, corrupt, metric, [1 - mask_parts(model, circuit)], kind)
+    rest, whole = compare_runs(
+        model, clean, corrupt, metric, [1 - mask_parts(model, circuit)], ablation
+    )
     null = "without the circuit, the score is independent of the model's"
     if any(np.ptp(scores) <= TIE * np.abs(scores).max() for scores in (rest, whole)):
         return HypothesisTest(null, 0.0, 1.0)
     one, other = (centre_kernel(scores) for scores in (rest, whole))
 
     def pair(order: np.ndarray) -> float:
-        return round(float((one[np.ix_(order, order)] * other).sum() / len(order) ** 2), 12)  # so that ties are ties
+        return round(
+            float((one[np.ix_(order, order)] * other).sum() / len(order) ** 2), 12
+        )  # so that ties are ties
 
     found = permutation_test(
         (np.arange(len(rest)),),
@@ -136,25 +144,36 @@ def assess_independence(
 
 @torch.no_grad()
 def compare_runs(
-    model: Transformer, clean: Tokens, corrupt: Tokens, metric: Metric, masks: Sequence[Tensor], kind: AblationKind
+    model: Transformer,
+    clean: Tokens,
+    corrupt: Tokens,
+    metric: Metric,
+    masks: Sequence[Tensor],
+    ablation: Ablation,
 ) -> list[Scores]:
     """The score of every prompt under each mask and, last, with all edges on; rounding is taken out of them.
 
     ValueError for less than two prompts, and for scores that are not finite.
     """
     if len(clean) < 2:
-        raise ValueError(f"there are {len(clean)} prompts, but a test over prompts needs at least 2")
+        raise ValueError(
+            f"there are {len(clean)} prompts, but a test over prompts needs at least 2"
+        )
     clean, corrupt = check_batch(clean, corrupt)
     all_masks = torch.stack([*masks, torch.ones(len(list_edges(model)), device=model.W_E.device)])
-    runs = run_masks(model, clean, all_masks, write_outputs(model, corrupt, kind))
+    runs = run_masks(model, clean, all_masks, write_outputs(model, corrupt, ablation))
     scores = torch.stack([score_prompts(metric, logits) for logits in runs])
     if not scores.isfinite().all():
-        raise ValueError("the metric is not finite for some prompt, but scores that are to be compared must be numbers")
+        raise ValueError(
+            "the metric is not finite for some prompt, but scores that are to be compared must be numbers"
+        )
     rounding = measure_metric_rounding(metric, run_in_parts(model, clean)).max()
     return list(drop_rounding(scores, rounding).double().cpu().numpy())
 
 
-def drop_rounding(scores: Float[Tensor, "run prompt"], rounding: Float[Tensor, ""]) -> Float[Tensor, "run prompt"]:
+def drop_rounding(
+    scores: Float[Tensor, "run prompt"], rounding: Float[Tensor, ""]
+) -> Float[Tensor, "run prompt"]:
     """Make scores the same where they differ by no more than rounding.
 
     That is the scores of one run among each other, and those of any run and the last.

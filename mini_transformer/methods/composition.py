@@ -45,7 +45,9 @@ def score_composition(
     c = model.config
     scores = widen(model.W_E).new_zeros(c.n_layers, c.n_heads, c.n_layers, c.n_heads)
     for layer, block in enumerate(model.blocks):
-        Q, K, V = (read_through(block.ln1, W) for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V))
+        Q, K, V = (
+            read_through(block.ln1, W) for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V)
+        )
         reader = {"q": (Q, K.mT), "k": (K, Q.mT), "v": (V, block.attn.W_O)}[part]
         for earlier, before in enumerate(model.blocks[:layer]):
             writer = read_through(before.ln1, before.attn.W_V), before.attn.W_O
@@ -69,7 +71,9 @@ def score_random_composition(model: Transformer, draws: int = 16, seed: int = 0)
     if draws < 1:
         raise ValueError(f"draws is {draws}, but must be at least 1")
     generator, d, h = torch.Generator().manual_seed(seed), model.config.d_model, model.config.d_head
-    V, O_, A, B = (draw_normal(draws, d, h, generator=generator, like=widen(model.W_E)) for _ in range(4))
+    V, O_, A, B = (
+        draw_normal(draws, d, h, generator=generator, like=widen(model.W_E)) for _ in range(4)
+    )
     return compare((V, O_.mT), (A, B.mT)).mean().item()
 
 
@@ -79,7 +83,9 @@ def compare(writer: Factors, reader: Factors) -> Float[Tensor, "writer reader"]:
     Orthonormal columns do not change a norm, so the outer V and B shrink to d_head columns by QR. Each factor is first brought
     to the size of 1, as products of four small ones would vanish.
     """
-    (V, O_), (A, B) = ([widen(W) / find_scale(widen(W), dim=(1, 2)) for W in pair] for pair in (writer, reader))
+    (V, O_), (A, B) = (
+        [widen(W) / find_scale(widen(W), dim=(1, 2)) for W in pair] for pair in (writer, reader)
+    )
     left, right = torch.linalg.qr(V).R, torch.linalg.qr(B.mT).R.mT  # n h h
     met = torch.einsum("whd,rdk->wrhk", O_, A)
     both = torch.linalg.matrix_norm(left.unsqueeze(1) @ met @ right)

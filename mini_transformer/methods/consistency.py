@@ -14,18 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mini_transformer.methods.arguments import (
+    Negative,
+    Positive,
     check_gradients,
     make_ordinary,
     measure_rounding,
     without_autocast,
 )
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.probes import Activations, check_activations
+from mini_transformer.methods.probes import check_activations
 
 
 @without_autocast()
 def find_consistent_direction(
-    positive: Activations, negative: Activations, tries: int = 4, steps: int = 300, seed: int = 0
+    positive: Positive, negative: Negative, tries: int = 4, steps: int = 300, seed: int = 0
 ) -> Float[Tensor, "d"]:
     """The direction w of the best of several tries; rows are pairs. Its sign is arbitrary, its length says how sure it is.
 
@@ -47,20 +49,24 @@ def find_consistent_direction(
             "positive and negative activations are the same once each set is centred and scaled: give pairs that differ"
         )
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(tries, first.shape[1], generator=generator, dtype=torch.float64, device="cpu").to(first)
+    start = torch.randn(
+        tries, first.shape[1], generator=generator, dtype=torch.float64, device="cpu"
+    ).to(first)
     w = (start / start.norm(dim=1, keepdim=True)).requires_grad_()
     descend(lambda step: compute_losses(w, first, second).sum(), [w], steps, 0.1)
     best = compute_losses(w, first, second).argmin()
     return w[best].detach().to(positive.dtype)
 
 
-def compute_losses(w: Float[Tensor, "try d"], positive: Activations, negative: Activations) -> Float[Tensor, "try"]:
+def compute_losses(
+    w: Float[Tensor, "try d"], positive: Positive, negative: Negative
+) -> Float[Tensor, "try"]:
     """Inconsistency plus lack of confidence, averaged over pairs."""
     p, q = (positive @ w.T).sigmoid(), (negative @ w.T).sigmoid()
     return ((p + q - 1) ** 2 + torch.minimum(p, q) ** 2).mean(dim=0)
 
 
-def answer_pairs(direction: Float[Tensor, "d"], positive: Activations, negative: Activations) -> Tensor:
+def answer_pairs(direction: Float[Tensor, "d"], positive: Positive, negative: Negative) -> Tensor:
     """1 where the first of the pair scores higher along the direction, 0 where the second does.
 
     >>> answer_pairs(torch.tensor([1.0]), torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [2.0]])).tolist()
@@ -68,11 +74,13 @@ def answer_pairs(direction: Float[Tensor, "d"], positive: Activations, negative:
     """
     (first, second), _ = normalise_pairs(positive, negative)
     if direction.shape != first.shape[1:]:
-        raise ValueError(f"the direction is {tuple(direction.shape)}, but the activations are {tuple(positive.shape)}")
+        raise ValueError(
+            f"the direction is {tuple(direction.shape)}, but the activations are {tuple(positive.shape)}"
+        )
     return ((first - second) @ direction.to(first) > 0).long()
 
 
-def normalise_pairs(positive: Activations, negative: Activations) -> tuple[list[Tensor], list[Tensor]]:
+def normalise_pairs(positive: Positive, negative: Negative) -> tuple[list[Tensor], list[Tensor]]:
     """Each set centred, and scaled to unit variance per axis, in float64; and the rounding of an axis in that unit.
 
     Axes that vary by no more than the rounding of their dtype stay at zero.
@@ -80,7 +88,9 @@ def normalise_pairs(positive: Activations, negative: Activations) -> tuple[list[
     check_activations(positive, "positive activations")
     if positive.shape != negative.shape or len(positive) < 2:
         given = f"{tuple(positive.shape)} and {tuple(negative.shape)}"
-        raise ValueError(f"positive and negative activations are {given}, but must be pairs of one shape, at least two")
+        raise ValueError(
+            f"positive and negative activations are {given}, but must be pairs of one shape, at least two"
+        )
     sets, roundings = [], []
     for activations in (positive, negative):
         x = make_ordinary(activations.detach().to(positive.device)).double()

@@ -17,7 +17,7 @@ def descend(
     loss: Loss,
     parameters: Sequence[Tensor],
     steps: int,
-    lr: float,
+    lr: float | int,
     after: Callable[[int], object] = lambda step: None,
 ) -> float:
     """Change `parameters` in place by Adam (Kingma & Ba 2014) to lower the loss; returns the loss of the last step.
@@ -39,8 +39,12 @@ def descend(
         with torch.enable_grad():
             here = loss(step)
         if not torch.isfinite(here):
-            raise ValueError(f"the loss is {here.item()} at step {step}, but must be finite: try a lower lr than {lr}")
-        for parameter, gradient in zip(parameters, torch.autograd.grad(here, parameters), strict=True):
+            raise ValueError(
+                f"the loss is {here.item()} at step {step}, but must be finite: try a lower lr than {lr}"
+            )
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(here, parameters), strict=True
+        ):
             parameter.grad = gradient
         optimiser.step()
         with torch.no_grad():

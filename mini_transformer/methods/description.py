@@ -51,7 +51,9 @@ class Description:
     fit: Fit
     controls: tuple[Fit, ...]
 
-    def predict(self, tokens: Tokens, predicates: Mapping[str, Predicate]) -> Float[Tensor, "batch pos"]:
+    def predict(
+        self, tokens: Tokens, predicates: Mapping[str, Predicate]
+    ) -> Float[Tensor, "batch pos"]:
         """The activation that the description expects at every place of some prompts."""
         truth = {name: predicates[name](tokens) for name in self.formula.names}
         return torch.where(self.formula.holds(truth), self.levels[1], self.levels[0])
@@ -86,13 +88,17 @@ def describe_unit(
     """
     if max_size < 1 or beam < 1 or shuffles < 0 or not penalty >= 0:
         given = f"max_size {max_size}, beam {beam}, shuffles {shuffles}, penalty {penalty}"
-        raise ValueError(f"{given} were given, but the first two must be at least 1, and the others not negative")
+        raise ValueError(
+            f"{given} were given, but the first two must be at least 1, and the others not negative"
+        )
     truth, values, chosen = read_places(tokens, activations, predicates, position, seed)
     generator, fits = torch.Generator().manual_seed(seed), list[Fit]()
     for shuffle in range(shuffles + 1):
         target = values
         if shuffle:
-            target = values[torch.randperm(len(values), generator=generator, device="cpu").to(values.device)]
+            target = values[
+                torch.randperm(len(values), generator=generator, device="cpu").to(values.device)
+            ]
         seen = {name: holds[chosen] for name, holds in truth.items()}
         formula = find_formula(seen, target[chosen], max_size, penalty, beam)
         levels = find_levels(formula.holds(seen), target[chosen])
@@ -110,21 +116,39 @@ def read_places(
     seed: int,
 ) -> tuple[dict[str, Bool[Tensor, "place"]], Float[Tensor, "place"], Bool[Tensor, "place"]]:
     """Truth of each predicate, activation, and whether it chooses the formula, for every prompt and position."""
-    if activations.shape != tokens.shape or not activations.is_floating_point() or not tokens.numel():
+    if (
+        activations.shape != tokens.shape
+        or not activations.is_floating_point()
+        or not tokens.numel()
+    ):
         given = f"{activations.dtype} {tuple(activations.shape)}"
-        raise ValueError(f"activations are {given} for tokens {tuple(tokens.shape)}, but there must be one for each")
+        raise ValueError(
+            f"activations are {given} for tokens {tuple(tokens.shape)}, but there must be one for each"
+        )
     if not predicates:
         raise ValueError("no predicates were given, but a description needs at least one")
     at, truth = find_positions(position, tokens.shape[1]), {}
     for name, predicate in predicates.items():
         holds = predicate(tokens)
-        if not isinstance(holds, Tensor) or holds.dtype != torch.bool or holds.shape != tokens.shape:
-            given = f"{holds.dtype} {tuple(holds.shape)}" if isinstance(holds, Tensor) else type(holds).__name__
-            raise ValueError(f"predicate {name!r} gave {given}, but must give torch.bool {tuple(tokens.shape)}")
+        if (
+            not isinstance(holds, Tensor)
+            or holds.dtype != torch.bool
+            or holds.shape != tokens.shape
+        ):
+            given = (
+                f"{holds.dtype} {tuple(holds.shape)}"
+                if isinstance(holds, Tensor)
+                else type(holds).__name__
+            )
+            raise ValueError(
+                f"predicate {name!r} gave {given}, but must give torch.bool {tuple(tokens.shape)}"
+            )
         truth[name] = holds[:, at].flatten().to(activations.device)
     kinds, which = tokens.unique(dim=0, return_inverse=True)
     if len(kinds) < 4:
-        raise ValueError(f"there are {len(kinds)} different prompts, but at least 4 are needed: half are held out")
+        raise ValueError(
+            f"there are {len(kinds)} different prompts, but at least 4 are needed: half are held out"
+        )
     order = torch.randperm(len(kinds), generator=torch.Generator().manual_seed(seed), device="cpu")
     chosen = (order < len(kinds) // 2)[which.cpu()][:, None].expand(tokens.shape)[:, at].flatten()
     values, chosen = widen(activations.detach()[:, at].flatten()), chosen.to(activations.device)
@@ -140,14 +164,18 @@ def read_places(
     return truth, values, chosen
 
 
-def find_levels(holds: Bool[Tensor, "place"], values: Float[Tensor, "place"]) -> tuple[float, float]:
+def find_levels(
+    holds: Bool[Tensor, "place"], values: Float[Tensor, "place"]
+) -> tuple[float, float]:
     """The mean of the values where a formula does not hold, and where it does; the mean of all for an empty group."""
     groups = (values[~holds], values[holds])
     no, yes = ((group if len(group) else values).mean().item() for group in groups)
     return no, yes
 
 
-def measure_fit(holds: Bool[Tensor, "place"], levels: tuple[float, float], values: Float[Tensor, "place"]) -> Fit:
+def measure_fit(
+    holds: Bool[Tensor, "place"], levels: tuple[float, float], values: Float[Tensor, "place"]
+) -> Fit:
     """The scores of a prediction; a formula or unit that never varies tells nothing: correlation 0, AUROC .5."""
     from sklearn.metrics import r2_score, roc_auc_score
 

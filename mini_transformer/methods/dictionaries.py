@@ -17,7 +17,13 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
-from mini_transformer.methods.arguments import find_axes, measure_rounding, meet, widen, without_autocast
+from mini_transformer.methods.arguments import (
+    find_axes,
+    measure_rounding,
+    meet,
+    widen,
+    without_autocast,
+)
 from mini_transformer.methods.probes import check_activations
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
@@ -59,20 +65,30 @@ class Dictionary:
     def decode(self, codes: Codes) -> Float[Tensor, "*batch out"]:
         """The activations that codes stand for; ValueError for codes of another number of latents."""
         if codes.shape[-1:] != self.b_enc.shape:
-            raise ValueError(f"codes are {tuple(codes.shape)}, but the dictionary has (..., {len(self.b_enc)})")
+            raise ValueError(
+                f"codes are {tuple(codes.shape)}, but the dictionary has (..., {len(self.b_enc)})"
+            )
         wide, W_dec, b_dec = meet(codes, self.W_dec, self.b_dec)
         return (wide @ W_dec + b_dec).to(codes.dtype)
 
-    def explained_variance(self, activations: Activations, targets: Float[Tensor, "n out"] | None = None) -> float:
+    def explained_variance(
+        self, activations: Activations, targets: Float[Tensor, "n out"] | None = None
+    ) -> float:
         """1 - squared error / variance, over all axes together; targets are by default the activations themselves.
 
         ValueError unless there is one target per row, and they vary.
         """
         targets = activations if targets is None else targets
         check_activations(activations)
-        if len(targets) != len(activations) or targets.shape[1:] != self.b_dec.shape or targets.eq(targets[:1]).all():
+        if (
+            len(targets) != len(activations)
+            or targets.shape[1:] != self.b_dec.shape
+            or targets.eq(targets[:1]).all()
+        ):
             given = f"targets {tuple(targets.shape)} for activations {tuple(activations.shape)}"
-            raise ValueError(f"{given}, but must be ({len(activations)}, {len(self.b_dec)}), and not all the same")
+            raise ValueError(
+                f"{given}, but must be ({len(activations)}, {len(self.b_dec)}), and not all the same"
+            )
         activations, targets = widen(activations), widen(targets.to(activations.device))
         error = targets - self.decode(self.encode(activations))
         return 1 - (error.square().sum() / (targets - targets.mean(dim=0)).square().sum()).item()
@@ -91,7 +107,7 @@ def keep_top(pre: Codes, k: int) -> Codes:
 def scale_features(
     model: Transformer,
     tokens: Integer[Tensor, "batch pos"],
-    site: HookName,
+    hook: HookName,
     dictionary: Dictionary,
     latents: Sequence[int] | Integer[Tensor, "listed"],
     factor: float | int = 0.0,
@@ -100,9 +116,10 @@ def scale_features(
 ) -> Float[Tensor, "batch pos out"]:
     """Logits of a run in which the codes of `latents` are multiplied by `factor`: 0 takes them out, 2 doubles them.
 
-    What the dictionary does not explain stays as it is: (factor - 1) code W_dec[latent] is added at `site`, at one position or at all.
-    A latent that is listed twice counts once. A transcoder reads another site, before it: `reads`, such as ("mlp_in", 0) for
-    ("mlp_out", 0). KeyError for a latent that does not exist, ValueError for a dictionary that does not fit the site.
+    What the dictionary does not explain stays as it is: (factor - 1) code W_dec[latent] is added at
+    `hook`, at one position or at all. A latent that is listed twice counts once. A transcoder reads
+    another hook, before it: `reads`, such as ("mlp_in", 0) for ("mlp_out", 0). KeyError for a
+    latent that does not exist, ValueError for a dictionary that does not fit the hook.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=2, n_layers=1))
@@ -116,36 +133,46 @@ def scale_features(
     latents = list(dict.fromkeys(int(i) for i in latents))
     n, width, last = len(dictionary.b_enc), len(dictionary.b_dec), tokens.shape[-1]
     if unknown := [i for i in latents if not 0 <= i < n]:
-        raise KeyError(f"latent {unknown[0]} does not exist in this dictionary: it has 0 to {n - 1}")
+        raise KeyError(
+            f"latent {unknown[0]} does not exist in this dictionary: it has 0 to {n - 1}"
+        )
     if position is not None and not -last <= position < last:
         raise ValueError(f"position is {position}, but the prompts have {last} tokens")
     at = slice(None) if position is None else slice(position % last, position % last + 1)
 
     codes: list[Tensor] = []
 
-    def check(value: Tensor, hook: HookPoint, fits: int) -> None:
+    def check(value: Tensor, point: HookPoint, fits: int) -> None:
         if value.ndim != 3 or value.shape[-1] != fits:
             widths = f"{len(dictionary.centre)} to {width}"
-            raise ValueError(f"{hook.name} is {tuple(value.shape)}, but the dictionary maps vectors of width {widths}")
+            raise ValueError(
+                f"{point.name} is {tuple(value.shape)}, but the dictionary maps vectors of width {widths}"
+            )
 
-    def read(value: Tensor, hook: HookPoint) -> None:
-        check(value, hook, len(dictionary.centre))
+    def read(value: Tensor, point: HookPoint) -> None:
+        check(value, point, len(dictionary.centre))
         codes.append(dictionary.encode(value[:, at])[..., latents])
 
-    def edit(value: Tensor, hook: HookPoint) -> None:
-        check(value, hook, width)
+    def edit(value: Tensor, point: HookPoint) -> None:
+        check(value, point, width)
         if not codes:
-            raise ValueError(f"{reads!r} comes after {site!r}, but the dictionary must read before it writes")
+            raise ValueError(
+                f"{reads!r} comes after {hook!r}, but the dictionary must read before it writes"
+            )
         with without_autocast():
             now, found, W_dec = meet(value[:, at], codes[0], dictionary.W_dec[latents])
             value[:, at] = (now + (factor - 1) * found @ W_dec).to(value.dtype)
 
     with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=[(site if reads is None else reads, read), (site, edit)])
+        return model.run_with_hooks(
+            tokens, fwd_hooks=[(hook if reads is None else reads, read), (hook, edit)]
+        )
 
 
 @without_autocast()
-def fit_supervised_dictionary(activations: Activations, codes: Float[Tensor, "n latent"]) -> Dictionary:
+def fit_supervised_dictionary(
+    activations: Activations, codes: Float[Tensor, "n latent"]
+) -> Dictionary:
     """The ceiling: a dictionary fitted to known codes, which no unsupervised one can be expected to beat.
 
     Decoder: least squares of activations on codes. Encoder: least squares of codes on activations, then the threshold per latent that
@@ -194,7 +221,9 @@ def invert(rows: Float[Tensor, "n d"], rounding: Float[Tensor, "d"]) -> Float[Te
 def separate(values: Float[Tensor, "n"], active: Tensor) -> Float[Tensor, ""]:
     """The threshold, from 0, above which `values` say best which rows are active."""
     order = values.argsort()
-    missed = torch.cat([active.new_zeros(1).long(), active[order].cumsum(0)])  # active rows at or below the cut
+    missed = torch.cat(
+        [active.new_zeros(1).long(), active[order].cumsum(0)]
+    )  # active rows at or below the cut
     false = torch.cat([(~active).sum()[None], (~active).sum() - (~active)[order].cumsum(0)])
     cut = int((missed + false).argmin())
     beyond = values.abs().amax()

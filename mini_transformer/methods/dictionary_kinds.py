@@ -1,4 +1,4 @@
-"""What makes the codes of a dictionary few: one loss per kind of sparse autoencoder, each as in its paper.
+"""What makes the codes of a dictionary few: one loss per architecture, each as in its paper.
 
 l1: the sum of codes (Bricken et al. 2023). topk: only the k highest of a row (Gao et al. 2024). batchtopk: the k n highest of a
 batch of n, later those above the smallest kept on average (Bussmann et al. 2024). matryoshka: the same, where the first eighth, quarter and half of
@@ -56,13 +56,26 @@ class Draft:
         W_enc = W_dec.T.clone()
         if d != out:
             W_enc = normalize(draw_normal(n, d, generator=generator, like=zeros)).T.contiguous()
-        return cls(W_enc, zeros, W_dec, zeros.new_zeros(out), zeros.clone(), zeros.clone(), parts, k, penalty)
+        return cls(
+            W_enc,
+            zeros,
+            W_dec,
+            zeros.new_zeros(out),
+            zeros.clone(),
+            zeros.clone(),
+            parts,
+            k,
+            penalty,
+        )
 
-    def parameters(self, kind: str) -> list[Tensor]:
+    def parameters(self, architecture: str) -> list[Tensor]:
         own = {"gated": [self.log, self.b_gate], "jumprelu": [self.log]}
-        if kind == "jumprelu":
+        if architecture == "jumprelu":
             self.log.fill_(math.log(BANDWIDTH))
-        return [p.requires_grad_() for p in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *own.get(kind, []))]
+        return [
+            p.requires_grad_()
+            for p in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *own.get(architecture, []))
+        ]
 
     def pre(self, x: Tensor) -> Tensor:
         return x @ self.W_enc + self.b_enc
@@ -72,9 +85,13 @@ class Draft:
 
     def norms(self) -> Tensor:
         """The decoder's norm per latent, summed over the parts (one for each model, in a crosscoder)."""
-        return torch.stack([part.norm(dim=1) for part in self.W_dec.split(list(self.parts), dim=1)]).sum(dim=0)
+        return torch.stack(
+            [part.norm(dim=1) for part in self.W_dec.split(list(self.parts), dim=1)]
+        ).sum(dim=0)
 
-    def restart(self, dead: Tensor, x: Tensor, y: Tensor, loss: "KindLoss", generator: torch.Generator) -> None:
+    def restart(
+        self, dead: Tensor, x: Tensor, y: Tensor, loss: "Loss", generator: torch.Generator
+    ) -> None:
         """Point dead latents at rows that are rebuilt badly, drawn in proportion to their squared error."""
         if not dead.any():
             return
@@ -82,22 +99,28 @@ class Draft:
         error = y[rows] - (loss(self, x[rows], y[rows])[1] @ self.W_dec + self.b_dec)
         weights = error.square().sum(dim=1).clamp(min=1e-9).cpu()
         drawn = weights.multinomial(int(dead.sum()), True, generator=generator).to(x.device)
-        wrong = error[drawn].any(dim=1)  # a row that is rebuilt exactly has no direction to point at
+        wrong = error[drawn].any(
+            dim=1
+        )  # a row that is rebuilt exactly has no direction to point at
         dead, drawn = dead.nonzero()[wrong, 0], drawn[wrong]
         self.W_dec[dead] = normalize(error[drawn])
         self.W_enc[:, dead] = normalize(error[drawn] if x.shape == y.shape else x[rows][drawn]).T
         self.b_enc[dead], self.b_gate[dead] = 0.0, 0.0
 
-    def finish(self, kind: str, x_mean: Tensor, x_scale: Tensor, y_mean: Tensor, y_scale: Tensor) -> dict[str, Tensor]:
+    def finish(
+        self, architecture: str, x_mean: Tensor, x_scale: Tensor, y_mean: Tensor, y_scale: Tensor
+    ) -> dict[str, Tensor]:
         """In the activations' own units, and as thresholds on one encoder."""
-        W_enc, b_enc, W_dec, b_dec = (p.detach() for p in (self.W_enc, self.b_enc, self.W_dec, self.b_dec))
+        W_enc, b_enc, W_dec, b_dec = (
+            p.detach() for p in (self.W_enc, self.b_enc, self.W_dec, self.b_dec)
+        )
         threshold = torch.zeros_like(b_enc)
-        if kind == "gated":  # on where x W + b_gate > 0, at exp(log) x W + b_enc
+        if architecture == "gated":  # on where x W + b_gate > 0, at exp(log) x W + b_enc
             scale = self.log.detach().exp()
             W_enc, threshold = W_enc * scale, (b_enc - scale * self.b_gate.detach()).clamp(min=0)
-        elif kind == "jumprelu":
+        elif architecture == "jumprelu":
             threshold = self.log.detach().exp()
-        elif kind in ("batchtopk", "matryoshka"):
+        elif architecture in ("batchtopk", "matryoshka"):
             threshold = threshold + self.floor
         return {
             "W_enc": W_enc * y_scale / x_scale,
@@ -109,7 +132,7 @@ class Draft:
         }
 
 
-KindLoss = Callable[[Draft, Tensor, Tensor], tuple[Tensor, Tensor]]  # loss and codes of a batch
+Loss = Callable[[Draft, Tensor, Tensor], tuple[Tensor, Tensor]]  # loss and codes of a batch
 
 
 def lose_l1(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +162,9 @@ def lose_batchtopk(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def lose_matryoshka(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     codes, n = keep_top_of_batch(draft, x), draft.W_enc.shape[1]
     prefixes = sorted({max(1, n // share) for share in (8, 4, 2, 1)})
-    errors = [draft.error(codes * (torch.arange(n, device=x.device) < prefix), y) for prefix in prefixes]
+    errors = [
+        draft.error(codes * (torch.arange(n, device=x.device) < prefix), y) for prefix in prefixes
+    ]
     return torch.stack(errors).mean(), codes
 
 
@@ -149,7 +174,9 @@ def lose_gated(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     gate = (common + draft.b_gate).relu()
     codes = torch.where(gate > 0, (common * draft.log.exp() + draft.b_enc).relu(), 0.0)
     alone = (gate @ draft.W_dec.detach() + draft.b_dec.detach() - y).square().sum(dim=1).mean()
-    return draft.error(codes, y) + draft.penalty * (gate @ draft.norms().detach()).mean() + alone, codes
+    return draft.error(codes, y) + draft.penalty * (
+        gate @ draft.norms().detach()
+    ).mean() + alone, codes
 
 
 class Jump(torch.autograd.Function):
@@ -174,7 +201,7 @@ def lose_jumprelu(draft: Draft, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return draft.error(codes, y) + draft.penalty * above.sum(dim=1).mean(), codes
 
 
-KINDS: dict[str, KindLoss] = {
+LOSSES: dict[str, Loss] = {
     "l1": lose_l1,
     "topk": lose_topk,
     "batchtopk": lose_batchtopk,
@@ -182,4 +209,8 @@ KINDS: dict[str, KindLoss] = {
     "gated": lose_gated,
     "jumprelu": lose_jumprelu,
 }
-PENALTIES = {"l1": 0.1, "gated": 0.6, "jumprelu": 0.03}  # these find all of the planted features, with 128 latents
+PENALTIES = {
+    "l1": 0.1,
+    "gated": 0.6,
+    "jumprelu": 0.03,
+}  # these find all of the planted features, with 128 latents

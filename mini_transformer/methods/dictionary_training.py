@@ -1,8 +1,10 @@
-"""Training dictionaries: sparse autoencoders of six kinds, transcoders (layer in, layer out) and crosscoders (two models at once).
+"""Training dictionaries: sparse autoencoders of six architectures, transcoders and crosscoders.
 
-All minimise the squared error of the reconstruction and differ in what makes codes few; `kinds` holds one loss each. Latents
-that did not fire in the last tenth of the run are restarted on examples that are rebuilt badly (Bricken et al. 2023). A
-low error does not say that the directions are the right ones: several dictionaries explain the same activations.
+A transcoder maps a layer's input to its output; a crosscoder has one set of codes for two models.
+All minimise the squared error of the reconstruction and differ in what makes codes few;
+`dictionary_kinds` holds one loss each. Latents that did not fire in the last tenth of the run are
+restarted on examples that are rebuilt badly (Bricken et al. 2023). A low error does not say that
+the directions are the right ones: several dictionaries explain the same activations.
 Sources: Bricken et al. 2023; Gao et al. 2024 (2406.04093); Dunefsky et al. 2024 (2406.11944) on transcoders; Lindsey et al. 2024 on
 crosscoders and model diffing.
 
@@ -18,7 +20,7 @@ from torch import Tensor
 from mini_transformer.methods.arguments import find_scale, make_ordinary, widen, without_autocast
 from mini_transformer.methods.descent import descend
 from mini_transformer.methods.dictionaries import Activations, Dictionary
-from mini_transformer.methods.dictionary_kinds import KINDS, PENALTIES, Draft
+from mini_transformer.methods.dictionary_kinds import LOSSES, PENALTIES, Draft
 from mini_transformer.methods.probes import check_activations
 
 RESTARTS = 10  # checks for dead latents in a run; none after the sixth
@@ -28,7 +30,7 @@ RESTARTS = 10  # checks for dead latents in a run; none after the sixth
 def train_dictionary(
     activations: Activations,
     n_latents: int,
-    kind: str = "topk",
+    architecture: str = "topk",
     k: int = 4,
     penalty: float | int | None = None,
     steps: int = 2000,
@@ -38,11 +40,13 @@ def train_dictionary(
     targets: Float[Tensor, "n out"] | None = None,
     parts: Sequence[int] = (),
 ) -> Dictionary:
-    """A sparse autoencoder with `n_latents` latents, of kind "l1", "topk", "batchtopk", "matryoshka", "gated" or "jumprelu".
+    """Train a sparse autoencoder with `n_latents` latents.
 
-    `k` codes per row in "topk", on average in "batchtopk" and "matryoshka"; the other kinds are as sparse as `penalty` makes them
-    (in units of the activations' variance; the defaults were found on planted features). With `targets` it learns to write those instead (a transcoder); `parts` are the widths that
-    they consist of (a crosscoder: "l1" then counts the norm of each part). ValueError for impossible sizes.
+    `architecture` is "l1", "topk", "batchtopk", "matryoshka", "gated" or "jumprelu". There are `k` codes
+    per row in "topk", on average in "batchtopk" and "matryoshka"; the others are as sparse as `penalty`
+    makes them (in units of the activations' variance; the defaults were found on planted features).
+    With `targets` it learns to write those instead (a transcoder); `parts` are the widths that they
+    consist of (a crosscoder: "l1" then counts the norm of each part). ValueError for impossible sizes.
 
     >>> codes = (torch.rand(1000, 6, generator=torch.Generator().manual_seed(0)) - 0.8).relu()
     >>> found = train_dictionary(codes, n_latents=6, k=3, steps=500)
@@ -50,14 +54,19 @@ def train_dictionary(
     True
     """
     targets = activations if targets is None else targets
-    penalty = PENALTIES.get(kind, 0.0) if penalty is None else penalty
-    check_training(activations, targets, n_latents, kind, k, penalty, batch, parts)
+    penalty = PENALTIES.get(architecture, 0.0) if penalty is None else penalty
+    check_training(activations, targets, n_latents, architecture, k, penalty, batch, parts)
     x, y = (widen(make_ordinary(z.detach())).to(activations.device) for z in (activations, targets))
     (x_mean, x_scale), (y_mean, y_scale) = measure_scale(x), measure_scale(y)
     x, y = ((x - x_mean) / x_scale).float(), ((y - y_mean) / y_scale).float()
     generator = torch.Generator().manual_seed(seed)
-    draft = Draft.start(x.shape[1], y.shape[1], n_latents, parts or (y.shape[1],), k, penalty, generator, x.device)
-    compute_loss, fired = KINDS[kind], torch.zeros(n_latents, dtype=torch.bool, device=x.device)
+    draft = Draft.start(
+        x.shape[1], y.shape[1], n_latents, parts or (y.shape[1],), k, penalty, generator, x.device
+    )
+    compute_loss, fired = (
+        LOSSES[architecture],
+        torch.zeros(n_latents, dtype=torch.bool, device=x.device),
+    )
 
     def loss(step: int) -> Tensor:
         rows = torch.randint(len(x), (batch,), generator=generator, device="cpu").to(x.device)
@@ -73,14 +82,22 @@ def train_dictionary(
                 draft.restart(~fired, x, y, compute_loss, generator)
             fired.zero_()
 
-    descend(loss, draft.parameters(kind), steps, lr, keep_up)
-    found = draft.finish(kind, x_mean, x_scale, y_mean, y_scale)
+    descend(loss, draft.parameters(architecture), steps, lr, keep_up)
+    found = draft.finish(architecture, x_mean, x_scale, y_mean, y_scale)
     dtype = widen(activations[:0]).dtype
-    return Dictionary(**{name: value.to(dtype) for name, value in found.items()}, k=k if kind == "topk" else 0)
+    return Dictionary(
+        **{name: value.to(dtype) for name, value in found.items()},
+        k=k if architecture == "topk" else 0,
+    )
 
 
 def train_transcoder(
-    inputs: Activations, outputs: Float[Tensor, "n out"], n_latents: int, kind: str = "topk", k: int = 4, **settings
+    inputs: Activations,
+    outputs: Float[Tensor, "n out"],
+    n_latents: int,
+    architecture: str = "topk",
+    k: int = 4,
+    **settings,
 ) -> Dictionary:
     """Sparse codes of what a component reads that rebuild what it writes: a readable stand-in for an MLP.
 
@@ -91,12 +108,17 @@ def train_transcoder(
     >>> transcoder.explained_variance(x, x.relu()) > 0.95
     True
     """
-    return train_dictionary(inputs, n_latents, kind, k, targets=outputs, **settings)
+    return train_dictionary(inputs, n_latents, architecture, k, targets=outputs, **settings)
 
 
 @without_autocast()
 def train_crosscoder(
-    first: Activations, second: Float[Tensor, "n other"], n_latents: int, kind: str = "topk", k: int = 4, **settings
+    first: Activations,
+    second: Float[Tensor, "n other"],
+    n_latents: int,
+    architecture: str = "topk",
+    k: int = 4,
+    **settings,
 ) -> Dictionary:
     """One set of codes for the activations of two models (or layers) on the same inputs, side by side along the last axis.
 
@@ -114,7 +136,9 @@ def train_crosscoder(
             f"there are {len(first)} rows of the first and {len(second)} of the second: give the same inputs"
         )
     both = torch.cat([first, second], dim=1)
-    return train_dictionary(both, n_latents, kind, k, parts=(first.shape[1], second.shape[1]), **settings)
+    return train_dictionary(
+        both, n_latents, architecture, k, parts=(first.shape[1], second.shape[1]), **settings
+    )
 
 
 def share_of_second(crosscoder: Dictionary, d_first: int) -> Float[Tensor, "latent"]:
@@ -141,7 +165,9 @@ def measure_scale(values: Tensor) -> tuple[Tensor, Tensor]:
 
     The scale is 1 where the values differ by no more than rounding.
     """
-    mean = torch.where(values.eq(values[:1]).all(dim=0), values[0], values.mean(dim=0))  # a sum of constants is rounded
+    mean = torch.where(
+        values.eq(values[:1]).all(dim=0), values[0], values.mean(dim=0)
+    )  # a sum of constants is rounded
     unit = find_scale(values - mean, dim=(0, 1))
     scale = ((values - mean) / unit).square().sum(dim=1).mean().sqrt() * unit[0, 0]
     rounding = 4 * torch.finfo(values.dtype).eps * mean.norm()
@@ -149,18 +175,29 @@ def measure_scale(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_training(
-    x: Tensor, y: Tensor, n: int, kind: str, k: int, penalty: float | int, batch: int, parts: Sequence[int]
+    x: Tensor,
+    y: Tensor,
+    n: int,
+    architecture: str,
+    k: int,
+    penalty: float | int,
+    batch: int,
+    parts: Sequence[int],
 ) -> None:
     """ValueError for what cannot be trained."""
     check_activations(x)
     check_activations(y, "targets")
     if len(x) != len(y):
         raise ValueError(f"there are {len(x)} activations and {len(y)} targets, but each needs one")
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}, but must be one of: {', '.join(KINDS)}")
+    if architecture not in LOSSES:
+        raise ValueError(
+            f"architecture is {architecture!r}, but must be one of: {', '.join(LOSSES)}"
+        )
     if n < 1 or not 1 <= k <= n:
         raise ValueError(f"n_latents is {n} and k is {k}, but k must be from 1 to n_latents")
     if penalty < 0 or batch < 1:
         raise ValueError(f"penalty is {penalty} and batch {batch}, but must be at least 0 and 1")
     if parts and sum(parts) != y.shape[1]:
-        raise ValueError(f"parts are {tuple(parts)}, but must add up to the targets' width {y.shape[1]}")
+        raise ValueError(
+            f"parts are {tuple(parts)}, but must add up to the targets' width {y.shape[1]}"
+        )

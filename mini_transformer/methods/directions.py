@@ -13,17 +13,17 @@ direction.
 import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind
+from mini_transformer.edges import Ablation
 from mini_transformer.hooks import HookFilter, HookPoint, find_names
 from mini_transformer.methods.arguments import find_scale, follow, widen, without_autocast
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
-Reference = Int[Tensor, "reference pos"]
+Tokens = Integer[Tensor, "batch pos"]
+Reference = Integer[Tensor, "reference pos"]
 Directions = Float[Tensor, "direction width"]
 
 
@@ -31,15 +31,16 @@ def ablate_directions(
     model: Transformer,
     tokens: Tokens,
     directions: Directions,
-    sites: HookFilter | list[HookFilter] | None = None,
-    kind: AblationKind = "zero",
+    hooks: HookFilter | list[HookFilter] | None = None,
+    ablation: Ablation = "zero",
     reference: Reference | None = None,
 ) -> Float[Tensor, "batch pos out"]:
-    """Logits of a run in which the span of `directions` is taken out of the activation at each of `sites`.
+    """Logits of a run in which the span of `directions` is taken out of the activation at each of `hooks`.
 
-    Sites are hook names; by default the residual stream wherever it is read. The part in the span becomes zero, or what it is in the
-    run on `reference`: its mean over prompts ("mean", default reference: `tokens`) or that of the same row ("resample"). ValueError
-    for directions that depend on each other or have another width than a site.
+    Hooks are named by filters; by default the residual stream wherever it is read. The part in the
+    span becomes zero, or what it is in the run on `reference`: its mean over prompts ("mean",
+    default reference: `tokens`) or that of the same row ("resample"). ValueError for directions
+    that depend on each other or have another width than a hook.
 
     >>> from mini_transformer import toys
     >>> from mini_transformer.toys.refusal_with_trigger import REFUSAL, REFUSE
@@ -49,34 +50,42 @@ def ablate_directions(
     >>> [case.task.token_names[token] for token in said]
     ['REFUSE', 'D']
     """
-    if kind not in ("zero", "mean", "resample"):
-        raise ValueError(f"ablation kind is {kind!r}, but must be 'zero', 'mean' or 'resample'")
+    if ablation not in ("zero", "mean", "resample"):
+        raise ValueError(f"ablation is {ablation!r}, but must be 'zero', 'mean' or 'resample'")
     check_prompts(tokens)
     basis = find_basis(directions, model)
-    filters = sites if isinstance(sites, list) else [is_stream if sites is None else sites]
-    names = list(dict.fromkeys(name for where in filters for name in find_names(where, model.hook_points)))
+    filters = hooks if isinstance(hooks, list) else [is_stream if hooks is None else hooks]
+    names = list(
+        dict.fromkeys(name for where in filters for name in find_names(where, model.hook_points))
+    )
     reference = tokens if reference is None else reference
     check_prompts(reference, "reference prompts")
-    if reference.shape[1] != tokens.shape[1] or (kind == "resample" and len(reference) != len(tokens)):
+    if reference.shape[1] != tokens.shape[1] or (
+        ablation == "resample" and len(reference) != len(tokens)
+    ):
         raise ValueError(
             f"reference prompts are {tuple(reference.shape)}, but the prompts {tuple(tokens.shape)}: "
             "they must be equally long, and for resample equally many"
         )
     with torch.no_grad():
-        source = model.run_with_cache(reference, names_filter=[*names])[1] if kind != "zero" else {}
+        source = (
+            model.run_with_cache(reference, names_filter=[*names])[1] if ablation != "zero" else {}
+        )
 
-        def replace(value: Tensor, hook: HookPoint) -> Tensor:
+        def replace(value: Tensor, point: HookPoint) -> Tensor:
             if value.shape[-1] != basis.shape[1]:
-                raise ValueError(f"directions have width {basis.shape[1]}, but {hook.name} has {value.shape[-1]}")
-            other = source.get(hook.name, torch.zeros_like(value))
-            other = other.mean(dim=0, keepdim=True) if kind == "mean" else other
+                raise ValueError(
+                    f"directions have width {basis.shape[1]}, but {point.name} has {value.shape[-1]}"
+                )
+            other = source.get(point.name, torch.zeros_like(value))
+            other = other.mean(dim=0, keepdim=True) if ablation == "mean" else other
             with without_autocast():
                 return follow(value + widen(other - value) @ basis.T @ basis, value)
 
         return model.run_with_hooks(tokens, fwd_hooks=[(name, replace) for name in names])
 
 
-def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "direction d_model"]) -> Transformer:
+def orthogonalise_weights(model: Transformer, directions: Directions) -> Transformer:
     """A new model in which nothing writes along `directions`: they are taken out of W_E, W_pos, W_O, W_out and biases.
 
     Its output is that of `ablate_directions` at every place where the stream is read. ValueError for a tied unembedding, which
@@ -97,9 +106,14 @@ def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "directi
         )
     basis = find_basis(directions, model)
     if basis.shape[1] != config.d_model:
-        raise ValueError(f"directions have width {basis.shape[1]}, but the stream has {config.d_model}")
+        raise ValueError(
+            f"directions have width {basis.shape[1]}, but the stream has {config.d_model}"
+        )
     new = copy.deepcopy(model)
-    writers: list[Tensor | None] = [new.W_E, new.W_pos if config.positions == "learned" and in_stream else None]
+    writers: list[Tensor | None] = [
+        new.W_E,
+        new.W_pos if config.positions == "learned" and in_stream else None,
+    ]
     for block in new.blocks:
         writers += [block.attn.W_O, block.attn.b_O]
         writers += [block.mlp.W_out, block.mlp.b_out] if block.mlp is not None else []
@@ -113,7 +127,9 @@ def orthogonalise_weights(model: Transformer, directions: Float[Tensor, "directi
 def find_basis(directions: Directions, model: Transformer) -> Directions:
     """Orthonormalise directions for a model: in its dtype, in float32 if that is half precision."""
     weights = widen(model.W_E)
-    wider = torch.promote_types(directions.dtype, weights.dtype)  # float64 directions may be too large for float32
+    wider = torch.promote_types(
+        directions.dtype, weights.dtype
+    )  # float64 directions may be too large for float32
     return follow(orthonormalise(directions.to(weights.device, wider)), weights)
 
 
@@ -127,16 +143,22 @@ def orthonormalise(directions: Directions) -> Directions:
     """
     if directions.ndim != 2 or not directions.is_floating_point() or not len(directions):
         given = f"{directions.dtype} {tuple(directions.shape)}"
-        raise ValueError(f"directions are {given}, expected floats of shape (direction, width), at least one")
+        raise ValueError(
+            f"directions are {given}, expected floats of shape (direction, width), at least one"
+        )
     n, width = directions.shape
     if n > width:
         raise ValueError(f"{n} directions were given, but there are only {width} dimensions")
     if not directions.isfinite().all():
-        raise ValueError(f"the directions {tuple(directions.shape)} hold numbers that are not finite")
+        raise ValueError(
+            f"the directions {tuple(directions.shape)} hold numbers that are not finite"
+        )
     directions = widen(directions.detach())
     directions = directions / find_scale(directions, dim=(1,))
     if torch.linalg.matrix_rank(directions) < n:
-        raise ValueError(f"the {n} directions span fewer than {n} dimensions: leave out those that the others contain")
+        raise ValueError(
+            f"the {n} directions span fewer than {n} dimensions: leave out those that the others contain"
+        )
     return torch.linalg.qr(directions.T)[0].T
 
 

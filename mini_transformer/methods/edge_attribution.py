@@ -6,27 +6,31 @@ linear: a saturated softmax has no gradient, so that an edge that carries everyt
 runs between the corrupt and the clean one helps: along the inputs (EAP-IG) only the embedding is moved, and everything
 computed from it follows; along the masks all edges are turned from off to on together, which is integrated gradients of the edge
 engine's own switches: these scores add up to the whole difference between clean and corrupt run. (Not for zero ablation of a model with a
-norm, which magnifies the stream without bound where all edges are nearly off.) Memory grows with prompts times readers.
+norm, which magnifies the stream without bound where all edges are nearly off.) Memory grows with prompts times readers;
+along the inputs, as many points share a graph as fit a budget.
 Sources: Syed et al. 2023 (2310.10348), section 2; Hanna et al. 2024 (2403.17806), section 3; Sundararajan et al. 2017 (1703.01365).
 
 Checked against: the gradient of the edge engine in its masks, exact edge patching by smaller and smaller steps (finite differences),
 the sum over all edges, the saturated attention of a hand-set model, and auto-circuit 1.0.1 on the same weights.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, list_writers, run_edges, write_outputs
-from mini_transformer.methods.arguments import check_gradients, widen
+from mini_transformer.edges import Ablation, list_edges, replace_by, run_edges, write_outputs
+from mini_transformer.hooks import HookPoint, Recorder
+from mini_transformer.methods.arguments import check_gradients, widen, without_autocast
 from mini_transformer.methods.attribution_patching import differentiate
 from mini_transformer.methods.patching import Metric, check_metric
 from mini_transformer.methods.path_patching import check_batch
-from mini_transformer.model import Transformer
+from mini_transformer.model import Block, Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
+BUDGET = 64e6  # bytes of activations in one graph
 
 
 def attribute_edges(
@@ -34,7 +38,7 @@ def attribute_edges(
     clean: Tokens,
     corrupt: Tokens,
     metric: Metric,
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
     steps: int = 0,
     along: Literal["inputs", "masks"] = "inputs",
 ) -> Float[Tensor, "edge"]:
@@ -56,53 +60,141 @@ def attribute_edges(
     """
     clean, corrupt = check_batch(clean, corrupt)
     if steps < 0:
-        raise ValueError(f"steps is {steps}, but must be 0 (gradient in the clean run) or a number of runs to average")
+        raise ValueError(
+            f"steps is {steps}, but must be 0 (gradient in the clean run) or a number of runs to average"
+        )
     if along not in ("inputs", "masks"):
         raise ValueError(f"along is {along!r}, but must be 'inputs' or 'masks'")
     check_gradients(model)
     points = [(step + 0.5) / steps for step in range(steps)] or [1.0]
-    with torch.no_grad():
-        on, off = write_outputs(model, clean), write_outputs(model, corrupt, kind)
     if along == "masks":
-        return torch.stack([find_mask_slopes(model, clean, off, metric, point) for point in points]).mean(dim=0)
-    changes, found = dict(zip(list_writers(model), on - off, strict=True)), list[Tensor]()
-    for point in points:
-        slopes = find_reader_slopes(model, off[0] + point * (on[0] - off[0]), metric)
-        pairs = [edge.split("->") for edge in list_edges(model)]
-        found.append(torch.stack([widen(changes[writer] * slopes[reader]).sum() for writer, reader in pairs]))
-    return torch.stack(found).mean(dim=0)
+        with torch.no_grad():
+            off = write_outputs(model, corrupt, ablation)
+        return torch.stack(
+            [find_mask_slopes(model, clean, off, metric, point) for point in points]
+        ).mean(dim=0)
+    with torch.no_grad():
+        on, other = write_outputs(model, torch.cat([clean, corrupt])).split(
+            len(clean), dim=1
+        )  # one run, not two
+        changes = on - replace_by(ablation, other)
+        streams = torch.stack([on[0] - (1 - point) * changes[0] for point in points])
+    found = [
+        sum_products(changes, find_reader_slopes(model, part, metric))
+        for part in streams.split(choose_points(model, clean))
+    ]
+    return torch.stack(found).sum(dim=0) / len(points)
 
 
 def find_mask_slopes(
-    model: Transformer, tokens: Tokens, off: Float[Tensor, "writer batch pos d_model"], metric: Metric, point: float
+    model: Transformer,
+    tokens: Tokens,
+    off: Float[Tensor, "writer batch pos d_model"],
+    metric: Metric,
+    point: float,
 ) -> Float[Tensor, "edge"]:
     """The gradient of the mean metric with respect to the switch of each edge, with all switches at `point`."""
     masks = widen(off).new_full((1, len(list_edges(model))), point).requires_grad_()
     with torch.enable_grad():
-        return differentiate(check_metric(metric, run_edges(model, tokens, masks, off)[0]), [masks])[0][0]
+        return differentiate(
+            check_metric(metric, run_edges(model, tokens, masks, off)[0]), [masks]
+        )[0][0]
 
 
 def find_reader_slopes(
-    model: Transformer, stream: Float[Tensor, "batch pos d_model"], metric: Metric
-) -> dict[str, Float[Tensor, "batch pos d_model"]]:
-    """The gradient of the mean metric with respect to what each reader reads, in a run in which `stream` enters block 0."""
-    c = model.config
-    shapes: dict[tuple[str, int], tuple[int, ...]] = {
-        (f"{part}_input", layer): (c.n_heads, c.d_model) for layer in range(c.n_layers) for part in "qkv"
-    }
-    shapes |= {("mlp_in", layer): (c.d_model,) for layer in range(c.n_layers) if c.d_mlp}
-    nudges = {name: stream.new_zeros(*stream.shape[:2], *shape).requires_grad_() for name, shape in shapes.items()}
-    hooks = [(name, lambda value, hook, nudge=nudge: value + nudge) for name, nudge in nudges.items()]
-    last = torch.zeros_like(stream).requires_grad_()
+    model: Transformer, streams: Float[Tensor, "point batch pos d_model"], metric: Metric
+) -> list[Float[Tensor, "_ batch pos d_model"]]:
+    """Find the gradient of the mean metric at what each reader reads, summed over runs from `streams`.
+
+    The list has an entry for the heads of each block (q, k and v of the first, of the second, ...),
+    for its MLP, and for the logits. All runs share one graph. What comes back through it is one
+    small gradient per head, that of its q, k or v: the step from there to the stream is made apart.
+    """
+    recorder = Recorder()
+    reached = dict[str, Tensor]()
+
+    def reach(value: Tensor, hook: HookPoint) -> Tensor:
+        reached[hook.name] = value if value.requires_grad else value.detach().requires_grad_()
+        return reached[hook.name]
+
+    listened = [(point, reach) for block in model.blocks for point in list_reading_points(block)]
+    recorded = [(block.hook_resid_pre, recorder) for block in model.blocks]
+    last = HookPoint()
     with torch.enable_grad():
-        with model.hooks(hooks):
-            resid = model(resid=stream, stop_at_layer=c.n_layers)
-        value = check_metric(metric, model.unembed(resid + last))
-        *found, at_logits = differentiate(value, [*nudges.values(), last])
-    slopes = {"logits": at_logits}
-    for (site, layer), slope in zip(nudges, found, strict=True):
-        if site == "mlp_in":
-            slopes[f"m{layer}"] = slope
+        with model._listening([*listened, *recorded]):
+            resid = model(
+                resid=streams.flatten(0, 1).requires_grad_(), stop_at_layer=model.config.n_layers
+            )
+        logits = model.unembed(reach(resid, last)).unflatten(0, streams.shape[:2])
+        value = torch.stack([check_metric(metric, own) for own in logits]).sum()
+        found = dict(zip(reached, differentiate(value, list(reached.values())), strict=True))
+    slopes = list[Tensor]()
+    for block in model.blocks:
+        points = list_reading_points(block)
+        heads = torch.stack([found[point.name] for point in points[:3]])
+        if block.hook_q_input in points:
+            slopes.append(heads.permute(3, 0, 1, 2, 4).flatten(0, 1))
         else:
-            slopes |= {f"a{layer}.h{head}<{site[0]}>": slope[:, :, head] for head in range(c.n_heads)}
-    return slopes
+            slopes.append(reach_back(block, recorder.values[block.hook_resid_pre.name], heads))
+        slopes += [found[point.name].unsqueeze(0) for point in points[3:]]
+    slopes.append(found[last.name].unsqueeze(0))
+    if len(streams) == 1:
+        return [widen(slope) for slope in slopes]  # a sum of one would be a copy
+    return [widen(slope).unflatten(1, streams.shape[:2]).sum(dim=1) for slope in slopes]
+
+
+def list_reading_points(block: Block) -> list[HookPoint]:
+    """List where the gradients of a block's readers are taken: at q, k, v, and at what the MLP reads.
+
+    Where hooks edit what the heads read, or q, k or v, gradients are taken at what the heads read:
+    the edits come after the projection, or are part of what is projected.
+    """
+    inputs = [block.hook_q_input, block.hook_k_input, block.hook_v_input]
+    projected = [block.attn.hook_q, block.attn.hook_k, block.attn.hook_v]
+    edited = any(point.on for point in (*inputs, *projected))
+    return (inputs if edited else projected) + ([] if block.mlp is None else [block.hook_mlp_in])
+
+
+@torch.no_grad()
+def reach_back(
+    block: Block,
+    stream: Float[Tensor, "batch pos d_model"],
+    slopes: Float[Tensor, "3 batch pos head width"],
+) -> Float[Tensor, "reader batch pos d_model"]:
+    """Turn gradients at q, k and v into those at what they read: back through the weights and the norm."""
+    weights = torch.stack([block.attn.W_Q, block.attn.W_K, block.attn.W_V])
+    slopes = torch.einsum("pbtnh,pndh->npbtd", slopes, weights).flatten(0, 1)
+    if block.ln1 is None:
+        return slopes
+    own = stream.detach().repeat(len(slopes), 1, 1, 1).requires_grad_()
+    with torch.enable_grad():
+        normalized = block.ln1.normalize(own)
+    return torch.autograd.grad(normalized, own, slopes.to(normalized.dtype))[0]
+
+
+@torch.no_grad()
+def sum_products(
+    changes: Float[Tensor, "writer batch pos d_model"],
+    slopes: Sequence[Float[Tensor, "_ batch pos d_model"]],
+) -> Float[Tensor, "edge"]:
+    """Sum each writer's change times the slope at each reader that comes after it."""
+    written = changes.flatten(1).double()  # where terms cancel, float32 leaves noise in place of 0
+    found = list[Tensor]()
+    heard = 1
+    with without_autocast():
+        for slope in slopes:
+            found.append((slope.flatten(1).double() @ written[:heard].T).flatten())
+            heard += max(1, len(slope) // 3)  # a head reads three times and writes once
+    return torch.cat(found).to(widen(changes).dtype)
+
+
+def choose_points(model: Transformer, tokens: Tokens) -> int:
+    """Choose how many points share one graph, by the activations that it holds."""
+    c = model.config
+    per_block = 12 * c.d_model + c.n_heads * (8 * c.d_head + 3 * tokens.shape[1]) + 4 * c.d_mlp
+    per_position = (
+        c.n_layers * (per_block + 3 * c.n_heads * c.d_model)
+        + 9 * c.n_heads * c.d_model
+        + 2 * c.d_vocab_out
+    )
+    return max(1, int(BUDGET / (4 * tokens.numel() * per_position)))

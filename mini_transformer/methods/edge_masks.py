@@ -13,18 +13,22 @@ Checked against: the circuits of hand-set models, and the closed forms of the di
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, run_edges, write_outputs
+from mini_transformer.edges import Ablation, list_edges, run_edges, write_outputs
 from mini_transformer.methods.arguments import check_gradients, draw_uniform, widen
 from mini_transformer.methods.descent import descend
 from mini_transformer.methods.patching import Metric, score_prompts, tell_apart
 from mini_transformer.methods.path_patching import check_batch
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
-LOW, HIGH, TEMPERATURE = -0.1, 1.1, 2 / 3  # of the hard-concrete distribution (Louizos et al. 2018, section 4)
+Tokens = Integer[Tensor, "batch pos"]
+LOW, HIGH, TEMPERATURE = (
+    -0.1,
+    1.1,
+    2 / 3,
+)  # of the hard-concrete distribution (Louizos et al. 2018, section 4)
 START = 2.0  # a switch is then open with probability .97
 
 
@@ -33,10 +37,10 @@ def train_edge_mask(
     clean: Tokens,
     corrupt: Tokens,
     metric: Metric,
-    kind: AblationKind = "resample",
-    penalty: int | float = 0.03,
+    ablation: Ablation = "resample",
+    penalty: float | int = 0.03,
     steps: int = 100,
-    lr: int | float = 0.1,
+    lr: float | int = 0.1,
     draws: int = 4,
     seed: int = 0,
 ) -> Float[Tensor, "edge"]:
@@ -60,8 +64,10 @@ def train_edge_mask(
     check_gradients(model)
     count, generator = len(list_edges(model)), torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        off = write_outputs(model, corrupt, kind)
-        whole, nothing = run_edges(model, clean, off.new_tensor([[1.0], [0.0]]).expand(2, count), off)
+        off = write_outputs(model, corrupt, ablation)
+        whole, nothing = run_edges(
+            model, clean, off.new_tensor([[1.0], [0.0]]).expand(2, count), off
+        )
     goal, least, differs = tell_apart(metric, whole, nothing)
     high, low = goal.mean(), least.mean()
     if not differs:
@@ -71,16 +77,22 @@ def train_edge_mask(
 
     def loss(step: int) -> Tensor:
         logits = run_edges(model, clean, draw_masks(place, draws, generator), off)
-        distance = torch.stack([(score_prompts(metric, each) - goal).abs().mean() for each in logits]).mean()
+        distance = torch.stack(
+            [(score_prompts(metric, each) - goal).abs().mean() for each in logits]
+        ).mean()
         if not distance.requires_grad:
-            raise ValueError("the metric has no gradient: use a logit difference or a probability, not an accuracy")
+            raise ValueError(
+                "the metric has no gradient: use a logit difference or a probability, not an accuracy"
+            )
         return distance / (high - low).abs() + penalty * measure_open(place).sum()
 
     descend(loss, [place], steps, lr)
     return measure_open(place.detach())
 
 
-def draw_masks(place: Float[Tensor, "edge"], draws: int, generator: torch.Generator) -> Float[Tensor, "draw edge"]:
+def draw_masks(
+    place: Float[Tensor, "edge"], draws: int, generator: torch.Generator
+) -> Float[Tensor, "draw edge"]:
     """Masks from the hard-concrete distribution, differentiable in its location."""
     uniform = draw_uniform(draws, len(place), generator=generator, like=place).clamp(1e-6, 1 - 1e-6)
     soft = ((uniform.logit() + place) / TEMPERATURE).sigmoid()

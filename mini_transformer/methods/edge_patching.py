@@ -17,17 +17,19 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, list_writers, replace_by, write_outputs
+from mini_transformer.edges import Ablation, list_edges, list_writers, replace_by, write_outputs
 from mini_transformer.hooks import Recorder
 from mini_transformer.methods.patching import Metric, check_metric
 from mini_transformer.methods.path_patching import check_batch
 from mini_transformer.model import Norm, Transformer
 
-Tokens = Int[Tensor, "batch pos"]
-Run = Callable[[slice, Tensor], Tensor]  # these prompts with changes (w, b, t, d) of writers: logits (w, ..., b, t, v)
+Tokens = Integer[Tensor, "batch pos"]
+Run = Callable[
+    [slice, Tensor], Tensor
+]  # these prompts with changes (w, b, t, d) of writers: logits (w, ..., b, t, v)
 BUDGET = 32e6  # bytes of activations in one forward
 
 
@@ -37,17 +39,19 @@ def patch_edges(
     clean: Tokens,
     corrupt: Tokens,
     metric: Metric,
-    kind: AblationKind = "resample",
-    direction: Literal["noise", "denoise"] = "noise",
+    ablation: Ablation = "resample",
+    direction: Literal["denoise", "noise"] = "noise",
     batch_size: int | None = None,
 ) -> Float[Tensor, "edge"]:
     """What the mean metric loses when each edge alone is corrupted (noise), or gains when it alone is clean (denoise).
 
-    In the order of `list_edges`; positive: the edge helps. `metric(logits)` gives one number per prompt for logits (b, t, v). A corrupted
-    edge carries what its writer writes on the same row of `corrupt` (kind "resample"), the mean of that ("mean") or nothing
-    ("zero"); denoising is for "resample" only. At most `batch_size` prompts (times writers, each with a run per head and q, k, v) go through
-    one forward; by default as many as keep memory small. ValueError for prompts of different shape, an empty batch, an unknown kind or
-    direction, a metric that is not one number per prompt.
+    In the order of `list_edges`; positive: the edge helps. `metric(logits)` gives one number per
+    prompt for logits (b, t, v). A corrupted edge carries what its writer writes on the same row of
+    `corrupt` (ablation "resample"), the mean of that ("mean") or nothing ("zero"); denoising is for
+    "resample" only. At most `batch_size` prompts (times writers, each with a run per head and q, k,
+    v) go through one forward; by default as many as keep memory small. ValueError for prompts of
+    different shape, an empty batch, an unknown ablation or direction, a metric that is not one
+    number per prompt.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -59,12 +63,18 @@ def patch_edges(
     """
     clean, corrupt = check_batch(clean, corrupt)
     if direction not in ("noise", "denoise"):
-        raise ValueError(f"direction is {direction!r}, but must be 'noise' (corrupt into clean) or 'denoise'")
-    if direction == "denoise" and kind != "resample":
-        raise ValueError(f"kind is {kind!r}, but denoising puts clean values into the run on `corrupt`: 'resample'")
+        raise ValueError(
+            f"direction is {direction!r}, but must be 'noise' (corrupt into clean) or 'denoise'"
+        )
+    if direction == "denoise" and ablation != "resample":
+        raise ValueError(
+            f"ablation is {ablation!r}, but denoising puts clean values into the run on `corrupt`: 'resample'"
+        )
     base, other = (clean, corrupt) if direction == "noise" else (corrupt, clean)
-    on, off = write_outputs(model, torch.cat([base, other])).split(len(base), dim=1)  # one run, not two
-    changes, rows = replace_by(kind, off) - on, choose_rows(model, clean.shape[1], batch_size)
+    on, off = write_outputs(model, torch.cat([base, other])).split(
+        len(base), dim=1
+    )  # one run, not two
+    changes, rows = replace_by(ablation, off) - on, choose_rows(model, clean.shape[1], batch_size)
     values, stream, seen = list[Tensor](), on[0], 1
     for layer, block in enumerate(model.blocks):
         heads = on[seen : seen + model.config.n_heads]
@@ -101,13 +111,18 @@ def run_heads(
     block, before = model.blocks[layer], stream[part]
     changed = normalize(block.ln1, before + changes)  # w b t d
     own = normalize(block.ln1, before).expand_as(changed)
-    inputs = [torch.stack([changed if i == j else own for j in range(3)], dim=1).flatten(0, 2) for i in range(3)]
+    inputs = [
+        torch.stack([changed if i == j else own for j in range(3)], dim=1).flatten(0, 2)
+        for i in range(3)
+    ]
     if model.config.positions_to == "qk":
         inputs[:2] = [x + model.pos_embed(1, x.shape[1]) for x in inputs[:2]]
     recorder = Recorder()
     with model._listening([(block.attn.hook_result, recorder)]):
         block.attn(*inputs)
-    result = recorder.values[block.attn.hook_result.name].unflatten(0, (len(changes), 3, -1))  # w 3 b t n d
+    result = recorder.values[block.attn.hook_result.name].unflatten(
+        0, (len(changes), 3, -1)
+    )  # w 3 b t n d
     rest = before + heads[:, part].sum(dim=0) + (0.0 if block.attn.b_O is None else block.attn.b_O)
     after = result.movedim(-2, 1) + (rest - heads[:, part]).unsqueeze(1)  # w n 3 b t d
     if block.mlp is not None:
@@ -122,7 +137,9 @@ def run_mlp(
     block, before = model.blocks[layer], stream[part]
     assert block.mlp is not None
     return continue_run(
-        model, layer, before + block.mlp(normalize(block.ln2, before + changes).flatten(0, 1)).view_as(changes)
+        model,
+        layer,
+        before + block.mlp(normalize(block.ln2, before + changes).flatten(0, 1)).view_as(changes),
     )
 
 
@@ -133,13 +150,17 @@ def run_readout(
     return continue_run(model, model.config.n_layers - 1, stream[part] + changes)
 
 
-def continue_run(model: Transformer, layer: int, resid: Float[Tensor, "*run batch pos d_model"]) -> Tensor:
+def continue_run(
+    model: Transformer, layer: int, resid: Float[Tensor, "*run batch pos d_model"]
+) -> Tensor:
     """The logits of runs in which `resid` leaves block `layer`."""
     logits = model(resid=resid.flatten(0, -3), start_at_layer=layer + 1)
     return logits.unflatten(0, resid.shape[:-2])
 
 
-def normalize(norm: Norm | None, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+def normalize(
+    norm: Norm | None, x: Float[Tensor, "*batch d_model"]
+) -> Float[Tensor, "*batch d_model"]:
     return x if norm is None else norm.normalize(x)
 
 
@@ -164,9 +185,13 @@ def score_nodes(model: Transformer, scores: Float[Tensor, "edge"]) -> dict[str, 
     """
     edges = list_edges(model)
     if scores.shape != (len(edges),):
-        raise ValueError(f"scores are {tuple(scores.shape)}, expected ({len(edges)},): one per edge of this model")
+        raise ValueError(
+            f"scores are {tuple(scores.shape)}, expected ({len(edges)},): one per edge of this model"
+        )
     writers = [edge.split("->")[0] for edge in edges]
     return {
-        node: max(score for writer, score in zip(writers, scores.tolist(), strict=True) if writer == node)
+        node: max(
+            score for writer, score in zip(writers, scores.tolist(), strict=True) if writer == node
+        )
         for node in list_writers(model)
     }

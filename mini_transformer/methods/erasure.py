@@ -64,7 +64,9 @@ def fit_projection(activations: Activations, labels: Labels) -> Eraser:
     return finish(basis @ basis.T, mean, activations)
 
 
-def fit_inlp(activations: Activations, labels: Labels, rounds: int | None = None, penalty: float | int = 1.0) -> Eraser:
+def fit_inlp(
+    activations: Activations, labels: Labels, rounds: int | None = None, penalty: float | int = 1.0
+) -> Eraser:
     """The eraser that projects out the directions of linear probes, each trained on what the ones before it left.
 
     `rounds` is by default as many as it takes for the probe to be no better than the majority class. ValueError for more
@@ -78,7 +80,9 @@ def fit_inlp(activations: Activations, labels: Labels, rounds: int | None = None
     (labels, n_classes), d = check_labels(activations, labels), activations.shape[1]
     per_round = n_classes - 1
     if rounds is not None and not 0 < rounds * per_round <= d:
-        raise ValueError(f"{rounds} rounds take out {rounds * per_round} directions, but there are {d} dimensions")
+        raise ValueError(
+            f"{rounds} rounds take out {rounds * per_round} directions, but there are {d} dimensions"
+        )
     x, mean, _ = compute_moments(activations, labels)
     majority, kept = (
         labels.bincount().max(),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.arguments import check_gradients, draw_normal, make_ordinary, widen
@@ -30,7 +30,7 @@ Excite = Callable[[Tensor], Tensor]  # prompts (b, t) to one number each (b), by
 class Synthesis:
     """A prompt, and how strongly it excites the unit; beside it what the relaxed input and its projection reached."""
 
-    tokens: Int[Tensor, "pos"]
+    tokens: Integer[Tensor, "pos"]
     value: float
     relaxed: float
     projected: float
@@ -65,10 +65,14 @@ def synthesise_input(
     """
     check_gradients(model)
     if start.ndim != 1 or restarts < 1:
-        raise ValueError(f"start is {tuple(start.shape)}, restarts {restarts}: expected one prompt, and at least 1")
+        raise ValueError(
+            f"start is {tuple(start.shape)}, restarts {restarts}: expected one prompt, and at least 1"
+        )
     start = make_ordinary(start.to(device=model.W_E.device, dtype=torch.int64))
     places, vocabulary = find_choices(model, start[None], free, allowed)
-    prompts, relaxed = climb_relaxed(model, start, excite, places, vocabulary, restarts, steps, float(lr), seed)
+    prompts, relaxed = climb_relaxed(
+        model, start, excite, places, vocabulary, restarts, steps, float(lr), seed
+    )
     projected = try_prompts(model, prompts, excite).max().item()
     if torch.isin(start[places], vocabulary).all():
         prompts = torch.cat([prompts, start[None]])
@@ -113,7 +117,9 @@ def climb_by_swaps(
             place, token = places[swaps // len(vocabulary)], vocabulary[swaps % len(vocabulary)]
             tried.scatter_(2, place[..., None], token[..., None])
             reached = try_prompts(model, tried.flatten(0, 1), excite).view(swaps.shape)
-            size = torch.where(reached.isfinite(), reached, 0.0).abs().amax(dim=1)  # of this unit, on these prompts
+            size = (
+                torch.where(reached.isfinite(), reached, 0.0).abs().amax(dim=1)
+            )  # of this unit, on these prompts
             reached, which = reached.max(dim=1)
             rounding = 8 * torch.finfo(values.dtype).eps * size
             better = reached > values + rounding  # so that it ends
@@ -129,13 +135,13 @@ def climb_relaxed(
     model: Transformer,
     start: Integer[Tensor, "pos"],
     excite: Excite,
-    places: Int[Tensor, "place"],
-    vocabulary: Int[Tensor, "choice"],
+    places: Integer[Tensor, "place"],
+    vocabulary: Integer[Tensor, "choice"],
     restarts: int,
     steps: int,
-    lr: float,
+    lr: float | int,
     seed: int,
-) -> tuple[Int[Tensor, "restart pos"], float]:
+) -> tuple[Integer[Tensor, "restart pos"], float]:
     """Mixtures of tokens after gradient ascent: the heaviest token of each, and the best value that a mixture reached."""
     generator = torch.Generator().manual_seed(seed)
     W_E, prompts = model.W_E.detach(), start.long().repeat(restarts, 1)
@@ -157,9 +163,9 @@ def rank_swaps(
     model: Transformer,
     prompts: Prompts,
     excite: Excite,
-    places: Int[Tensor, "place"],
-    vocabulary: Int[Tensor, "choice"],
-) -> Int[Tensor, "batch swap"]:
+    places: Integer[Tensor, "place"],
+    vocabulary: Integer[Tensor, "choice"],
+) -> Integer[Tensor, "batch swap"]:
     """All swaps, numbered place by place, from the one that the gradient expects most of (HotFlip's estimate)."""
     embedding = model.W_E.detach()[prompts].requires_grad_()
     with torch.enable_grad():
@@ -170,11 +176,15 @@ def rank_swaps(
         )
     (slope,) = torch.autograd.grad(value, embedding)
     old, slope = embedding.detach()[:, places], slope[:, places]
-    gain = slope @ model.W_E.detach()[vocabulary].T - (slope * old).sum(dim=-1, keepdim=True)  # b place choice
+    gain = slope @ model.W_E.detach()[vocabulary].T - (slope * old).sum(
+        dim=-1, keepdim=True
+    )  # b place choice
     return gain.flatten(1).argsort(dim=1, descending=True, stable=True)
 
 
-def excite_embedded(model: Transformer, prompts: Prompts, embedding: Tensor, excite: Excite) -> Float[Tensor, "batch"]:
+def excite_embedded(
+    model: Transformer, prompts: Prompts, embedding: Tensor, excite: Excite
+) -> Float[Tensor, "batch"]:
     """What `excite` gives while the model reads these embeddings in place of the prompts'."""
     with model.hooks([("embed", lambda value, hook: embedding)]):
         return check_values(excite(prompts), len(prompts))
@@ -190,25 +200,40 @@ def try_prompts(model: Transformer, prompts: Prompts, excite: Excite) -> Float[T
 def check_values(values: Tensor, n: int) -> Float[Tensor, "batch"]:
     """ValueError unless there is one float per prompt, and none is nan."""
     if not isinstance(values, Tensor) or values.shape != (n,) or not values.is_floating_point():
-        given = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"excite returned {given} for {n} prompts, but must return one float each: shape ({n},)")
+        given = (
+            f"{values.dtype} {tuple(values.shape)}"
+            if isinstance(values, Tensor)
+            else type(values).__name__
+        )
+        raise ValueError(
+            f"excite returned {given} for {n} prompts, but must return one float each: shape ({n},)"
+        )
     if values.isnan().any():
-        raise ValueError(f"excite returned nan for {int(values.isnan().sum())} of {n} prompts, but must return numbers")
+        raise ValueError(
+            f"excite returned nan for {int(values.isnan().sum())} of {n} prompts, but must return numbers"
+        )
     return values
 
 
 def find_choices(
     model: Transformer, prompts: Prompts, free: Sequence[int] | None, allowed: Sequence[int] | None
-) -> tuple[Int[Tensor, "place"], Int[Tensor, "choice"]]:
+) -> tuple[Integer[Tensor, "place"], Integer[Tensor, "choice"]]:
     """The free positions and allowed tokens; ValueError for none, or for some that do not exist."""
     check_prompts(prompts, "prompts")
     if prompts.min() < 0 or prompts.max() >= len(model.W_E):
         ends = f"{prompts.min()} to {prompts.max()}"
-        raise ValueError(f"tokens run from {ends}, but the vocabulary from 0 to {len(model.W_E) - 1}")
+        raise ValueError(
+            f"tokens run from {ends}, but the vocabulary from 0 to {len(model.W_E) - 1}"
+        )
     found = []
-    for what, given, size in (("position", free, prompts.shape[1]), ("token", allowed, len(model.W_E))):
+    for what, given, size in (
+        ("position", free, prompts.shape[1]),
+        ("token", allowed, len(model.W_E)),
+    ):
         numbers = sorted(set(range(size) if given is None else given))
         if not numbers or numbers[0] < 0 or numbers[-1] >= size:
-            raise ValueError(f"{what}s {given} were asked for, but give at least one, from 0 to {size - 1}")
+            raise ValueError(
+                f"{what}s {given} were asked for, but give at least one, from 0 to {size - 1}"
+            )
         found.append(torch.tensor(numbers, device=model.W_E.device))
     return found[0], found[1]

@@ -28,7 +28,11 @@ class Formula:
     @property
     def names(self) -> list[str]:
         """The predicates in it, with repetitions; their number is the formula's size."""
-        return [name for part in self.parts for name in ([part] if isinstance(part, str) else part.names)]
+        return [
+            name
+            for part in self.parts
+            for name in ([part] if isinstance(part, str) else part.names)
+        ]
 
     def holds(self, truth: Mapping[str, Tensor]) -> Tensor:
         """Where it is true, given where each predicate is."""
@@ -41,7 +45,9 @@ class Formula:
         if self.kind in ("is", "not"):
             return self.parts[0] if self.kind == "is" else f"not {self.parts[0]}"
         other = {"and": "or", "or": "and"}[self.kind]
-        return f" {self.kind} ".join(f"({part})" if part.kind == other else str(part) for part in self.parts)
+        return f" {self.kind} ".join(
+            f"({part})" if part.kind == other else str(part) for part in self.parts
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,11 @@ def find_formula(
     for size in range(2, max_size + 1):
         sides = [(sizes[i], sizes[size - 2 - i]) for i in range(size // 2)]
         sizes.append(keep_new(join_best_first(sides, centred), seen, beam))
-    ranked = [(found.score - penalty * size, found) for size, level in enumerate(sizes, 1) for found in level]
+    ranked = [
+        (found.score - penalty * size, found)
+        for size, level in enumerate(sizes, 1)
+        for found in level
+    ]
     return max(ranked, key=lambda pair: pair[0])[1].formula  # the first of equals
 
 
@@ -86,21 +96,31 @@ def score_sets(counts: Tensor, sums: Tensor, centred: Float[Tensor, "n"]) -> Ten
     """Signed squared correlation of each set of rows with the centred values, from its size and the sum of values in it."""
     shares = counts / len(centred)
     spread = (shares * (1 - shares) * centred.square().mean()).sqrt()
-    correlation = torch.where(spread > 0, sums / len(centred) / spread, 0.0)  # none for a formula that never varies
+    correlation = torch.where(
+        spread > 0, sums / len(centred) / spread, 0.0
+    )  # none for a formula that never varies
     return correlation * correlation.abs()
 
 
-def join_best_first(sides: Sequence[tuple[list[Found], list[Found]]], centred: Float[Tensor, "n"]) -> Iterator[Found]:
+def join_best_first(
+    sides: Sequence[tuple[list[Found], list[Found]]], centred: Float[Tensor, "n"]
+) -> Iterator[Found]:
     """Each formula of a left side joined with each of its right side, by "and" and by "or", the highest score first."""
     sides = [(left, right) for left, right in sides if left and right]
     tables = [score_pairs(left, right, centred) for left, right in sides]
     scores = torch.cat([centred.new_zeros(0), *(table.flatten() for table in tables)])
-    places = [(i, *place) for i, table in enumerate(tables) for place in product(*map(range, table.shape))]
+    places = [
+        (i, *place) for i, table in enumerate(tables) for place in product(*map(range, table.shape))
+    ]
     for at in scores.argsort(descending=True, stable=True).tolist():
         side, kind, i, j = places[at]
         left, right = sides[side][0][i], sides[side][1][j]
         holds = left.holds | right.holds if kind else left.holds & right.holds
-        yield Found(Formula("or" if kind else "and", (left.formula, right.formula)), holds, scores[at].item())
+        yield Found(
+            Formula("or" if kind else "and", (left.formula, right.formula)),
+            holds,
+            scores[at].item(),
+        )
 
 
 def score_pairs(

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,13 +57,21 @@ def measure_frequency_shares(x: Float[Tensor, "p column"]) -> Float[Tensor, "fre
     """
     check_columns(x)
     wide = x.double()
-    power = (write_waves(len(x)).to(x.device) @ (wide / find_scale(wide, dim=(0, 1)))).square().sum(dim=1)
+    power = (
+        (write_waves(len(x)).to(x.device) @ (wide / find_scale(wide, dim=(0, 1))))
+        .square()
+        .sum(dim=1)
+    )
     if not power.sum() > 0:
-        raise ValueError(f"x {tuple(x.shape)} is zero everywhere, so no frequency has a share of it")
+        raise ValueError(
+            f"x {tuple(x.shape)} is zero everywhere, so no frequency has a share of it"
+        )
     return ((power[1::2] + power[2::2]) / power.sum()).to(widen(x).dtype)
 
 
-def keep_frequencies(x: Float[Tensor, "p column"], frequencies: Sequence[int]) -> Float[Tensor, "p column"]:
+def keep_frequencies(
+    x: Float[Tensor, "p column"], frequencies: Sequence[int]
+) -> Float[Tensor, "p column"]:
     """The part of x that is made of these frequencies along the rows, without the constant.
 
     ValueError for a frequency that is not one of 1 to (p - 1) / 2.
@@ -74,8 +82,12 @@ def keep_frequencies(x: Float[Tensor, "p column"], frequencies: Sequence[int]) -
     """
     check_columns(x)
     if wrong := [k for k in frequencies if not 1 <= k <= len(x) // 2]:
-        raise ValueError(f"frequency {wrong[0]} was asked for, but p = {len(x)} has 1 to {len(x) // 2}")
-    rows = write_waves(len(x)).to(x.device)[[row for k in set(frequencies) for row in (2 * k - 1, 2 * k)]]
+        raise ValueError(
+            f"frequency {wrong[0]} was asked for, but p = {len(x)} has 1 to {len(x) // 2}"
+        )
+    rows = write_waves(len(x)).to(x.device)[
+        [row for k in set(frequencies) for row in (2 * k - 1, 2 * k)]
+    ]
     return (rows.T @ (rows @ x.double())).to(x.dtype)
 
 
@@ -99,7 +111,9 @@ def exclude_logits(logits: Logits, frequencies: Sequence[int]) -> Logits:
 
 
 def measure_progress(
-    logits: Logits, frequencies: Sequence[int], seen: Int[Tensor, "seen"] | Bool[Tensor, "mask"] | None = None
+    logits: Logits,
+    frequencies: Sequence[int],
+    seen: Integer[Tensor, "seen"] | Bool[Tensor, "mask"] | None = None,
 ) -> dict[str, float]:
     """Cross-entropy, nats: "full", "restricted" to the waves of a + b at these frequencies, and with those "excluded".
 
@@ -127,9 +141,15 @@ def measure_progress(
         raise ValueError(
             f"seen holds {len(seen)} numbers of pairs, but needs at least one, from 0 to {len(logits) - 1}"
         )
-    runs = {"full": (logits, everything), "restricted": (restricted, everything), "excluded": (excluded, seen)}
+    runs = {
+        "full": (logits, everything),
+        "restricted": (restricted, everything),
+        "excluded": (excluded, seen),
+    }
     answers = add_pairs(logits.shape[1], logits.device)
-    return {name: F.cross_entropy(x[rows], answers[rows]).item() for name, (x, rows) in runs.items()}
+    return {
+        name: F.cross_entropy(x[rows], answers[rows]).item() for name, (x, rows) in runs.items()
+    }
 
 
 def share_explained_by_sum(logits: Logits) -> float:
@@ -153,7 +173,9 @@ def share_explained_by_sum(logits: Logits) -> float:
     return max(0.0, 1 - (rest.square().sum() / total).item())
 
 
-def share_of_best_frequency(activations: Float[Tensor, "pair neuron"], p: int) -> Float[Tensor, "neuron"]:
+def share_of_best_frequency(
+    activations: Float[Tensor, "pair neuron"], p: int
+) -> Float[Tensor, "neuron"]:
     """Share of each neuron's variance over all pairs that its best frequency explains; nan if it varies by rounding only.
 
     A frequency stands for all products of its waves (and the constant) in a with those in b. ValueError unless there are p p rows.
@@ -178,7 +200,9 @@ def share_of_best_frequency(activations: Float[Tensor, "pair neuron"], p: int) -
 def keep_waves_of_sum(logits: Logits, frequencies: Sequence[int]) -> Logits:
     """Keep the waves of a + b at these frequencies, in float64."""
     p = check_logits(logits)
-    return keep_frequencies(average_by_sum(logits.double(), p), frequencies)[add_pairs(p, logits.device)]
+    return keep_frequencies(average_by_sum(logits.double(), p), frequencies)[
+        add_pairs(p, logits.device)
+    ]
 
 
 def average_by_sum(x: Float[Tensor, "pair column"], p: int) -> Float[Tensor, "p column"]:
@@ -186,7 +210,7 @@ def average_by_sum(x: Float[Tensor, "pair column"], p: int) -> Float[Tensor, "p 
     return x.new_zeros(p, x.shape[1]).index_add_(0, add_pairs(p, x.device), x) / p
 
 
-def add_pairs(p: int, device: torch.device | None = None) -> Int[Tensor, "pair"]:
+def add_pairs(p: int, device: torch.device | None = None) -> Integer[Tensor, "pair"]:
     """(a + b) mod p for all pairs, b running fastest."""
     numbers = torch.arange(p, device=device)
     return ((numbers[:, None] + numbers) % p).flatten()
@@ -206,7 +230,9 @@ def round_off(x: Tensor) -> float:
 def check_columns(x: Tensor) -> None:
     """ValueError unless x has rows and columns of floats."""
     if x.ndim != 2 or not x.is_floating_point() or not x.numel():
-        raise ValueError(f"x is {x.dtype} {tuple(x.shape)}, expected floats of shape (p, column), one row per number")
+        raise ValueError(
+            f"x is {x.dtype} {tuple(x.shape)}, expected floats of shape (p, column), one row per number"
+        )
     check_finite(x, "x")
 
 
@@ -223,7 +249,9 @@ def check_pairs(x: Tensor, p: int, what: str = "activations") -> None:
 def check_finite(x: Tensor, what: str) -> None:
     """Raise ValueError where a number is nan or infinite."""
     if not x.isfinite().all():
-        raise ValueError(f"{what} {tuple(x.shape)} hold numbers that are not finite: cut them off, as no wave has them")
+        raise ValueError(
+            f"{what} {tuple(x.shape)} hold numbers that are not finite: cut them off, as no wave has them"
+        )
 
 
 def check_logits(logits: Tensor) -> int:

@@ -10,7 +10,7 @@ Checked against: gradients of one prompt at a time, standard deviations in loops
 """
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookPoint
@@ -21,7 +21,7 @@ from mini_transformer.model import Transformer
 
 def measure_gradient_symmetry(
     model: Transformer,
-    tokens: Int[Tensor, "batch pos"],
+    tokens: Integer[Tensor, "batch pos"],
     targets: Integer[Tensor, "batch"],
     first: int = 0,
     second: int = 1,
@@ -42,7 +42,9 @@ def measure_gradient_symmetry(
     check_gradients(model)
     check_tokens(model, tokens, targets, (first, second, position))
     tokens, targets = make_ordinary(tokens), make_ordinary(targets).long().to(model.W_E.device)
-    nudges: list[Tensor] = []  # zeros that carry the gradient, also where the model's weights are frozen
+    nudges: list[
+        Tensor
+    ] = []  # zeros that carry the gradient, also where the model's weights are frozen
 
     def nudge(value: Tensor, hook: HookPoint) -> Tensor:
         nudges.append(torch.zeros_like(value).requires_grad_())
@@ -71,23 +73,42 @@ def measure_distance_irrelevance(logits: Float[Tensor, "pair p"]) -> float:
     """
     p = check_logits(logits)
     a = torch.arange(p, device=logits.device)
-    correct = logits.reshape(p, p, p)[a[:, None], (a[:, None] + a) % p, (2 * a[:, None] + a) % p]  # a, b - a
+    correct = logits.reshape(p, p, p)[
+        a[:, None], (a[:, None] + a) % p, (2 * a[:, None] + a) % p
+    ]  # a, b - a
     if not vary(correct.reshape(-1, 1)):
         raise ValueError(
             f"the correct logit is {correct[0, 0]:.4g} for all pairs, but must vary: there is no spread to split"
         )
-    correct = correct.double()  # large logits that hardly differ leave nothing of their spread in float32
+    correct = (
+        correct.double()
+    )  # large logits that hardly differ leave nothing of their spread in float32
     return (correct.std(dim=0).mean() / correct.std()).item()
 
 
-def check_tokens(model: Transformer, tokens: Tensor, targets: Tensor, positions: tuple[int, ...]) -> None:
+def check_tokens(
+    model: Transformer, tokens: Tensor, targets: Tensor, positions: tuple[int, ...]
+) -> None:
     """ValueError unless there is one target in the vocabulary per prompt, and the prompts have these positions."""
-    if tokens.ndim != 2 or not len(tokens) or targets.shape != tokens.shape[:1] or targets.is_floating_point():
-        given = f"tokens are {tuple(tokens.shape)} and targets {targets.dtype} {tuple(targets.shape)}"
-        raise ValueError(f"{given}, but must be (batch, pos) and one integer per prompt, at least one")
+    if (
+        tokens.ndim != 2
+        or not len(tokens)
+        or targets.shape != tokens.shape[:1]
+        or targets.is_floating_point()
+    ):
+        given = (
+            f"tokens are {tuple(tokens.shape)} and targets {targets.dtype} {tuple(targets.shape)}"
+        )
+        raise ValueError(
+            f"{given}, but must be (batch, pos) and one integer per prompt, at least one"
+        )
     if int(targets.min()) < 0 or int(targets.max()) >= model.config.d_vocab_out:
         last = model.config.d_vocab_out - 1
-        raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}, but must be 0 to {last}")
+        raise ValueError(
+            f"targets run from {int(targets.min())} to {int(targets.max())}, but must be 0 to {last}"
+        )
     length = tokens.shape[1]
     if wrong := [position for position in positions if not -length <= position < length]:
-        raise ValueError(f"position {wrong[0]} was asked for, but the prompts have positions {-length} to {length - 1}")
+        raise ValueError(
+            f"position {wrong[0]} was asked for, but the prompts have positions {-length} to {length - 1}"
+        )

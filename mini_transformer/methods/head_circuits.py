@@ -27,7 +27,9 @@ from mini_transformer.model import Norm, Transformer
 
 @torch.no_grad()
 @without_autocast()
-def read_qk(model: Transformer, head: str, query: str = "token", key: str = "token") -> Float[Tensor, "query key"]:
+def read_qk(
+    model: Transformer, head: str, query: str = "token", key: str = "token"
+) -> Float[Tensor, "query key"]:
     """The score that each query gives to each key, in units of `hook_attn_scores`, for a head like `a1.h0`.
 
     `query` and `key` are parts of the stream: every "token" (d_vocab rows), every "position" (n_ctx), the "bias" (one row, zero in a
@@ -63,13 +65,17 @@ def read_ov(model: Transformer, head: str, source: str = "token") -> Float[Tenso
     True
     """
     layer, index = find_head(model, head)
-    written = read_rows(model, layer, "V", source)[index] @ widen(model.blocks[layer].attn.W_O[index])
+    written = read_rows(model, layer, "V", source)[index] @ widen(
+        model.blocks[layer].attn.W_O[index]
+    )
     return written @ read_through(model.ln_final, model.W_U)
 
 
 @torch.no_grad()
 @without_autocast()
-def score_copying(model: Transformer, tokens: Sequence[int] | None = None) -> Float[Tensor, "layer head"]:
+def score_copying(
+    model: Transformer, tokens: Sequence[int] | None = None
+) -> Float[Tensor, "layer head"]:
     """Per head, the sum of the eigenvalues of its OV table over the sum of their sizes: 1 for a head that copies.
 
     From -1 to 1. The sum is the trace, what all tokens do for themselves, so a positive score says "copies on average", not that
@@ -88,12 +94,21 @@ def score_copying(model: Transformer, tokens: Sequence[int] | None = None) -> Fl
         raise ValueError(
             f"{config.d_vocab} tokens are read and {config.d_vocab_out} predicted: say which `tokens` are both"
         )
-    chosen = list(range(config.d_vocab)) if tokens is None else list(dict.fromkeys(int(token) for token in tokens))
+    chosen = (
+        list(range(config.d_vocab))
+        if tokens is None
+        else list(dict.fromkeys(int(token) for token in tokens))
+    )
     if not chosen or min(chosen) < 0 or max(chosen) >= min(config.d_vocab, config.d_vocab_out):
-        raise ValueError(f"tokens are {chosen[:9]}, but must be 0 to {min(config.d_vocab, config.d_vocab_out) - 1}")
+        raise ValueError(
+            f"tokens are {chosen[:9]}, but must be 0 to {min(config.d_vocab, config.d_vocab_out) - 1}"
+        )
     W_U = read_through(model.ln_final, model.W_U)[:, chosen].double()
     for layer, block in enumerate(model.blocks):
-        values, W_O = read_rows(model, layer, "V", "token")[:, chosen].double(), block.attn.W_O.double()
+        values, W_O = (
+            read_rows(model, layer, "V", "token")[:, chosen].double(),
+            block.attn.W_O.double(),
+        )
         # values @ (W_O W_U), one row and column per token, and (W_O W_U) @ values share all eigenvalues but zeros.
         eigenvalues = torch.linalg.eigvals(W_O @ W_U @ values)
         sizes = eigenvalues.abs().sum(dim=-1)
@@ -135,9 +150,15 @@ def split_circuit(model: Transformer, head: str, circuit: Literal["qk", "ov"] = 
         reads, writes = read_through(norm, attn.W_V[index]), widen(attn.W_O[index]).T
         out = read_through(model.ln_final, model.W_U).T
     else:
-        reads, writes = (read_through(norm, W[index]) for W in (attn.W_Q, widen(attn.W_K) / model.config.attn_scale))
+        reads, writes = (
+            read_through(norm, W[index])
+            for W in (attn.W_Q, widen(attn.W_K) / model.config.attn_scale)
+        )
         out = widen(model.W_E)
-    (left, inner), (right, outer) = torch.linalg.qr(reads), torch.linalg.qr(writes)  # the rest is d_head by d_head
+    (left, inner), (right, outer) = (
+        torch.linalg.qr(reads),
+        torch.linalg.qr(writes),
+    )  # the rest is d_head by d_head
     u, strengths, v = torch.linalg.svd(inner @ outer.T)
     left, right = (widen(model.W_E) @ left @ u).T, (out @ right @ v.T).T
     turned = left.gather(1, left.abs().argmax(dim=1, keepdim=True)) < 0
@@ -147,14 +168,22 @@ def split_circuit(model: Transformer, head: str, circuit: Literal["qk", "ov"] = 
 def find_head(model: Transformer, head: str) -> tuple[int, int]:
     """Layer and index of a head by its name; KeyError with the nearest name if there is none."""
     c = model.config
-    known = {f"a{layer}.h{index}": (layer, index) for layer in range(c.n_layers) for index in range(c.n_heads)}
+    known = {
+        f"a{layer}.h{index}": (layer, index)
+        for layer in range(c.n_layers)
+        for index in range(c.n_heads)
+    }
     if head not in known:
         nearest = difflib.get_close_matches(str(head), known, n=1, cutoff=0.0)
-        raise KeyError(f"no head is called {head!r}; nearest: {nearest[0] if nearest else 'none, no layers'}")
+        raise KeyError(
+            f"no head is called {head!r}; nearest: {nearest[0] if nearest else 'none, no layers'}"
+        )
     return known[head]
 
 
-def read_rows(model: Transformer, layer: int, part: str, source: str) -> Float[Tensor, "head source d_head"]:
+def read_rows(
+    model: Transformer, layer: int, part: str, source: str
+) -> Float[Tensor, "head source d_head"]:
     """What q, k or v of every head in a layer becomes when the stream holds one row of `source` alone, at scale 1."""
     block, config = model.blocks[layer], model.config
     W, b = widen(getattr(block.attn, f"W_{part}")), getattr(block.attn, f"b_{part}")
@@ -162,22 +191,34 @@ def read_rows(model: Transformer, layer: int, part: str, source: str) -> Float[T
         return widen(model.W_E) @ read_through(block.ln1, W)
     if source == "bias":
         own = W.new_zeros(len(W), W.shape[2]) if b is None else widen(b)
-        return (own if block.ln1 is None or block.ln1.b is None else own + widen(block.ln1.b) @ W).unsqueeze(1)
+        return (
+            own if block.ln1 is None or block.ln1.b is None else own + widen(block.ln1.b) @ W
+        ).unsqueeze(1)
     if source == "position":
         if config.positions == "none" or (config.positions_to == "qk" and part == "V"):
             where = "are none" if config.positions == "none" else "go to queries and keys only"
-            raise ValueError(f"the source is 'position', but positions {where} in this model: take 'token' or 'bias'")
-        return widen(model.W_pos) @ (W if config.positions_to == "qk" else read_through(block.ln1, W))
-    if source not in [f"a{earlier}.h{index}" for earlier in range(layer) for index in range(config.n_heads)]:
+            raise ValueError(
+                f"the source is 'position', but positions {where} in this model: take 'token' or 'bias'"
+            )
+        return widen(model.W_pos) @ (
+            W if config.positions_to == "qk" else read_through(block.ln1, W)
+        )
+    if source not in [
+        f"a{earlier}.h{index}" for earlier in range(layer) for index in range(config.n_heads)
+    ]:
         raise KeyError(
             f"no source is called {source!r}: take 'token', 'position', 'bias' or a head of an earlier layer"
         )
     earlier, index = find_head(model, source)
-    written = read_rows(model, earlier, "V", "token")[index] @ widen(model.blocks[earlier].attn.W_O[index])
+    written = read_rows(model, earlier, "V", "token")[index] @ widen(
+        model.blocks[earlier].attn.W_O[index]
+    )
     return written @ read_through(block.ln1, W)
 
 
-def read_through(norm: Norm | None, W: Float[Tensor, "*head d_model out"]) -> Float[Tensor, "*head d_model out"]:
+def read_through(
+    norm: Norm | None, W: Float[Tensor, "*head d_model out"]
+) -> Float[Tensor, "*head d_model out"]:
     """Weights that read a norm's output, as weights that read the stream: gain and centring included, division not.
 
     In float32 at least; without a norm they are the weights themselves, not a copy.

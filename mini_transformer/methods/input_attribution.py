@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.arguments import check_gradients, follow, make_ordinary, widen
@@ -26,13 +26,15 @@ from mini_transformer.methods.patching import Metric, measure_metric_rounding, s
 from mini_transformer.methods.sites import check_prompts, choose_rows, run_in_parts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Scores = Float[Tensor, "batch pos"]
 Embedding = Float[Tensor, "batch pos d_model"]
-Baseline = Int[Tensor, "*token_axes"] | Float[Tensor, "*embedding_axes"]
+Baseline = Integer[Tensor, "*token_axes"] | Float[Tensor, "*embedding_axes"]
 
 
-def measure_saliency(model: Transformer, tokens: Tokens, metric: Metric, batch_size: int | None = None) -> Scores:
+def measure_saliency(
+    model: Transformer, tokens: Tokens, metric: Metric, batch_size: int | None = None
+) -> Scores:
     """The length of the metric's gradient with respect to each token's embedding, (b, t), metric per unit of embedding.
 
     `metric(logits)` gives one number per prompt, which depends on that prompt only; ValueError for one that has no gradient, and
@@ -44,11 +46,17 @@ def measure_saliency(model: Transformer, tokens: Tokens, metric: Metric, batch_s
     >>> scores[0, 0].item(), bool(torch.allclose(scores[0, 1], model.W_U[:, 7].norm()))
     (0.0, True)
     """
-    return widen(find_gradient(model, tokens, metric, embed_prompts(model, tokens), batch_size)).norm(dim=-1)
+    return widen(
+        find_gradient(model, tokens, metric, embed_prompts(model, tokens), batch_size)
+    ).norm(dim=-1)
 
 
 def multiply_gradient(
-    model: Transformer, tokens: Tokens, metric: Metric, baseline: Baseline, batch_size: int | None = None
+    model: Transformer,
+    tokens: Tokens,
+    metric: Metric,
+    baseline: Baseline,
+    batch_size: int | None = None,
 ) -> Scores:
     """The gradient times (embedding - baseline), summed over the embedding, (b, t): what a linear metric would change by.
 
@@ -109,7 +117,11 @@ def integrate_gradients(
 
 
 def occlude_each(
-    model: Transformer, tokens: Tokens, metric: Metric, baseline: Baseline, batch_size: int | None = None
+    model: Transformer,
+    tokens: Tokens,
+    metric: Metric,
+    baseline: Baseline,
+    batch_size: int | None = None,
 ) -> Scores:
     """By how much the metric falls when one token at a time gives way to the baseline, (b, t).
 
@@ -123,7 +135,9 @@ def occlude_each(
     True
     """
     check_prompts(tokens)
-    out = torch.arange(tokens.shape[1] + 1, device=tokens.device)  # 0: no token, else the one before this number
+    out = torch.arange(
+        tokens.shape[1] + 1, device=tokens.device
+    )  # 0: no token, else the one before this number
     present = out.unsqueeze(1) != out[1:]
     values = score_coalitions(model, tokens, metric, baseline, present, batch_size)
     return (values[0] - values[1:]).T
@@ -142,7 +156,9 @@ def score_coalitions(
     full, empty = embed_prompts(model, tokens), embed_baseline(model, tokens, baseline)
     rows, values = choose_rows(model.config, tokens.shape[1], batch_size), []
     for chunk in present.split(max(1, rows // len(tokens))):
-        mixed = torch.where(chunk[:, None, :, None], full, empty).flatten(0, 1)  # coalitions of all prompts
+        mixed = torch.where(chunk[:, None, :, None], full, empty).flatten(
+            0, 1
+        )  # coalitions of all prompts
         parts = zip(tokens.repeat(len(chunk), 1).split(rows), mixed.split(rows), strict=True)
         logits = torch.cat([run_embedded(model, *part) for part in parts])
         values += [score_prompts(metric, own) for own in logits.unflatten(0, (-1, len(tokens)))]
@@ -151,8 +167,7 @@ def score_coalitions(
 
 def embed_prompts(model: Transformer, tokens: Tokens) -> Embedding:
     """The token embeddings, without positions; ValueError for a batch or a prompt without tokens."""
-    if not tokens.numel():
-        raise ValueError(f"tokens are {tuple(tokens.shape)}, but attribution needs at least one prompt and one token")
+    check_prompts(tokens)
     with torch.no_grad():
         return model.run_with_cache(tokens, names_filter="embed", stop_at_layer=0)[1]["embed"]
 
@@ -163,22 +178,32 @@ def embed_baseline(model: Transformer, tokens: Tokens, baseline: Baseline) -> Em
     given, vocabulary = f"{baseline.dtype} {tuple(baseline.shape)}", len(model.W_E)
     if not baseline.is_floating_point():
         if not baseline.numel() or baseline.min() < 0 or baseline.max() >= vocabulary:
-            raise ValueError(f"the baseline is {given}, but its tokens must be from 0 to {vocabulary - 1}")
+            raise ValueError(
+                f"the baseline is {given}, but its tokens must be from 0 to {vocabulary - 1}"
+            )
         baseline = model.W_E.detach()[baseline.long().to(model.W_E.device)]
     axes = tuple(baseline.shape)
     fits = all(mine in (1, full) for mine, full in zip(axes[::-1], shape[::-1], strict=False))
     if not 1 <= len(axes) <= 3 or axes[-1] != shape[-1] or not fits:
-        raise ValueError(f"the baseline is {given}, but must be tokens or embeddings that fit {shape}")
+        raise ValueError(
+            f"the baseline is {given}, but must be tokens or embeddings that fit {shape}"
+        )
     return follow(make_ordinary(baseline.detach()), model.W_E).expand(shape)
 
 
-def run_embedded(model: Transformer, tokens: Tokens, embedding: Embedding) -> Float[Tensor, "batch pos out"]:
+def run_embedded(
+    model: Transformer, tokens: Tokens, embedding: Embedding
+) -> Float[Tensor, "batch pos out"]:
     """Logits of a run with these token embeddings; of `tokens` only the shape matters."""
     return model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda value, hook: embedding)])
 
 
 def find_gradient(
-    model: Transformer, tokens: Tokens, metric: Metric, embedding: Embedding, batch_size: int | None = None
+    model: Transformer,
+    tokens: Tokens,
+    metric: Metric,
+    embedding: Embedding,
+    batch_size: int | None = None,
 ) -> Embedding:
     """The gradient of each prompt's metric with respect to its embeddings."""
     check_gradients(model)
@@ -188,11 +213,17 @@ def find_gradient(
         return run_embedded(model, tokens[part], values[0])
 
     rows = choose_rows(model.config, tokens.shape[1], batch_size)
-    return len(tokens) * find_slopes(run, [embedding], metric, rows)[0]  # which is that of the mean over prompts
+    return (
+        len(tokens) * find_slopes(run, [embedding], metric, rows)[0]
+    )  # which is that of the mean over prompts
 
 
 def check_sum(
-    scores: Scores, change: Float[Tensor, "batch"], rounding: Float[Tensor, "batch"], tolerance: float | int, steps: int
+    scores: Scores,
+    change: Float[Tensor, "batch"],
+    rounding: Float[Tensor, "batch"],
+    tolerance: float | int,
+    steps: int,
 ) -> None:
     """ValueError unless the scores of every prompt add up to the change of its metric, and are finite."""
     total = scores.sum(dim=1)
@@ -207,4 +238,6 @@ def check_sum(
     if (excess > 0).any():
         i = int((excess / size).argmax())
         told = f"prompt {i}'s scores add up to {total[i]:.4g}, but its metric changes by {change[i]:.4g}"
-        raise ValueError(f"{told}: give more steps than {steps}, or a higher tolerance than {tolerance}")
+        raise ValueError(
+            f"{told}: give more steps than {steps}, or a higher tolerance than {tolerance}"
+        )

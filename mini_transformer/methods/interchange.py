@@ -1,9 +1,10 @@
 """Interchange interventions: does this part of an activation carry that variable? Swap it between two prompts and see.
 
-The run on `base` gets, at one site and position, the part of the run on `source` that lies in a subspace; if the subspace carries a
-variable, the answer is the one that the base would have with the source's value (the counterfactual answer). Beside it belong
-a random subspace of the same size, and pairs in which the variable does not differ. Sources: Geiger et al. 2021 (2106.02997),
-section 3; Geiger et al. 2023 (2303.02536), section 3.
+The run on `base` gets, at one hook and position, the part of the run on `source` that lies in a
+subspace; if the subspace carries a variable, the answer is the one that the base would have with
+the source's value (the counterfactual answer). Beside it belong a random subspace of the same size,
+and pairs in which the variable does not differ.
+Sources: Geiger et al. 2021 (2106.02997), section 3; Geiger et al. 2023 (2303.02536), section 3.
 
 Checked against: hooks written out per pair, hand-set subspaces, random ones, and the interventions of pyvene 0.1.8 on the same weights.
 """
@@ -26,13 +27,13 @@ def swap_subspace(
     base: Tokens,
     source: Tokens,
     subspace: Subspace,
-    site: HookName,
+    hook: HookName,
     position: int = -1,
 ) -> Float[Tensor, "batch pos out"]:
-    """Logits on `base` with the part of `site` in the span of `subspace` (orthonormal rows) taken from `source`, row by row.
+    """Logits on `base` with the activation at `hook`, in the span of `subspace`, taken from `source`.
 
     Rows may be of another dtype than the model. ValueError for prompts of different shape, and rows that are not orthonormal or of
-    another width than the site.
+    another width than the hook.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
@@ -41,10 +42,12 @@ def swap_subspace(
     >>> bool(torch.allclose(swapped[:, -1], model(source)[:, -1], atol=1e-5))
     True
     """
-    values = read_site(model, base, source, site, position)
+    values = read_hook(model, base, source, hook, position)
     check_subspace(subspace, values[0].shape[1])
     with torch.no_grad():
-        return run_swapped(model, base, values, subspace, torch.ones_like(subspace[:, 0]), site, position)
+        return run_swapped(
+            model, base, values, subspace, torch.ones_like(subspace[:, 0]), hook, position
+        )
 
 
 def measure_interchange(
@@ -53,7 +56,7 @@ def measure_interchange(
     source: Tokens,
     answers: Answers,
     subspace: Subspace,
-    site: HookName,
+    hook: HookName,
     position: int = -1,
     answer_position: int = -1,
 ) -> float:
@@ -67,8 +70,13 @@ def measure_interchange(
     1.0
     """
     check_answers(model, base, answers, answer_position)
-    logits = swap_subspace(model, base, source, subspace, site, position)
-    return (logits[:, answer_position].argmax(dim=-1) == answers.to(logits.device)).float().mean().item()
+    logits = swap_subspace(model, base, source, subspace, hook, position)
+    return (
+        (logits[:, answer_position].argmax(dim=-1) == answers.to(logits.device))
+        .float()
+        .mean()
+        .item()
+    )
 
 
 def run_swapped(
@@ -77,27 +85,31 @@ def run_swapped(
     values: tuple[Tensor, Tensor],
     rows: Subspace,
     mask: Float[Tensor, "dim"],
-    site: HookName,
+    hook: HookName,
     position: int,
 ) -> Tensor:
     """One run on `base` in which each row of the subspace, as far as its mask says, is taken from the source."""
     with without_autocast():
         own, other, rows, mask = meet(*values, rows, mask)
         swapped = own + ((other - own) @ rows.T * mask) @ rows
-    return run_replaced(model, base, swapped, site, position)
+    return run_replaced(model, base, swapped, hook, position)
 
 
-def run_replaced(model: Transformer, base: Tokens, values: Tensor, site: HookName, position: int) -> Tensor:
-    """One run on `base` with these activations (b, d), of any dtype, at site and position."""
+def run_replaced(
+    model: Transformer, base: Tokens, values: Tensor, hook: HookName, position: int
+) -> Tensor:
+    """One run on `base` with these activations (b, d), of any dtype, at hook and position."""
 
     def put(value: Tensor, hook: HookPoint) -> None:
         value[:, position] = values.to(value.dtype)
 
-    return model.run_with_hooks(base, fwd_hooks=[(site, put)])
+    return model.run_with_hooks(base, fwd_hooks=[(hook, put)])
 
 
-def read_site(model: Transformer, base: Tokens, source: Tokens, site: HookName, position: int) -> tuple[Tensor, Tensor]:
-    """The activation (b, d) at site and position in both runs; ValueError where the prompts or the site do not fit."""
+def read_hook(
+    model: Transformer, base: Tokens, source: Tokens, hook: HookName, position: int
+) -> tuple[Tensor, Tensor]:
+    """The activation (b, d) at hook and position in both runs; ValueError where the prompts or the hook do not fit."""
     if base.shape != source.shape or base.ndim != 2 or not base.numel():
         given = f"{tuple(base.shape)} and {tuple(source.shape)}"
         raise ValueError(
@@ -106,17 +118,23 @@ def read_site(model: Transformer, base: Tokens, source: Tokens, site: HookName, 
     if not -base.shape[1] <= position < base.shape[1]:
         raise ValueError(f"position is {position}, but the prompts have {base.shape[1]} tokens")
     with torch.no_grad():
-        runs = [model.run_with_cache(tokens, names_filter=site)[1][site] for tokens in (base, source)]
+        runs = [
+            model.run_with_cache(tokens, names_filter=hook)[1][hook] for tokens in (base, source)
+        ]
     if runs[0].ndim != 3:
-        raise ValueError(f"{site!r} is {tuple(runs[0].shape)}, but a site with axes (batch, pos, width) is needed")
+        raise ValueError(
+            f"{hook!r} is {tuple(runs[0].shape)}, but a hook with axes (batch, pos, width) is needed"
+        )
     return runs[0][:, position], runs[1][:, position]
 
 
 def check_subspace(subspace: Subspace, width: int) -> None:
-    """ValueError unless the rows are orthonormal, and as wide as the site."""
+    """ValueError unless the rows are orthonormal, and as wide as the hook."""
     if subspace.ndim != 2 or not subspace.is_floating_point() or subspace.shape[1] != width:
         given = f"{subspace.dtype} {tuple(subspace.shape)}"
-        raise ValueError(f"the subspace is {given}, but the site's width is {width}: give floats (dim, {width})")
+        raise ValueError(
+            f"the subspace is {given}, but the hook's width is {width}: give floats (dim, {width})"
+        )
     dim, d = subspace.shape
     if dim > d:
         raise ValueError(f"the subspace has {dim} rows, but there are only {d} dimensions")
@@ -136,6 +154,10 @@ def check_answers(model: Transformer, base: Tokens, answers: Answers, position: 
             f"answers are {answers.dtype} {tuple(answers.shape)}, but must be one token per pair: ({len(base)},)"
         )
     if int(answers.min()) < 0 or int(answers.max()) >= model.config.d_vocab_out:
-        raise ValueError(f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}")
+        raise ValueError(
+            f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}"
+        )
     if not -base.shape[1] <= position < base.shape[1]:
-        raise ValueError(f"answer_position is {position}, but the prompts have {base.shape[1]} tokens")
+        raise ValueError(
+            f"answer_position is {position}, but the prompts have {base.shape[1]} tokens"
+        )

@@ -13,7 +13,7 @@ TransformerLens 3.9 on the same weights.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import ActivationCache
@@ -46,7 +46,10 @@ def attribute_logits(
     readout = find_readout(model, cache, answer, wrong, position)
     written = model.decompose(cache)
     terms = {name: read(part, readout) for name, part in written.items()}
-    size = torch.stack([part.abs().sum(dim=-1) for part in terms.values()]).sum(dim=0) + readout.norm_bias.abs()
+    size = (
+        torch.stack([part.abs().sum(dim=-1) for part in terms.values()]).sum(dim=0)
+        + readout.norm_bias.abs()
+    )
     parts = {name: part.sum(dim=-1) for name, part in terms.items()}
     found = torch.stack([*parts.values(), readout.norm_bias]).sum(dim=0)
     epsilon = find_run_epsilon(model, cache)
@@ -77,7 +80,11 @@ def attribute_logits_to_neurons(
         raise ValueError(
             "this model has no MLPs, so there are no neurons to attribute logits to: give d_mlp and n_layers"
         )
-    readout, parts, found = find_readout(model, cache, answer, wrong, position), model.decompose(cache), []
+    readout, parts, found = (
+        find_readout(model, cache, answer, wrong, position),
+        model.decompose(cache),
+        [],
+    )
     for layer, block in enumerate(model.blocks):
         assert block.mlp is not None
         post, reads, W_out = meet(cache["post", layer][readout.at], readout.reads, block.mlp.W_out)
@@ -89,7 +96,13 @@ def attribute_logits_to_neurons(
             terms = torch.cat([terms, -reads * block.mlp.b_out], dim=1)
         size = size + terms.abs().sum(dim=-1)
         epsilon = find_run_epsilon(model, cache)
-        check_sum(neurons.sum(dim=-1), terms.sum(dim=-1), size, epsilon, "a hook changed what an MLP put out")
+        check_sum(
+            neurons.sum(dim=-1),
+            terms.sum(dim=-1),
+            size,
+            epsilon,
+            "a hook changed what an MLP put out",
+        )
         found.append(neurons)
     return torch.stack(found, dim=1)
 
@@ -114,11 +127,15 @@ def attribute_logits_to_sources(
     [0.0, 0.0, 20.0, 0.0, 0.0]
     """
     if not model.config.n_layers:
-        raise ValueError("this model has no layers, so there are no heads that could move anything between positions")
+        raise ValueError(
+            "this model has no layers, so there are no heads that could move anything between positions"
+        )
     readout, parts = find_readout(model, cache, answer, wrong, position), model.decompose(cache)
     found = []
     for layer, block in enumerate(model.blocks):
-        v, W_O, reads, pattern = meet(cache["v", layer], block.attn.W_O, readout.reads, cache["pattern", layer])
+        v, W_O, reads, pattern = meet(
+            cache["v", layer], block.attn.W_O, readout.reads, cache["pattern", layer]
+        )
         pattern = pattern.transpose(1, 2)[readout.at]
         with without_autocast():
             sources = pattern * torch.einsum("bknh,nhd,bd->bnk", v, W_O, reads)  # b n k
@@ -128,7 +145,13 @@ def attribute_logits_to_sources(
             terms = read(parts[f"a{layer}.h{head}"], readout)
             size = sizes[:, head].sum(dim=-1) + terms.abs().sum(dim=-1)
             total = terms.sum(dim=-1)
-            check_sum(sources[:, head].sum(dim=-1), total, size, epsilon, "a hook changed what a head put out")
+            check_sum(
+                sources[:, head].sum(dim=-1),
+                total,
+                size,
+                epsilon,
+                "a hook changed what a head put out",
+            )
         found.append(sources)
     return torch.stack(found, dim=1)
 
@@ -136,7 +159,7 @@ def attribute_logits_to_sources(
 class Readout(NamedTuple):
     """The logit difference as a linear function of the last stream x at one position: x @ reads + norm_bias + bias."""
 
-    at: tuple[Int[Tensor, "batch"], Int[Tensor, "batch"]]  # prompt and position
+    at: tuple[Integer[Tensor, "batch"], Integer[Tensor, "batch"]]  # prompt and position
     reads: Float[Tensor, "batch d_model"]
     norm_bias: Float[Tensor, "batch"]
     bias: Float[Tensor, "batch"]  # b_U
@@ -145,7 +168,11 @@ class Readout(NamedTuple):
 
 @without_autocast()
 def find_readout(
-    model: Transformer, cache: ActivationCache, answer: TokenIds, wrong: TokenIds | None, position: TokenIds | int
+    model: Transformer,
+    cache: ActivationCache,
+    answer: TokenIds,
+    wrong: TokenIds | None,
+    position: TokenIds | int,
 ) -> Readout:
     """How the logit difference reads the last stream, with the final norm's centring and gain, its scale held."""
     (batch, length, _), v = cache["embed"].shape, model.config.d_vocab_out
@@ -163,12 +190,18 @@ def find_readout(
     if (norm := model.ln_final) is not None:
         norm_bias = norm_bias if norm.b is None else reads @ norm.b.to(reads)
         reads = reads * norm.w
-        reads = reads - reads.mean(dim=-1, keepdim=True) if norm.centred else reads  # instead of centring the stream
-        reads = reads / cache["ln_final.hook_scale"][at].to(reads)  # the scale is held at what it was in this run
+        reads = (
+            reads - reads.mean(dim=-1, keepdim=True) if norm.centred else reads
+        )  # instead of centring the stream
+        reads = reads / cache["ln_final.hook_scale"][at].to(
+            reads
+        )  # the scale is held at what it was in this run
     return Readout(at, reads, norm_bias, bias, total)
 
 
-def read(part: Float[Tensor, "batch pos d_model"], readout: Readout) -> Float[Tensor, "batch d_model"]:
+def read(
+    part: Float[Tensor, "batch pos d_model"], readout: Readout
+) -> Float[Tensor, "batch d_model"]:
     """What each axis of a writer adds to the logit difference."""
     return part[readout.at].to(readout.reads) * readout.reads
 
@@ -184,7 +217,9 @@ def read_final(model: Transformer, cache: ActivationCache) -> Float[Tensor, "bat
 
 def find_run_epsilon(model: Transformer, cache: ActivationCache) -> float:
     """The epsilon of the coarsest dtype in this run: within torch.autocast heads compute in one, whatever the stream has."""
-    return find_epsilon(cache["embed"], *(cache["z", layer] for layer in range(model.config.n_layers)))
+    return find_epsilon(
+        cache["embed"], *(cache["z", layer] for layer in range(model.config.n_layers))
+    )
 
 
 def contrast(values: Tensor, columns: list[Tensor]) -> Tensor:
@@ -193,7 +228,11 @@ def contrast(values: Tensor, columns: list[Tensor]) -> Tensor:
 
 
 def check_sum(
-    found: Float[Tensor, "batch"], total: Float[Tensor, "batch"], size: Float[Tensor, "batch"], epsilon: float, why: str
+    found: Float[Tensor, "batch"],
+    total: Float[Tensor, "batch"],
+    size: Float[Tensor, "batch"],
+    epsilon: float,
+    why: str,
 ) -> None:
     """ValueError, with why, unless the sum of contributions is the total, but for the rounding of terms of this size."""
     if not ((found - total).abs() <= 8 * epsilon * size).all():
@@ -205,8 +244,12 @@ def check_ids(what: str, ids: Tensor, batch: int, low: int, high: int) -> TokenI
     if not batch:
         raise ValueError("the cache is of a run without prompts, but at least one is needed")
     if ids.is_floating_point() or ids.shape != (batch,):
-        raise ValueError(f"{what} is {ids.dtype} {tuple(ids.shape)}, but must be one integer per prompt: ({batch},)")
+        raise ValueError(
+            f"{what} is {ids.dtype} {tuple(ids.shape)}, but must be one integer per prompt: ({batch},)"
+        )
     ids = ids.to(torch.int64)
     if int(ids.min()) < low or int(ids.max()) >= high:
-        raise ValueError(f"{what} runs from {int(ids.min())} to {int(ids.max())}, but must be {low} to {high - 1}")
+        raise ValueError(
+            f"{what} runs from {int(ids.min())} to {int(ids.max())}, but must be {low} to {high - 1}"
+        )
     return ids  # an index of bool or uint8 would be a mask

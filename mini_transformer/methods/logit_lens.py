@@ -11,7 +11,7 @@ the published logit lens (tuned-lens 0.2.0) on the same weights.
 """
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.arguments import find_epsilon, meet, widen, without_autocast
@@ -36,7 +36,9 @@ def list_streams(model: Transformer) -> list[tuple[str, int]]:
             "the model has no layers, but a lens needs at least one: its logits are read off the embedding"
         )
     sites = ["resid_mid", "resid_post"] if model.config.d_mlp else ["resid_post"]
-    return [("resid_pre", 0)] + [(site, layer) for layer in range(model.config.n_layers) for site in sites]
+    return [("resid_pre", 0)] + [
+        (site, layer) for layer in range(model.config.n_layers) for site in sites
+    ]
 
 
 def apply_logit_lens(model: Transformer, tokens: Tokens) -> Float[Tensor, "stream batch pos out"]:
@@ -64,7 +66,9 @@ def apply_logit_lens(model: Transformer, tokens: Tokens) -> Float[Tensor, "strea
     return logits
 
 
-def read_probability(logits: Logits, answer: TokenIds, position: TokenIds | int = -1) -> Float[Tensor, "*stream batch"]:
+def read_probability(
+    logits: Logits, answer: TokenIds, position: TokenIds | int = -1
+) -> Float[Tensor, "*stream batch"]:
     """The probability of each prompt's answer at `position`, read off each stream.
 
     ValueError for an answer or a position that does not exist.
@@ -77,7 +81,9 @@ def read_probability(logits: Logits, answer: TokenIds, position: TokenIds | int 
     return select(widen(logits).softmax(dim=-1), answer, position)[1].to(logits.dtype)
 
 
-def rank_answer(logits: Logits, answer: TokenIds, position: TokenIds | int = -1) -> Int[Tensor, "*stream batch"]:
+def rank_answer(
+    logits: Logits, answer: TokenIds, position: TokenIds | int = -1
+) -> Integer[Tensor, "*stream batch"]:
     """The rank of each prompt's answer at `position` among all tokens, 1 for the highest logit; a tie counts as lost.
 
     So does a comparison with nan.
@@ -102,7 +108,9 @@ def measure_divergence(logits: Float[Tensor, "stream batch pos out"]) -> Float[T
     tensor([0.6931, 0.0000])
     """
     if not logits.numel():
-        raise ValueError(f"logits are {tuple(logits.shape)}, but a mean needs at least one prompt and position")
+        raise ValueError(
+            f"logits are {tuple(logits.shape)}, but a mean needs at least one prompt and position"
+        )
     logs = widen(logits).log_softmax(dim=-1)
     return compute_divergence(logs[-1], logs).mean(dim=(1, 2))
 
@@ -120,7 +128,9 @@ def select(values: Logits, answer: TokenIds, position: TokenIds | int) -> tuple[
         raise ValueError("the logits hold no prompts, but at least one is needed")
     row = torch.arange(batch, device=values.device)
     position = torch.full_like(row, position) if isinstance(position, int) else position
-    here = values[..., row, check_ids("position", position, batch, -length, length).to(row.device), :]
+    here = values[
+        ..., row, check_ids("position", position, batch, -length, length).to(row.device), :
+    ]
     return here, here[..., row, check_ids("answer", answer, batch, 0, v).to(row.device)]
 
 
@@ -130,13 +140,17 @@ def read_streams(
     """The streams of `list_streams`, stacked, and the logits of the same run."""
     sites = list_streams(model)
     if not tokens.numel():
-        raise ValueError(f"tokens are {tuple(tokens.shape)}, but a lens needs at least one prompt and position")
+        raise ValueError(
+            f"tokens are {tuple(tokens.shape)}, but a lens needs at least one prompt and position"
+        )
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens, names_filter=[*sites])
     return torch.stack([cache[site] for site in sites]), logits
 
 
-def decode(model: Transformer, stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch out"]:
+def decode(
+    model: Transformer, stream: Float[Tensor, "*batch d_model"]
+) -> Float[Tensor, "*batch out"]:
     """Logits of any stream by the final norm, W_U and b_U, past all hooks; differentiable in the stream."""
     normalized = stream if model.ln_final is None else model.ln_final.normalize(stream)
     logits = normalized @ model.W_U
@@ -144,7 +158,9 @@ def decode(model: Transformer, stream: Float[Tensor, "*batch d_model"]) -> Float
 
 
 @without_autocast()
-def measure_terms(model: Transformer, stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch out"]:
+def measure_terms(
+    model: Transformer, stream: Float[Tensor, "*batch d_model"]
+) -> Float[Tensor, "*batch out"]:
     """The size of the terms that add up to each logit, which their rounding goes with."""
     normalized = stream if model.ln_final is None else model.ln_final.normalize(stream)
     normalized, W_U = meet(normalized.abs(), model.W_U.abs())

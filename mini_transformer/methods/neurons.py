@@ -15,7 +15,7 @@ hand.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -68,7 +68,7 @@ def read_neurons(model: Transformer, layer: int) -> Neurons:
 
 @torch.no_grad()
 def measure_excitation(
-    model: Transformer, layer: int, tokens: Int[Tensor, "batch pos"]
+    model: Transformer, layer: int, tokens: Integer[Tensor, "batch pos"]
 ) -> Float[Tensor, "neuron token"]:
     """The mean activation (`hook_post`) of each neuron where each token stands, on these prompts; nan where it never does.
 
@@ -81,14 +81,18 @@ def measure_excitation(
     """
     find_mlp(model, layer)
     if not tokens.numel():
-        raise ValueError(f"tokens are {tuple(tokens.shape)}, but a mean needs at least one prompt of one token")
+        raise ValueError(
+            f"tokens are {tuple(tokens.shape)}, but a mean needs at least one prompt of one token"
+        )
     _, cache = model.run_with_cache(tokens, names_filter=("post", layer))
     here = F.one_hot(tokens.flatten().long(), model.config.d_vocab).to(widen(model.W_E))  # b*t v
     with without_autocast():
         return cache["post", layer].flatten(0, 1).to(here).T @ here / here.sum(dim=0)
 
 
-def compare_rows(a: Float[Tensor, "row d_model"], b: Float[Tensor, "other d_model"]) -> Float[Tensor, "row other"]:
+def compare_rows(
+    a: Float[Tensor, "row d_model"], b: Float[Tensor, "other d_model"]
+) -> Float[Tensor, "row other"]:
     """The cosine of each row of `a` with each of `b`."""
     return F.normalize(scale_rows(a), dim=1) @ F.normalize(scale_rows(b), dim=1).T
 

@@ -26,7 +26,13 @@ from mini_transformer.methods.arguments import (
     without_autocast,
 )
 from mini_transformer.methods.descent import descend
-from mini_transformer.methods.interchange import Answers, Subspace, Tokens, check_answers, run_replaced
+from mini_transformer.methods.interchange import (
+    Answers,
+    Subspace,
+    Tokens,
+    check_answers,
+    run_replaced,
+)
 from mini_transformer.model import Transformer
 from mini_transformer.tensors import copy_fields
 
@@ -83,10 +89,14 @@ def run_inverse(rotation: Tensor, layers: Sequence[Layer], coordinates: Rows) ->
     return torch.cat(halves, dim=1) @ rotation
 
 
-def swap_coordinates(rotation: Tensor, layers: Sequence[Layer], dim: int, own: Rows, other: Rows) -> Rows:
+def swap_coordinates(
+    rotation: Tensor, layers: Sequence[Layer], dim: int, own: Rows, other: Rows
+) -> Rows:
     """Activations with the first `dim` coordinates of `other`, and all others of `own`."""
     inside = torch.arange(own.shape[1], device=own.device) < dim
-    mixed = torch.where(inside, run_map(rotation, layers, other.to(own.device)), run_map(rotation, layers, own))
+    mixed = torch.where(
+        inside, run_map(rotation, layers, other.to(own.device)), run_map(rotation, layers, own)
+    )
     return run_inverse(rotation, layers, mixed)
 
 
@@ -100,19 +110,20 @@ def align_nonlinearly(
     base: Tokens,
     source: Tokens,
     answers: Answers,
-    site: HookName,
+    hook: HookName,
     dim: int,
     position: int = -1,
     answer_position: int = -1,
     steps: int = 300,
-    lr: float = 3e-3,
+    lr: float | int = 3e-3,
     n_layers: int = 4,
     hidden: int = 128,
     seed: int = 0,
 ) -> AlignmentMap:
     """An invertible map, trained so that swapping its first `dim` coordinates makes `answers` likely (cross-entropy).
 
-    With `n_layers` 0 it is a fixed random rotation. ValueError for more coordinates than the site has, and as in `align_subspace`.
+    With `n_layers` 0 it is a fixed random rotation. ValueError for more coordinates than the hook
+    has, and as in `align_subspace`.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=3, d_model=16, n_layers=1))  # untrained, and yet it "adds"
@@ -125,12 +136,16 @@ def align_nonlinearly(
     """
     check_gradients(model)
     check_answers(model, base, answers, answer_position)
-    own, other = read_values(model, base, source, site, position)
+    own, other = read_values(model, base, source, hook, position)
     d = own.shape[1]
     if not 1 <= dim <= d or d < 2:
-        raise ValueError(f"dim is {dim}, but must be from 1 to the site's width {d}, which must be at least 2")
+        raise ValueError(
+            f"dim is {dim}, but must be from 1 to the hook's width {d}, which must be at least 2"
+        )
     if n_layers < 0 or hidden < 1:
-        raise ValueError(f"n_layers is {n_layers} and hidden {hidden}, but must be at least 0 and 1")
+        raise ValueError(
+            f"n_layers is {n_layers} and hidden {hidden}, but must be at least 0 and 1"
+        )
     generator = torch.Generator().manual_seed(seed)
     drawn = draw_normal(d, d, generator=generator, like=own.new_zeros(0, dtype=torch.float32))
     rotation = torch.linalg.qr(drawn)[0].to(own)
@@ -139,7 +154,7 @@ def align_nonlinearly(
 
     def loss(step: int) -> Tensor:
         swapped = swap_coordinates(rotation, layers, dim, own, other)
-        logits = run_replaced(model, base, swapped, site, position)
+        logits = run_replaced(model, base, swapped, hook, position)
         return measure_surprise(logits[:, answer_position], answers)
 
     if parameters := [part for layer in layers for part in layer]:
@@ -153,9 +168,14 @@ def align_nonlinearly(
 
 
 def swap_by_map(
-    model: Transformer, base: Tokens, source: Tokens, found: AlignmentMap, site: HookName, position: int = -1
+    model: Transformer,
+    base: Tokens,
+    source: Tokens,
+    found: AlignmentMap,
+    hook: HookName,
+    position: int = -1,
 ) -> Float[Tensor, "batch pos out"]:
-    """Logits on `base` with `site` replaced by what the map makes of it and of that on `source`; ValueError for another width.
+    """Logits on `base` with the activation at `hook` swapped by the map with that on `source`.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=1))
@@ -165,11 +185,13 @@ def swap_by_map(
     >>> bool(torch.allclose(swapped[:, -1], model(source)[:, -1], atol=1e-5))
     True
     """
-    own, other = read_values(model, base, source, site, position)
+    own, other = read_values(model, base, source, hook, position)
     if own.shape[1] != len(found.rotation):
-        raise ValueError(f"the map takes width {len(found.rotation)}, but the site's width is {own.shape[1]}")
+        raise ValueError(
+            f"the map takes width {len(found.rotation)}, but the hook's width is {own.shape[1]}"
+        )
     with torch.no_grad():
-        return run_replaced(model, base, found.swap(own, other), site, position)
+        return run_replaced(model, base, found.swap(own, other), hook, position)
 
 
 def draw_layer(
@@ -180,5 +202,12 @@ def draw_layer(
     own, other = sizes[half], sizes[1 - half]
     narrow = like.new_zeros(0, dtype=torch.float32)
     W_in = draw_normal(other, hidden, generator=generator, like=narrow) / max(1, other) ** 0.5
-    b_in, W_out = draw_normal(hidden, generator=generator, like=narrow), narrow.new_zeros(hidden, own)
-    return W_in.to(like).requires_grad_(), b_in.to(like).requires_grad_(), W_out.to(like).requires_grad_()
+    b_in, W_out = (
+        draw_normal(hidden, generator=generator, like=narrow),
+        narrow.new_zeros(hidden, own),
+    )
+    return (
+        W_in.to(like).requires_grad_(),
+        b_in.to(like).requires_grad_(),
+        W_out.to(like).requires_grad_(),
+    )

@@ -68,7 +68,11 @@ def patch_activations(
 
 
 def share_recovered(
-    values: Float[Tensor, "*entry"], model: Transformer, clean: Tokens, corrupt: Tokens, metric: Metric
+    values: Float[Tensor, "*entry"],
+    model: Transformer,
+    clean: Tokens,
+    corrupt: Tokens,
+    metric: Metric,
 ) -> Float[Tensor, "*entry"]:
     """Mean metrics on the scale on which the corrupt run is 0 and the clean run is 1.
 
@@ -89,10 +93,14 @@ def check_pair(clean: Tokens, corrupt: Tokens, direction: str = "noise") -> tupl
     """The prompts that are run, and those that are patched into them; ValueError unless they go together row by row."""
     if clean.shape != corrupt.shape:
         given = f"clean prompts are {tuple(clean.shape)} and corrupt ones {tuple(corrupt.shape)}"
-        raise ValueError(f"{given}, but they must have one shape: row i of one is patched into row i of the other")
+        raise ValueError(
+            f"{given}, but they must have one shape: row i of one is patched into row i of the other"
+        )
     check_prompts(clean)
     if direction not in ("denoise", "noise"):
-        raise ValueError(f"direction is {direction!r}, but must be 'denoise' (clean into corrupt) or 'noise'")
+        raise ValueError(
+            f"direction is {direction!r}, but must be 'denoise' (clean into corrupt) or 'noise'"
+        )
     clean, corrupt = make_ordinary(clean), make_ordinary(corrupt)
     return (corrupt, clean) if direction == "denoise" else (clean, corrupt)
 
@@ -126,7 +134,11 @@ def arrange_map(
 ) -> Float[Tensor, "layer *per"]:
     """Values in the order layer, entries of `sizes`, as a map with the swept axes in the order in which they were named."""
     dropped = [1 + axis for axis in range(len(sizes)) if axis not in swept]
-    found = torch.stack(list(values)).view(-1, *sizes).permute(0, *(1 + axis for axis in swept), *dropped)
+    found = (
+        torch.stack(list(values))
+        .view(-1, *sizes)
+        .permute(0, *(1 + axis for axis in swept), *dropped)
+    )
     return found.reshape(found.shape[: 1 + len(swept)])
 
 
@@ -145,11 +157,17 @@ def run_patched(
     `streams` are those that enter and leave the block. As many entries share a forward as fit into `rows` prompts.
     """
     batch, entries = len(base), torch.arange(math.prod(sizes), device=base.device)
-    in_stream = {"resid_pre": 0, "resid_post": 1, "mlp_out": 1} | ({} if model.config.d_mlp else {"attn_out": 1})
+    in_stream = {"resid_pre": 0, "resid_post": 1, "mlp_out": 1} | (
+        {} if model.config.d_mlp else {"attn_out": 1}
+    )
     for chunk in entries.split(max(1, rows // batch)):
-        chosen = (chunk.unsqueeze(1) == entries).view(-1, 1, *sizes)  # one entry each, of all prompts
+        chosen = (chunk.unsqueeze(1) == entries).view(
+            -1, 1, *sizes
+        )  # one entry each, of all prompts
         patched = torch.where(chosen, source, base)  # entry b ...
-        if (side := in_stream.get(site)) is not None:  # the same change in a stream: no need to run the block for it
+        if (
+            side := in_stream.get(site)
+        ) is not None:  # the same change in a stream: no need to run the block for it
             resid = (streams[side] + patched - base).flatten(0, 1)
             logits = [model(resid=part, start_at_layer=layer + side) for part in resid.split(rows)]
         else:
@@ -170,10 +188,20 @@ def score_prompts(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Flo
     The metric gets a copy of the logits, which it may edit.
     """
     value = metric(logits.clone())
-    if not isinstance(value, Tensor) or value.shape != logits.shape[:1] or not value.is_floating_point():
-        given = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if (
+        not isinstance(value, Tensor)
+        or value.shape != logits.shape[:1]
+        or not value.is_floating_point()
+    ):
+        given = (
+            f"{value.dtype} {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else type(value).__name__
+        )
         fits = f"must return one float per prompt: shape ({len(logits)},)"
-        raise ValueError(f"the metric returned {given} for logits {tuple(logits.shape)}, but {fits}")
+        raise ValueError(
+            f"the metric returned {given} for logits {tuple(logits.shape)}, but {fits}"
+        )
     return widen(value)
 
 
@@ -192,13 +220,18 @@ def tell_apart(
     differs = bool(gap.isfinite() and gap > 1e-4 * size)
     if differs and gap < 1e-4:  # else rounding is not in question
         differs = bool(
-            gap > torch.maximum(measure_metric_rounding(metric, one), measure_metric_rounding(metric, other)).mean()
+            gap
+            > torch.maximum(
+                measure_metric_rounding(metric, one), measure_metric_rounding(metric, other)
+            ).mean()
         )
     return *scores, differs
 
 
 @torch.no_grad()
-def measure_metric_rounding(metric: Metric, logits: Float[Tensor, "batch pos out"]) -> Float[Tensor, "batch"]:
+def measure_metric_rounding(
+    metric: Metric, logits: Float[Tensor, "batch pos out"]
+) -> Float[Tensor, "batch"]:
     """Measure how far rounding can move the metric of each prompt, by trying it on the logits.
 
     All logits are stretched alike, so that equal ones stay equal: an accuracy does not move.

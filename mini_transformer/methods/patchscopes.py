@@ -60,7 +60,9 @@ def apply_patchscope(
     check_target(model, source, target, target_layer, target_position, read_position)
     mapped = states if transform is None else transform(states)
     if mapped.shape != states.shape:
-        raise ValueError(f"the transform made {tuple(mapped.shape)} of states {tuple(states.shape)}: keep the shape")
+        raise ValueError(
+            f"the transform made {tuple(mapped.shape)} of states {tuple(states.shape)}: keep the shape"
+        )
     base = model(target, stop_at_layer=target_layer).expand(len(source), -1, -1)
     rows = choose_rows(model.config, target.shape[1], batch_size)
     parts = run_target(model, base, mapped.flatten(0, 2), target_layer, target_position, rows)
@@ -68,17 +70,27 @@ def apply_patchscope(
 
 
 def read_states(
-    model: Transformer, source: Tensor, layers: Sequence[int] | None, positions: Sequence[int] | None
+    model: Transformer,
+    source: Tensor,
+    layers: Sequence[int] | None,
+    positions: Sequence[int] | None,
 ) -> States:
     """The source's streams at the given layers and positions, layer by layer; ValueError for those that do not exist."""
     n_layers, length = model.config.n_layers, source.shape[1]
     if not source.numel():
-        raise ValueError(f"the source is {tuple(source.shape)}, but must hold at least one prompt and position")
+        raise ValueError(
+            f"the source is {tuple(source.shape)}, but must hold at least one prompt and position"
+        )
     layers = range(n_layers + 1) if layers is None else layers
     positions = range(length) if positions is None else positions
-    for what, given, low, high in (("layer", layers, 0, n_layers), ("position", positions, -length, length - 1)):
+    for what, given, low, high in (
+        ("layer", layers, 0, n_layers),
+        ("position", positions, -length, length - 1),
+    ):
         if not len(given) or min(given) < low or max(given) > high:
-            raise ValueError(f"source {what}s are {[*given]}, but must be at least one, from {low} to {high}")
+            raise ValueError(
+                f"source {what}s are {[*given]}, but must be at least one, from {low} to {high}"
+            )
     streams = [model(source, stop_at_layer=0)]
     for layer in range(n_layers):
         streams.append(model(resid=streams[-1], start_at_layer=layer, stop_at_layer=layer + 1))
@@ -86,7 +98,9 @@ def read_states(
     return chosen[:, :, torch.tensor([*positions], device=chosen.device)].transpose(1, 2)
 
 
-def check_target(model: Transformer, source: Tensor, target: Tensor, layer: int, position: int, read: int) -> None:
+def check_target(
+    model: Transformer, source: Tensor, target: Tensor, layer: int, position: int, read: int
+) -> None:
     """ValueError unless the target has these places, goes with the source, and is read where the state can be seen."""
     batch, length = target.shape
     if batch not in (1, len(source)) or not length:
@@ -99,16 +113,25 @@ def check_target(model: Transformer, source: Tensor, target: Tensor, layer: int,
         )
     for what, given in (("target_position", position), ("read_position", read)):
         if not -length <= given < length:
-            raise ValueError(f"{what} is {given}, but the target has positions {-length} to {length - 1}")
+            raise ValueError(
+                f"{what} is {given}, but the target has positions {-length} to {length - 1}"
+            )
     position, read = position % length, read % length
-    if (read < position and model.config.causal) or (read != position and layer == model.config.n_layers):
+    if (read < position and model.config.causal) or (
+        read != position and layer == model.config.n_layers
+    ):
         raise ValueError(
             f"position {read} is read, but a state put in at position {position} of layer {layer} cannot reach it"
         )
 
 
 def run_target(
-    model: Transformer, base: Tensor, states: Float[Tensor, "state d_model"], layer: int, position: int, rows: int
+    model: Transformer,
+    base: Tensor,
+    states: Float[Tensor, "state d_model"],
+    layer: int,
+    position: int,
+    rows: int,
 ) -> Iterator[Float[Tensor, "some pos out"]]:
     """Logits of the target with each state in its place, `rows` at a time; state i belongs to prompt i modulo the batch."""
     for some in torch.arange(len(states), device=base.device).split(rows):

@@ -14,28 +14,36 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of, run_edges, write_outputs
+from mini_transformer.edges import (
+    Ablation,
+    list_edges,
+    list_writers,
+    mask_of,
+    run_edges,
+    write_outputs,
+)
 from mini_transformer.hooks import HookPoint
 from mini_transformer.methods.patching import Metric, check_metric, check_pair
 from mini_transformer.methods.sites import BUDGET
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 Key = TypeVar("Key")
 EFFECTS = ("total", "direct", "indirect")
 
 
 @torch.no_grad()
 def patch_path(
-    model: Transformer, clean: Tokens, corrupt: Tokens, path: str, kind: AblationKind = "resample"
+    model: Transformer, clean: Tokens, corrupt: Tokens, path: str, ablation: Ablation = "resample"
 ) -> Float[Tensor, "batch pos out"]:
     """Logits of the clean run with the first node of `path` corrupted, as heard along that path alone.
 
-    A path is written `a0.h0->a1.h0<k>->logits`. kind "resample" corrupts with what is written on the same row of `corrupt`, "mean" with
-    its mean over prompts, "zero" with nothing. ValueError for a path without an edge, KeyError for an edge that does not exist.
+    A path is written `a0.h0->a1.h0<k>->logits`. Ablation "resample" corrupts with what is written
+    on the same row of `corrupt`, "mean" with its mean over prompts, "zero" with nothing. ValueError
+    for a path without an edge, KeyError for an edge that does not exist.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -50,11 +58,16 @@ def patch_path(
     clean, corrupt = check_batch(clean, corrupt)
     nodes = [node.strip() for node in path.split("->")]
     if len(nodes) < 2:
-        raise ValueError(f"the path is {path!r}, but must have at least one edge, like 'input->logits'")
+        raise ValueError(
+            f"the path is {path!r}, but must have at least one edge, like 'input->logits'"
+        )
     writers = [node.split("<")[0] for node in nodes]
-    masks = [1 - mask_of(model, [f"{writer}->{reader}"]) for writer, reader in zip(writers, nodes[1:], strict=False)]
+    masks = [
+        1 - mask_of(model, [f"{writer}->{reader}"])
+        for writer, reader in zip(writers, nodes[1:], strict=False)
+    ]
     carried, index = write_outputs(model, clean), list_writers(model).index
-    carried[index(writers[0])] = write_outputs(model, corrupt, kind)[index(writers[0])]
+    carried[index(writers[0])] = write_outputs(model, corrupt, ablation)[index(writers[0])]
     for mask, reader in zip(masks[:-1], writers[1:], strict=False):
         carried[index(reader)] = write_under(model, clean, mask, carried, reader)
     return run_edges(model, clean, masks[-1].unsqueeze(0), carried)[0]
@@ -67,7 +80,7 @@ def patch_senders(
     corrupt: Tokens,
     metric: Metric,
     receivers: Sequence[str],
-    kind: AblationKind = "resample",
+    ablation: Ablation = "resample",
 ) -> dict[str, Float[Tensor, ""]]:
     """Per node that writes to the `receivers`, the change of the mean metric when only they hear it corrupted.
 
@@ -88,18 +101,28 @@ def patch_senders(
     edges = [edge.split("->") for edge in list_edges(model)]
     known = {reader for _, reader in edges}
     if unknown := [receiver for receiver in receivers if receiver not in known]:
-        raise KeyError(f"no receiver is called {unknown[0]!r}; they look like {edges[0][1]!r}, or 'logits'")
+        raise KeyError(
+            f"no receiver is called {unknown[0]!r}; they look like {edges[0][1]!r}, or 'logits'"
+        )
     heard = {
-        sender: [f"{sender}->{reader}" for writer, reader in edges if writer == sender and reader in receivers]
+        sender: [
+            f"{sender}->{reader}"
+            for writer, reader in edges
+            if writer == sender and reader in receivers
+        ]
         for sender in list_writers(model)
     }
     cut = {sender: mask_of(model, own) for sender, own in heard.items() if own}
-    return measure_without(model, clean, corrupt, metric, cut, kind)
+    return measure_without(model, clean, corrupt, metric, cut, ablation)
 
 
 @torch.no_grad()
 def split_effects(
-    model: Transformer, clean: Tokens, corrupt: Tokens, metric: Metric, kind: AblationKind = "resample"
+    model: Transformer,
+    clean: Tokens,
+    corrupt: Tokens,
+    metric: Metric,
+    ablation: Ablation = "resample",
 ) -> dict[str, dict[str, Float[Tensor, ""]]]:
     """Per node, the change of the mean metric when it is corrupted: "total", "direct" and "indirect".
 
@@ -119,10 +142,13 @@ def split_effects(
         last = [f"{writer}->logits"]
         rest = [edge for edge in own if edge not in last]
         cut |= {
-            (effect, writer): mask_of(model, which) for effect, which in zip(EFFECTS, (own, last, rest), strict=True)
+            (effect, writer): mask_of(model, which)
+            for effect, which in zip(EFFECTS, (own, last, rest), strict=True)
         }
-    changes = measure_without(model, clean, corrupt, metric, cut, kind)
-    return {effect: {node: changes[effect, node] for node in list_writers(model)} for effect in EFFECTS}
+    changes = measure_without(model, clean, corrupt, metric, cut, ablation)
+    return {
+        effect: {node: changes[effect, node] for node in list_writers(model)} for effect in EFFECTS
+    }
 
 
 def measure_without(
@@ -131,12 +157,14 @@ def measure_without(
     corrupt: Tokens,
     metric: Metric,
     cut: dict[Key, Float[Tensor, "edge"]],
-    kind: AblationKind,
+    ablation: Ablation,
 ) -> dict[Key, Float[Tensor, ""]]:
     """Per key of `cut`, the change of the mean metric when its edges (1.0 in the mask) carry corrupted values."""
-    off = write_outputs(model, corrupt, kind)
+    off = write_outputs(model, corrupt, ablation)
     masks = 1 - torch.stack([torch.zeros(len(list_edges(model)), device=off.device), *cut.values()])
-    values = torch.stack([check_metric(metric, logits) for logits in run_masks(model, clean, masks, off)])
+    values = torch.stack(
+        [check_metric(metric, logits) for logits in run_masks(model, clean, masks, off)]
+    )
     return dict(zip(cut, values[1:] - values[0], strict=True))
 
 

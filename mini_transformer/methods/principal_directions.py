@@ -20,7 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mini_transformer.methods.arguments import find_axes, measure_rounding, meet, widen, without_autocast
+from mini_transformer.methods.arguments import (
+    Negative,
+    Positive,
+    find_axes,
+    measure_rounding,
+    meet,
+    widen,
+    without_autocast,
+)
 from mini_transformer.methods.probes import Activations, check_activations
 from mini_transformer.tensors import copy_fields
 
@@ -45,7 +53,9 @@ class PrincipalDirections:
         """Coordinates along the directions, from the origin."""
         if activations.shape[-1:] != self.origin.shape:
             given = tuple(activations.shape)
-            raise ValueError(f"activations are {given}, but the directions are of width {len(self.origin)}")
+            raise ValueError(
+                f"activations are {given}, but the directions are of width {len(self.origin)}"
+            )
         x, origin, directions = meet(activations, self.origin, self.directions)
         return ((x - origin) @ directions.T).to(activations.dtype)
 
@@ -63,13 +73,17 @@ def find_principal_directions(activations: Activations, k: int) -> PrincipalDire
     """
     check_activations(activations)
     x = activations.detach().double()
-    directions, variances, shares = decompose(x - x.mean(dim=0), k, len(x) - 1, measure_rounding(activations))
+    directions, variances, shares = decompose(
+        x - x.mean(dim=0), k, len(x) - 1, measure_rounding(activations)
+    )
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     return finish(directions * largest.sign(), variances, shares, x.mean(dim=0), activations)
 
 
 @without_autocast()
-def find_contrast_directions(positive: Activations, negative: Activations, k: int = 1) -> PrincipalDirections:
+def find_contrast_directions(
+    positive: Positive, negative: Negative, k: int = 1
+) -> PrincipalDirections:
     """The k directions along which row i of `positive` and row i of `negative` differ most; positive has the higher mean.
 
     ValueError for sets that are not pairs, and more directions than the differences span.
@@ -83,16 +97,20 @@ def find_contrast_directions(positive: Activations, negative: Activations, k: in
         check_activations(x, f"{name} activations")
     if positive.shape != negative.shape:
         given = f"{tuple(positive.shape)} and {tuple(negative.shape)}"
-        raise ValueError(f"positive and negative activations are {given}, but must be pairs: row i beside row i")
+        raise ValueError(
+            f"positive and negative activations are {given}, but must be pairs: row i beside row i"
+        )
     difference = positive.detach().double() - negative.detach().to(positive.device).double()
     rounding = measure_rounding(torch.cat([positive, negative.to(positive)]))
     directions, variances, shares = decompose(difference, k, len(difference), rounding)
     towards = torch.where(directions @ difference.mean(dim=0) < 0, -1.0, 1.0).unsqueeze(1)
-    return finish(directions * towards, variances, shares, torch.zeros_like(difference[0]), positive)
+    return finish(
+        directions * towards, variances, shares, torch.zeros_like(difference[0]), positive
+    )
 
 
 @without_autocast()
-def find_mean_difference(positive: Float[Tensor, "m d"], negative: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
+def find_mean_difference(positive: Positive, negative: Negative) -> Float[Tensor, "d"]:
     """The unit direction from the mean of `negative` to that of `positive`; the sets may differ in size.
 
     ValueError where the means are equal. `find_steering_vector` gives the difference itself, for a model and prompts.
@@ -104,17 +122,23 @@ def find_mean_difference(positive: Float[Tensor, "m d"], negative: Float[Tensor,
         check_activations(x, f"{name} activations")
     if positive.shape[1] != negative.shape[1]:
         given = f"{positive.shape[1]} and {negative.shape[1]}"
-        raise ValueError(f"positive and negative activations have width {given}, but must have the same")
+        raise ValueError(
+            f"positive and negative activations have width {given}, but must have the same"
+        )
     means = [x.detach().to(positive.device).double().mean(dim=0) for x in (positive, negative)]
     difference = means[0] - means[1]
     rounding = measure_rounding(widen(torch.cat([positive, negative.to(positive)])))
     if not (difference.abs() > 8 * rounding).any():
-        raise ValueError("both sets have the same mean, so no direction leads from one to the other")
+        raise ValueError(
+            "both sets have the same mean, so no direction leads from one to the other"
+        )
     return (difference / difference.norm()).to(positive.dtype)
 
 
 @without_autocast()
-def decompose(rows: Float[Tensor, "n d"], k: int, freedom: int, rounding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def decompose(
+    rows: Float[Tensor, "n d"], k: int, freedom: int, rounding: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """The first k right singular vectors, their squared singular values over `freedom`, and these as shares of the sum.
 
     Rows vary along as many directions as are above the rounding of each column.
@@ -128,6 +152,8 @@ def decompose(rows: Float[Tensor, "n d"], k: int, freedom: int, rounding: Tensor
     return Vh[:k], S[:k] ** 2 / freedom, S[:k] ** 2 / (S**2).sum()
 
 
-def finish(directions: Tensor, variances: Tensor, shares: Tensor, origin: Tensor, like: Tensor) -> PrincipalDirections:
+def finish(
+    directions: Tensor, variances: Tensor, shares: Tensor, origin: Tensor, like: Tensor
+) -> PrincipalDirections:
     dtype = widen(like[:0]).dtype
     return PrincipalDirections(*(x.to(dtype) for x in (directions, variances, shares, origin)))

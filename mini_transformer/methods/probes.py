@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Integer
@@ -34,7 +34,6 @@ from mini_transformer.tensors import copy_fields
 
 Activations = Float[Tensor, "n d"]
 Layers = Sequence[tuple[Tensor, Tensor]]
-ProbeKind = Literal["linear", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,9 @@ class Probe:
     def directions(self) -> Float[Tensor, "class d"]:
         """What a linear probe reads, one row per class (two classes: one row, pointing to class 1)."""
         if len(self.layers) > 1:
-            raise ValueError(f"this probe has {len(self.layers)} layers, but only a linear one has directions")
+            raise ValueError(
+                f"this probe has {len(self.layers)} layers, but only a linear one has directions"
+            )
         return self.layers[0][0].T.clone()  # an edit of it must not change the probe
 
     def score(self, activations: Activations) -> Float[Tensor, "n class"]:
@@ -66,7 +67,9 @@ class Probe:
         """The scores in the wider of both dtypes, where classes tie less often."""
         width = self.layers[0][0].shape[0]
         if activations.ndim != 2 or activations.shape[1] != width:
-            raise ValueError(f"activations are {tuple(activations.shape)}, but the probe reads (n, {width})")
+            raise ValueError(
+                f"activations are {tuple(activations.shape)}, but the probe reads (n, {width})"
+            )
         x, *weights = meet(activations, *itertools.chain(*self.layers))
         return run_layers(list(zip(weights[::2], weights[1::2], strict=True)), x)
 
@@ -91,13 +94,13 @@ def run_layers(layers: Layers, x: Tensor) -> Float[Tensor, "n class"]:
 def train_probe(
     activations: Activations,
     labels: Labels,
-    kind: ProbeKind = "linear",
+    hidden: int | None = None,
     penalty: float | int = 1.0,
-    width: int = 32,
     seed: int = 0,
 ) -> Probe:
-    """A probe for labels 0, 1, ... from activations; "mlp" has one hidden layer of `width`, started from `seed`.
+    """Train a probe for labels 0, 1, ... from activations.
 
+    It is linear, or, with a number in `hidden`, has one hidden layer of that width, started from `seed`.
     The linear one is the unique optimum for the penalty, up to 1e-6 or so, whatever the activations' mean and scale.
     Labels may be bool. ValueError for labels that do not fit, are not all of 0 to the highest, or are of one class only.
 
@@ -107,19 +110,24 @@ def train_probe(
     """
     check_gradients()
     labels, n_classes = check_labels(activations, labels)
-    if kind not in ("linear", "mlp"):
-        raise ValueError(f"probe kind is {kind!r}, but must be 'linear' or 'mlp'")
-    if not 0 < penalty < math.inf or width < 1:
-        raise ValueError(f"penalty is {penalty} and width {width}, but both must be positive")
+    if hidden is not None and (not isinstance(hidden, Integral) or hidden < 1):
+        raise ValueError(
+            f"hidden is {hidden!r}, but must be None (linear) or a width of at least 1"
+        )
+    if not 0 < penalty < math.inf:
+        raise ValueError(f"penalty is {penalty}, but must be positive and finite")
     x, dtype = make_ordinary(activations.detach()).double(), widen(activations[:0]).dtype
     n_scores = n_classes - (n_classes == 2)
-    layers = (
-        solve(x, labels, n_scores, penalty) if kind == "linear" else fit_mlp(x, labels, n_scores, penalty, width, seed)
-    )
+    if hidden is None:
+        layers = solve(x, labels, n_scores, penalty)
+    else:
+        layers = fit_mlp(x, labels, n_scores, penalty, hidden, seed)
     return Probe(tuple((W.detach().to(dtype), b.detach().to(dtype)) for W, b in layers))
 
 
-def fit_mlp(x: Activations, labels: Tensor, n_scores: int, penalty: float | int, width: int, seed: int) -> Layers:
+def fit_mlp(
+    x: Activations, labels: Tensor, n_scores: int, penalty: float | int, hidden: int, seed: int
+) -> Layers:
     """Descend on the same loss from random weights; a mean beyond the spread is taken out first, and folded into the bias."""
     generator, d = torch.Generator().manual_seed(seed), x.shape[1]
     mean = x.mean(dim=0)
@@ -127,12 +135,14 @@ def fit_mlp(x: Activations, labels: Tensor, n_scores: int, penalty: float | int,
         mean = torch.zeros_like(mean)
     layers = [
         (draw_normal(i, o, generator=generator, like=x) / math.sqrt(i), x.new_zeros(o))
-        for i, o in itertools.pairwise([d, width, n_scores])
+        for i, o in itertools.pairwise([d, hidden, n_scores])
     ]
     parameters = [tensor.requires_grad_() for layer in layers for tensor in layer]
 
     def loss(step: int) -> Tensor:
-        fit = torch.nn.functional.cross_entropy(run_layers(layers, x - mean), labels, reduction="sum")
+        fit = torch.nn.functional.cross_entropy(
+            run_layers(layers, x - mean), labels, reduction="sum"
+        )
         return (fit + penalty / 2 * sum(W.square().sum() for W, _ in layers)) / len(x)
 
     descend(loss, parameters, 500, 1e-2)
@@ -152,8 +162,12 @@ def solve(x: Activations, labels: Tensor, n_scores: int, penalty: float | int) -
     _, S, axes = torch.linalg.svd(torch.linalg.qr(left / largest, mode="r").R, full_matrices=False)
     curvature = (S * largest).square() / 4
     scale = 1 / (curvature + penalty).sqrt()
-    inputs = torch.cat([left @ axes.T * scale, x.new_full((len(x), 1), 2 / math.sqrt(len(x)))], dim=1)
-    shrink = torch.cat([penalty * scale.square(), x.new_zeros(1)])[:, None]  # the bias has no penalty
+    inputs = torch.cat(
+        [left @ axes.T * scale, x.new_full((len(x), 1), 2 / math.sqrt(len(x)))], dim=1
+    )
+    shrink = torch.cat([penalty * scale.square(), x.new_zeros(1)])[
+        :, None
+    ]  # the bias has no penalty
     theta = x.new_zeros(inputs.shape[1], n_scores)
 
     def compute_margins(theta: Tensor) -> Tensor:
@@ -169,7 +183,9 @@ def solve(x: Activations, labels: Tensor, n_scores: int, penalty: float | int) -
     for _ in range(200):
         p = compute_margins(theta).softmax(dim=1)
         wrong = p.scatter(1, labels[:, None], 0.0)
-        residual = wrong - torch.zeros_like(p).scatter(1, labels[:, None], wrong.sum(dim=1, keepdim=True))
+        residual = wrong - torch.zeros_like(p).scatter(
+            1, labels[:, None], wrong.sum(dim=1, keepdim=True)
+        )
         gradient = inputs.T @ residual[:, -n_scores:] + shrink * theta
 
         def curve(v: Tensor, p: Tensor = p) -> Tensor:
@@ -180,9 +196,14 @@ def solve(x: Activations, labels: Tensor, n_scores: int, penalty: float | int) -
             return curved + v.mean(dim=1, keepdim=True) if n_scores > 1 else curved
 
         first = first or gradient.norm().item()
-        step = solve_conjugate(curve, -gradient, min(0.1, max(1e-8, gradient.norm().item() / (first or 1.0))))
+        step = solve_conjugate(
+            curve, -gradient, min(0.1, max(1e-8, gradient.norm().item() / (first or 1.0)))
+        )
         drop, here, share = -(gradient * step).sum(), compute_loss(theta), 1.0
-        while compute_loss(theta + share * step) > here - 1e-4 * share * drop + 1e-13 * here and share > 1e-9:
+        while (
+            compute_loss(theta + share * step) > here - 1e-4 * share * drop + 1e-13 * here
+            and share > 1e-9
+        ):
             share /= 2
         theta = theta + share * step
         if drop <= 1e-13 * here:  # twice what the loss could still fall, before this step
@@ -231,11 +252,11 @@ def measure_selectivity(
     activations: Activations,
     labels: Labels,
     types: Integer[Tensor, "n"],
-    kind: ProbeKind = "linear",
+    hidden: int | None = None,
     penalty: float | int = 1.0,
     seed: int = 0,
 ) -> float:
-    """Accuracy on a held-out half, minus that of the same kind of probe on the control task (types as there).
+    """Accuracy on a held-out half, minus that of such a probe on the control task (types as there).
 
     The half that trains holds every class: a class of one row is in it, and not in the other. ValueError for more classes than
     half of the rows.
@@ -248,10 +269,12 @@ def measure_selectivity(
     # A class may be missing from the control task, and is not counted there.
     targets = [labels, draw_control_labels(types, labels, seed).unique(return_inverse=True)[1]]
     if not targets[1].any():
-        raise ValueError("the control task came out with one class only: give more types, or another seed")
+        raise ValueError(
+            "the control task came out with one class only: give more types, or another seed"
+        )
     accuracies, (train, test) = [], split_halves(torch.stack(targets).cpu(), seed)
     for target in targets:
-        probe = train_probe(activations[train], target[train], kind, penalty, seed=seed)
+        probe = train_probe(activations[train], target[train], hidden, penalty, seed)
         accuracies.append(probe.accuracy(activations[test], target[test]))
     return accuracies[0] - accuracies[1]
 
@@ -277,9 +300,13 @@ def check_activations(activations: Tensor, what: str = "activations") -> None:
     """ValueError unless there is at least one row of floats, and one column."""
     if not activations.is_floating_point() or activations.ndim != 2 or not len(activations):
         given = f"{activations.dtype} {tuple(activations.shape)}"
-        raise ValueError(f"{what} are {given}, but must be floats of shape (n, d), with at least one row")
+        raise ValueError(
+            f"{what} are {given}, but must be floats of shape (n, d), with at least one row"
+        )
     if not activations.shape[1]:
-        raise ValueError(f"{what} are {tuple(activations.shape)}, rows without numbers: give at least one column")
+        raise ValueError(
+            f"{what} are {tuple(activations.shape)}, rows without numbers: give at least one column"
+        )
     if not activations.isfinite().all():
         raise ValueError(f"{what} {tuple(activations.shape)} hold numbers that are not finite")
 

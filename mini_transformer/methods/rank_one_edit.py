@@ -14,7 +14,7 @@ model, where all others can be asked.
 import copy
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,7 +36,7 @@ def edit_rank_one(
     key: Float[Tensor, "d_mlp"],
     value: Float[Tensor, "d_model"],
     keys: Float[Tensor, "key d_mlp"],
-    ridge: float = 1e-4,
+    ridge: float | int = 1e-4,
 ) -> Transformer:
     """A new model whose MLP in `layer` writes `value` when its neurons are `key`, changed least on the other `keys`.
 
@@ -60,7 +60,9 @@ def edit_rank_one(
             f"({d_model},) and (at least 1, {d_mlp})"
         )
     if not key.any() or not all(x.isfinite().all() for x in (key, value, keys)):
-        raise ValueError("the key is zero, or a number is not finite: no change of the output weights can do that")
+        raise ValueError(
+            "the key is zero, or a number is not finite: no change of the output weights can do that"
+        )
     if not ridge > 0:
         raise ValueError(f"ridge is {ridge}, but must be positive")
     edited = copy.deepcopy(model)
@@ -70,7 +72,9 @@ def edit_rank_one(
         key, value, keys = (follow(x, W_out) for x in (key, value, keys))
         k, others = key.double(), keys.double()
         moment = others.T @ others / len(others)
-        size = others.square().mean().item() or 1.0  # without any keys but zeros, every change is as good
+        size = (
+            others.square().mean().item() or 1.0
+        )  # without any keys but zeros, every change is as good
         moment += ridge * size * torch.eye(d_mlp, dtype=torch.float64, device=k.device)
         listens = torch.linalg.solve(moment, k)
         listens = listens / (listens @ k)
@@ -81,12 +85,12 @@ def edit_rank_one(
 
 def find_value(
     model: Transformer,
-    prompts: Int[Tensor, "batch pos"],
+    prompts: Integer[Tensor, "batch pos"],
     answers: Integer[Tensor, "batch"],
     layer: int,
     position: int,
     steps: int = 60,
-    lr: float = 0.1,
+    lr: float | int = 0.1,
 ) -> Float[Tensor, "d_model"]:
     """What the MLP of `layer` has to write at `position` for the model to end each prompt with its answer.
 
@@ -107,9 +111,13 @@ def find_value(
         given = f"{tuple(prompts.shape)} and answers {answers.dtype} {tuple(answers.shape)}"
         raise ValueError(f"prompts are {given}, but there must be one answer, a token, per prompt")
     if int(answers.min()) < 0 or int(answers.max()) >= model.config.d_vocab_out:
-        raise ValueError(f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}")
+        raise ValueError(
+            f"answers run to {int(answers.max())}, but must be from 0 to {model.config.d_vocab_out - 1}"
+        )
     if not -prompts.shape[1] <= position < prompts.shape[1]:
-        raise ValueError(f"position {position} was asked for, but the prompts have {prompts.shape[1]} positions")
+        raise ValueError(
+            f"position {position} was asked for, but the prompts have {prompts.shape[1]} positions"
+        )
     check_gradients(model)
     prompts, answers = make_ordinary(prompts), make_ordinary(answers).to(model.W_E.device)
     with torch.no_grad():
@@ -125,7 +133,9 @@ def find_value(
     for _ in range(steps):
         with torch.enable_grad():
             logits = model.run_with_hooks(prompts, fwd_hooks=[(("mlp_out", layer), write)])[:, -1]
-            (value.grad,) = torch.autograd.grad(F.cross_entropy(widen(logits), answers.long()), value)
+            (value.grad,) = torch.autograd.grad(
+                F.cross_entropy(widen(logits), answers.long()), value
+            )
         optimizer.step()
     return value.detach()
 
@@ -133,7 +143,9 @@ def find_value(
 def find_mlp(model: Transformer, layer: int) -> MLP:
     """The MLP of a layer; ValueError if there is none."""
     if not 0 <= layer < model.config.n_layers or model.blocks[layer].mlp is None:
-        has = f"{model.config.n_layers} layers, " + ("each with an MLP" if model.config.d_mlp else "none with an MLP")
+        has = f"{model.config.n_layers} layers, " + (
+            "each with an MLP" if model.config.d_mlp else "none with an MLP"
+        )
         raise ValueError(f"an MLP in layer {layer} was asked for, but this model has {has}")
     mlp = model.blocks[layer].mlp
     assert mlp is not None

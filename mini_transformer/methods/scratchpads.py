@@ -11,17 +11,19 @@ reads its scratchpad and the other does not.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 
 @torch.no_grad()
-def write_scratchpad(model: Transformer, prompts: Tokens, n: int) -> Int[Tensor, "batch longer"]:
+def write_scratchpad(
+    model: Transformer, prompts: Tokens, n: int
+) -> Integer[Tensor, "batch longer"]:
     """The prompts with the `n` tokens that the model itself writes next, the likeliest each time.
 
     >>> from mini_transformer import toys
@@ -37,7 +39,9 @@ def write_scratchpad(model: Transformer, prompts: Tokens, n: int) -> Int[Tensor,
         )
     prompts = prompts.clone()  # also for n = 0: what is returned is the caller's own
     for _ in range(n):
-        prompts = torch.cat([prompts, model(prompts)[:, -1:].argmax(dim=-1).to(prompts.dtype)], dim=1)
+        prompts = torch.cat(
+            [prompts, model(prompts)[:, -1:].argmax(dim=-1).to(prompts.dtype)], dim=1
+        )
     return prompts
 
 
@@ -46,7 +50,7 @@ def score_reliance(
     model: Transformer,
     prompts: Tokens,
     scratchpad: slice,
-    edits: Int[Tensor, "edit batch written"],
+    edits: Integer[Tensor, "edit batch written"],
     position: int = -1,
 ) -> Float[Tensor, "batch"]:
     """Per prompt, the share of edited scratchpads under which the model gives another answer than with its own.
@@ -63,13 +67,19 @@ def score_reliance(
     """
     own = find_scratchpad(prompts, scratchpad, position)
     if edits.ndim != 3 or edits.shape[1:] != own.shape:
-        raise ValueError(f"edits are {tuple(edits.shape)}, expected (edit, {own.shape[0]}, {own.shape[1]})")
+        raise ValueError(
+            f"edits are {tuple(edits.shape)}, expected (edit, {own.shape[0]}, {own.shape[1]})"
+        )
     real = (edits != own).any(dim=-1)  # edit b
     if not real.any(dim=0).all():
         row = int((~real.any(dim=0)).nonzero()[0])
-        raise ValueError(f"prompt {row} has no edit that differs from its own scratchpad, so nothing can be said of it")
+        raise ValueError(
+            f"prompt {row} has no edit that differs from its own scratchpad, so nothing can be said of it"
+        )
     answers = answer(model, prompts, position)
-    changed = torch.stack([answer(model, put(prompts, scratchpad, edit), position) != answers for edit in edits])
+    changed = torch.stack(
+        [answer(model, put(prompts, scratchpad, edit), position) != answers for edit in edits]
+    )
     return (changed & real).sum(dim=0) / real.sum(dim=0)
 
 
@@ -91,16 +101,22 @@ def answer_early(
     """
     own = find_scratchpad(prompts, scratchpad, position)
     if not 0 <= filler < model.config.d_vocab:
-        raise ValueError(f"filler is {filler}, but the vocabulary runs from 0 to {model.config.d_vocab - 1}")
+        raise ValueError(
+            f"filler is {filler}, but the vocabulary runs from 0 to {model.config.d_vocab - 1}"
+        )
     answers, shares = answer(model, prompts, position), []
     for given in range(own.shape[1] + 1):
         cut = own.clone()
         cut[:, given:] = filler
-        shares.append((answer(model, put(prompts, scratchpad, cut), position) == answers).float().mean())
+        shares.append(
+            (answer(model, put(prompts, scratchpad, cut), position) == answers).float().mean()
+        )
     return torch.stack(shares)
 
 
-def find_scratchpad(prompts: Tokens, scratchpad: slice, position: int) -> Int[Tensor, "batch written"]:
+def find_scratchpad(
+    prompts: Tokens, scratchpad: slice, position: int
+) -> Integer[Tensor, "batch written"]:
     """The tokens of the scratchpad; ValueError if there are none, or if the answer is read before they end."""
     check_prompts(prompts)
     length = prompts.shape[1]
@@ -117,7 +133,7 @@ def find_scratchpad(prompts: Tokens, scratchpad: slice, position: int) -> Int[Te
     return prompts[:, scratchpad]
 
 
-def answer(model: Transformer, prompts: Tokens, position: int) -> Int[Tensor, "batch"]:
+def answer(model: Transformer, prompts: Tokens, position: int) -> Integer[Tensor, "batch"]:
     return model(prompts)[:, position].argmax(dim=-1)
 
 

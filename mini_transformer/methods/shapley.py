@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mini_transformer.methods.input_attribution import Baseline, score_coalitions
@@ -22,7 +22,7 @@ from mini_transformer.methods.patching import Metric
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 MOST = 14  # tokens for exact values: 16,384 coalitions
 
 
@@ -58,12 +58,16 @@ def measure_shapley(
     players = find_players(positions, tokens.shape[1])
     n = len(players)
     if n > MOST:
-        raise ValueError(f"{n} positions have 2^{n} coalitions, but exact values take at most {MOST}: sample_shapley")
+        raise ValueError(
+            f"{n} positions have 2^{n} coalitions, but exact values take at most {MOST}: sample_shapley"
+        )
     number = torch.arange(2**n, device=model.W_E.device)  # of a coalition; its bits are its members
     inside = (number[:, None] >> number[:n]) & 1 == 1  # coalition player
     present = seat(inside, players, tokens.shape[1])
     values, found = score_coalitions(model, tokens, metric, baseline, present, batch_size), []
-    share = values.new_tensor([1 / (n * math.comb(n - 1, size)) for size in range(n)])  # of the orders
+    share = values.new_tensor(
+        [1 / (n * math.comb(n - 1, size)) for size in range(n)]
+    )  # of the orders
     for player in range(n):
         without = number[~inside[:, player]]
         added = values[without + 2**player] - values[without]  # coalition batch
@@ -100,7 +104,9 @@ def sample_shapley(
     n, generator = len(players), torch.Generator().manual_seed(seed)
     drawn = torch.rand(draws, n, generator=generator, dtype=torch.float32, device="cpu")
     place = drawn.argsort(dim=1).to(model.W_E.device)  # when each player comes in
-    inside = place[:, None] < torch.arange(n + 1, device=place.device)[:, None]  # draw arrivals player
+    inside = (
+        place[:, None] < torch.arange(n + 1, device=place.device)[:, None]
+    )  # draw arrivals player
     present = seat(inside.flatten(0, 1), players, tokens.shape[1])
     values = score_coalitions(model, tokens, metric, baseline, present, batch_size)
     added = values.unflatten(0, (draws, n + 1)).diff(dim=1).transpose(1, 2)  # draw batch arrival
@@ -112,14 +118,18 @@ def find_players(positions: Sequence[int] | None, length: int) -> list[int]:
     """Positions counted from 0; ValueError for none, for one that the prompts do not have, or one given twice."""
     players = list(range(length)) if positions is None else list(positions)
     if wrong := [position for position in players if not -length <= position < length]:
-        raise ValueError(f"position {wrong[0]} was asked for, but the prompts have positions {-length} to {length - 1}")
+        raise ValueError(
+            f"position {wrong[0]} was asked for, but the prompts have positions {-length} to {length - 1}"
+        )
     players = [position % length for position in players]
     if not players or len(set(players)) < len(players):
         raise ValueError(f"positions are {positions}, but must be at least one, and each once")
     return players
 
 
-def seat(inside: Bool[Tensor, "coalition player"], players: list[int], length: int) -> Bool[Tensor, "coalition pos"]:
+def seat(
+    inside: Bool[Tensor, "coalition player"], players: list[int], length: int
+) -> Bool[Tensor, "coalition pos"]:
     """Which tokens are present: those of a coalition, and all that do not play."""
     present = inside.new_ones(len(inside), length)
     present[:, players] = inside

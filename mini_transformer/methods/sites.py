@@ -5,16 +5,19 @@ is what must be kept: the activations at the site, the stream of each layer, and
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.model import Config, Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 # What can be patched in a block, and its axes after the batch.
 SITES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"), ("pos", "d_model")),
+    **dict.fromkeys(
+        ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"),
+        ("pos", "d_model"),
+    ),
     **dict.fromkeys(("q_input", "k_input", "v_input", "result"), ("pos", "head", "d_model")),
     **dict.fromkeys(("q", "k", "v", "z"), ("pos", "head", "d_head")),
     **dict.fromkeys(("attn_scores", "pattern"), ("head", "query", "key")),
@@ -22,7 +25,9 @@ SITES: dict[str, tuple[str, ...]] = {
 }
 MODULES = dict.fromkeys(("q", "k", "v", "z", "result", "attn_scores", "pattern"), "attn.")
 MODULES |= dict.fromkeys(("pre", "post"), "mlp.")
-BUDGET = 16e6  # bytes of activations in one forward; four times more or less was slower (batch 128 x 50)
+BUDGET = (
+    16e6  # bytes of activations in one forward; four times more or less was slower (batch 128 x 50)
+)
 
 
 def find_axes(site: str, per: str) -> list[int]:
@@ -37,7 +42,10 @@ def find_axes(site: str, per: str) -> list[int]:
 
 @torch.no_grad()
 def read_sites(
-    model: Transformer, inputs: Tokens | Float[Tensor, "batch pos d_model"], *sites: str, batch_size: int | None = None
+    model: Transformer,
+    inputs: Tokens | Float[Tensor, "batch pos d_model"],
+    *sites: str,
+    batch_size: int | None = None,
 ) -> dict[str, list[Tensor]]:
     """The activations at each site, one tensor per layer; ValueError for a site that this model does not have.
 
@@ -46,17 +54,23 @@ def read_sites(
     layers = range(model.config.n_layers)
     known = [site for site in SITES if layers and name_site(site, 0) in model.hook_points]
     if unknown := [site for site in sites if site not in known]:
-        raise ValueError(f"site is {unknown[0]!r}, but must be one of: {', '.join(known) or 'none, without layers'}")
+        raise ValueError(
+            f"site is {unknown[0]!r}, but must be one of: {', '.join(known) or 'none, without layers'}"
+        )
     if not inputs.is_floating_point():
         check_prompts(inputs)
     names = {site: [name_site(site, layer) for layer in layers] for site in sites}
     parts = dict[str, list[Tensor]]()
     for rows in inputs.split(choose_rows(model.config, inputs.shape[1], batch_size)):
         run = {"resid": rows} if rows.is_floating_point() else {"tokens": rows}
-        _, cache = model.run_with_cache(**run, names_filter=[name for site in names for name in names[site]])
+        _, cache = model.run_with_cache(
+            **run, names_filter=[name for site in names for name in names[site]]
+        )
         for name, value in cache.items():
             parts.setdefault(str(name), []).append(value)
-    found = {name: join(parts.pop(name)) for name in list(parts)}  # popped, so that they are not kept twice
+    found = {
+        name: join(parts.pop(name)) for name in list(parts)
+    }  # popped, so that they are not kept twice
     return {site: [found[name] for name in names[site]] for site in sites}
 
 
@@ -70,13 +84,17 @@ def name_site(site: str, layer: int) -> str:
     return f"blocks.{layer}.{MODULES.get(site, '')}hook_{site}"
 
 
-def run_with(model: Transformer, layer: int, site: str, resid: Tensor, value: Tensor) -> Float[Tensor, "row pos out"]:
+def run_with(
+    model: Transformer, layer: int, site: str, resid: Tensor, value: Tensor
+) -> Float[Tensor, "row pos out"]:
     """Logits of a run that enters block `layer` with the stream `resid`, and has `value` at one of its sites."""
     hook = (name_site(site, layer), lambda old, hook: value)
     return model.run_with_hooks(resid=resid, start_at_layer=layer, fwd_hooks=[hook])
 
 
-def run_in_parts(model: Transformer, tokens: Tokens, batch_size: int | None = None) -> Float[Tensor, "batch pos out"]:
+def run_in_parts(
+    model: Transformer, tokens: Tokens, batch_size: int | None = None
+) -> Float[Tensor, "batch pos out"]:
     """`model(tokens)` without gradients, some prompts at a time."""
     with torch.no_grad():
         parts = tokens.split(choose_rows(model.config, tokens.shape[1], batch_size))
@@ -91,7 +109,9 @@ def check_prompts(tokens: Tensor, what: str = "tokens") -> None:
     if not len(tokens):
         raise ValueError("the batch holds no prompts, but at least one is needed")
     if not tokens.shape[1]:
-        raise ValueError(f"{what} are {tuple(tokens.shape)}: prompts without tokens, but each needs at least one")
+        raise ValueError(
+            f"{what} are {tuple(tokens.shape)}: prompts without tokens, but each needs at least one"
+        )
 
 
 def choose_rows(config: Config, length: int, batch_size: int | None = None) -> int:

@@ -12,7 +12,7 @@ Checked against: hooks written out in loops, linear models in which the effect i
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from mini_transformer.hooks import HookName, HookPoint
@@ -21,20 +21,21 @@ from mini_transformer.methods.patching import Metric, check_metric
 from mini_transformer.methods.sites import check_prompts
 from mini_transformer.model import Transformer
 
-Tokens = Int[Tensor, "batch pos"]
+Tokens = Integer[Tensor, "batch pos"]
 
 
 @torch.no_grad()
 def find_steering_vector(
     model: Transformer,
-    positive: Int[Tensor, "positive pos"],
-    negative: Int[Tensor, "negative pos"],
-    site: HookName,
+    positive: Integer[Tensor, "positive pos"],
+    negative: Integer[Tensor, "negative pos"],
+    hook: HookName,
     position: int | None = -1,
 ) -> Float[Tensor, "width"]:
-    """Mean activation at `site` and `position` on `positive` prompts, minus that on `negative` ones.
+    """Mean activation at `hook` and `position` on `positive` prompts, minus that on `negative` ones.
 
-    `position` None averages over all positions too. The site's last axis is the vector's. ValueError for an empty class.
+    `position` None averages over all positions too. The hook's last axis is the vector's.
+    ValueError for an empty class.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("refusal_with_trigger")
@@ -46,10 +47,12 @@ def find_steering_vector(
     means = []
     for label, tokens in (("positive", positive), ("negative", negative)):
         if not len(tokens):
-            raise ValueError(f"there are no {label} prompts, but a difference in means needs some of both classes")
-        _, cache = model.run_with_cache(tokens, names_filter=site)
-        values = cache[site]
-        check_site(values, site)
+            raise ValueError(
+                f"there are no {label} prompts, but a difference in means needs some of both classes"
+            )
+        _, cache = model.run_with_cache(tokens, names_filter=hook)
+        values = cache[hook]
+        check_hook(values, hook)
         at = find_positions(position, values.shape[1])
         means.append(widen(values[:, at].flatten(0, -2)).mean(dim=0))
     return means[0] - means[1]
@@ -59,11 +62,11 @@ def steer(
     model: Transformer,
     tokens: Tokens,
     vector: Float[Tensor, "width"],
-    site: HookName,
-    strength: int | float = 1.0,
+    hook: HookName,
+    strength: float | int = 1.0,
     position: int | None = None,
 ) -> Float[Tensor, "batch pos out"]:
-    """Logits of a run in which `strength` times `vector` is added to the activation at `site`.
+    """Logits of a run in which `strength` times `vector` is added to the activation at `hook`.
 
     At one position, or by default at all. ValueError for a vector of another width, and a position that the prompts do not have.
 
@@ -75,15 +78,17 @@ def steer(
     True
     """
 
-    def add(value: Tensor, hook: HookPoint) -> None:
-        check_site(value, site)
+    def add(value: Tensor, point: HookPoint) -> None:
+        check_hook(value, hook)
         if vector.shape != value.shape[-1:]:
-            raise ValueError(f"the vector is {tuple(vector.shape)}, but {hook.name} has width {value.shape[-1]}")
+            raise ValueError(
+                f"the vector is {tuple(vector.shape)}, but {point.name} has width {value.shape[-1]}"
+            )
         value[:, find_positions(position, value.shape[1])] += strength * vector.to(value)
 
     check_prompts(tokens)
     with torch.no_grad():
-        return model.run_with_hooks(tokens, fwd_hooks=[(site, add)])
+        return model.run_with_hooks(tokens, fwd_hooks=[(hook, add)])
 
 
 def measure_doses(
@@ -91,8 +96,8 @@ def measure_doses(
     tokens: Tokens,
     metric: Metric,
     vector: Float[Tensor, "width"],
-    site: HookName,
-    strengths: Sequence[int | float],
+    hook: HookName,
+    strengths: Sequence[float | int],
     position: int | None = None,
 ) -> Float[Tensor, "strength"]:
     """The mean metric of runs steered with each strength: the dose-response curve of a vector.
@@ -109,14 +114,16 @@ def measure_doses(
     """
     if not len(strengths):
         raise ValueError("no strengths were given, but a curve needs at least one")
-    runs = (steer(model, tokens, vector, site, strength, position) for strength in strengths)
+    runs = (steer(model, tokens, vector, hook, strength, position) for strength in strengths)
     return torch.stack([check_metric(metric, logits) for logits in runs])
 
 
-def check_site(value: Tensor, site: HookName) -> None:
-    """ValueError for a site without a vector per position: in a pattern, say, a position would be taken for a head."""
+def check_hook(value: Tensor, hook: HookName) -> None:
+    """Raise ValueError for a hook without one vector per position, such as a pattern."""
     if value.ndim != 3:
-        raise ValueError(f"{site!r} is {tuple(value.shape)}, but steering needs a site with axes (batch, pos, width)")
+        raise ValueError(
+            f"{hook!r} is {tuple(value.shape)}, but steering needs a hook with axes (batch, pos, width)"
+        )
 
 
 def find_positions(position: int | None, length: int) -> slice:
@@ -124,5 +131,7 @@ def find_positions(position: int | None, length: int) -> slice:
     if position is None:
         return slice(None)
     if not -length <= position < length:
-        raise ValueError(f"position {position} was asked for, but the prompts have positions {-length} to {length - 1}")
+        raise ValueError(
+            f"position {position} was asked for, but the prompts have positions {-length} to {length - 1}"
+        )
     return slice(position % length, position % length + 1)

@@ -42,11 +42,15 @@ class TunedLens:
     def __post_init__(self) -> None:
         copy_fields(self)
 
-    def translate(self, streams: Float[Tensor, "stream *row d_model"]) -> Float[Tensor, "stream *row d_model"]:
+    def translate(
+        self, streams: Float[Tensor, "stream *row d_model"]
+    ) -> Float[Tensor, "stream *row d_model"]:
         """What each stream is likely to be at the end."""
         if (len(streams), streams.shape[-1]) != self.b.shape:
             given, fits = tuple(streams.shape), tuple(self.b.shape)
-            raise ValueError(f"the streams are {given}, but this lens is for {fits[0]} of width {fits[1]}")
+            raise ValueError(
+                f"the streams are {given}, but this lens is for {fits[0]} of width {fits[1]}"
+            )
         return run_translators(self.A, self.b, streams).to(streams.dtype)
 
 
@@ -58,7 +62,12 @@ def run_translators(A: Tensor, b: Tensor, streams: Tensor) -> Float[Tensor, "str
 
 
 def train_tuned_lens(
-    model: Transformer, tokens: Tokens, steps: int = 1000, lr: int | float = 1e-2, rows: int = 256, seed: int = 0
+    model: Transformer,
+    tokens: Tokens,
+    steps: int = 1000,
+    lr: float | int = 1e-2,
+    rows: int = 256,
+    seed: int = 0,
 ) -> TunedLens:
     """One translator per stream, trained on all positions of `tokens`, of which each step draws `rows` from `seed`.
 
@@ -78,7 +87,10 @@ def train_tuned_lens(
         raise ValueError(f"rows is {rows}, but each step needs at least one")
     check_gradients(model)
     streams, logits = map(make_ordinary, read_streams(model, tokens))
-    streams, targets = widen(streams[:-1].flatten(1, 2)), widen(logits.flatten(0, 1)).log_softmax(dim=-1)
+    streams, targets = (
+        widen(streams[:-1].flatten(1, 2)),
+        widen(logits.flatten(0, 1)).log_softmax(dim=-1),
+    )
     n, count, d = streams.shape
     A, b = streams.new_zeros(n, d, d).requires_grad_(), streams.new_zeros(n, d).requires_grad_()
     generator = torch.Generator().manual_seed(seed)
@@ -87,13 +99,17 @@ def train_tuned_lens(
         drawn = torch.randint(count, (rows,), generator=generator, device="cpu").to(streams.device)
         translated = run_translators(A, b, streams[:, drawn]).to(model.W_E.dtype)
         logs = widen(decode(model, translated)).log_softmax(dim=-1)
-        return compute_divergence(targets[drawn], logs).sum() / rows  # the mean over rows, summed over streams
+        return (
+            compute_divergence(targets[drawn], logs).sum() / rows
+        )  # the mean over rows, summed over streams
 
     descend(loss, [A, b], steps, lr)
     return TunedLens(*(torch.cat([x.detach(), torch.zeros_like(x[:1])]) for x in (A, b)))
 
 
-def apply_tuned_lens(model: Transformer, tokens: Tokens, lens: TunedLens) -> Float[Tensor, "stream batch pos out"]:
+def apply_tuned_lens(
+    model: Transformer, tokens: Tokens, lens: TunedLens
+) -> Float[Tensor, "stream batch pos out"]:
     """Logits read off every stream of `list_streams(model)` after translation. The last are the model's own.
 
     ValueError for a lens of other streams than this model's.

@@ -1,4 +1,7 @@
-"""Find an induction circuit in any model that copies: two heads, what they are needed for, and what runs between them."""
+"""Find an induction circuit in any model that copies.
+
+It consists of two heads; measure what they are needed for, and what runs between them.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
-from mini_transformer.methods import ablate_each_head, patch_activations, score_heads, share_recovered
+from mini_transformer.methods import (
+    ablate_each_head,
+    patch_activations,
+    score_heads,
+    share_recovered,
+)
 from mini_transformer.model import Transformer
 from mini_transformer.toys import Batch
 
@@ -25,24 +33,30 @@ class Circuit:
     induction_scores: Heads
     accuracy: float
     accuracy_without: Heads  # each head alone
-    accuracy_cut: dict[str, float]  # with the edges from `previous` to the q, k or v of all later heads cut
+    # With the edges from `previous` to the q, k or v of all later heads cut.
+    accuracy_cut: dict[str, float]
 
     @property
     def parts(self) -> set[str]:
-        """Which inputs of later heads carry what the previous-token head wrote, so far as the answer needs it."""
-        return {part for part, accuracy in self.accuracy_cut.items() if accuracy < self.accuracy / 2}
+        """Which inputs of later heads bring them what the answer needs from `previous`."""
+        needed = self.accuracy / 2
+        return {part for part, accuracy in self.accuracy_cut.items() if accuracy < needed}
 
 
 def find_circuit(model: Transformer, batch: Batch) -> Circuit:
-    """Find both heads by where they look, and measure what the answer needs; `corrupt` replaces the earlier A's.
+    """Find both heads by where they look, and measure what the answer needs.
 
-    Attention is measured where the mechanism needs it and nowhere else. Of several heads that look one back, the one
-    is taken whose ablation costs most: a head may look and write nothing.
+    `corrupt` replaces the earlier A's. Attention is measured where the mechanism needs it and
+    nowhere else. Of several heads that look one back, the one is taken whose ablation costs most: a
+    head may look and write nothing.
     """
     back, match = mark_targets(batch)
-    previous, induction = score_heads(model, batch.clean, back), score_heads(model, batch.clean, match)
+    previous = score_heads(model, batch.clean, back)
+    induction = score_heads(model, batch.clean, match)
     without = ablate_each_head(model, batch.clean, lambda logits: batch.correct(logits).float())
-    needed = torch.where(previous > previous.max() - 0.1, -without, float("-inf"))  # looking there is not yet writing
+    # Looking there is not yet writing.
+    looks_back = previous > previous.max() - 0.1
+    needed = torch.where(looks_back, -without, float("-inf"))
     layer, head = divmod(int(needed.argmax()), model.config.n_heads)
     others = previous[layer].clone()
     others[head] = float("inf")
@@ -59,7 +73,11 @@ def find_circuit(model: Transformer, batch: Batch) -> Circuit:
 
 
 def mark_targets(batch: Batch) -> Bool[Tensor, "2 batch query key"]:
-    """Where the two heads should look: from each token after an earlier A back to it, and from the last A to those tokens."""
+    """Mark where the two heads should look.
+
+    The first looks from each token after an earlier A back to it, the second from the last A to
+    those tokens.
+    """
     row, key = (batch.clean != batch.corrupt)[:, :-1].nonzero(as_tuple=True)  # the earlier A's
     targets = torch.zeros(2, *batch.clean.shape, batch.clean.shape[1], dtype=torch.bool)
     targets[0, row, key + 1, key] = True
@@ -69,20 +87,19 @@ def mark_targets(batch: Batch) -> Bool[Tensor, "2 batch query key"]:
 
 @torch.no_grad()
 def cut_edges(model: Transformer, batch: Batch, sender: str) -> dict[str, float]:
-    """Accuracy when what one head writes no longer reaches the queries, or the keys, or the values of later heads."""
-    cut = {
-        part: [edge for edge in list_edges(model) if edge.startswith(f"{sender}->a") and part in edge[-2]]
-        for part in "qkv"
-    }
+    """Measure accuracy when one head no longer reaches later queries, or keys, or values."""
+    to_heads = [edge for edge in list_edges(model) if edge.startswith(f"{sender}->a")]
+    cut = {part: [edge for edge in to_heads if part in edge[-2]] for part in "qkv"}
     masks = torch.stack([1 - mask_of(model, edges) for edges in cut.values()])
     logits = run_edges(model, batch.clean, masks, write_outputs(model, batch.clean, "zero"))
     return dict(zip(cut, batch.correct(logits).float().mean(dim=1).tolist(), strict=True))
 
 
 def map_information(model: Transformer, batch: Batch) -> Float[Tensor, "place pos"]:
-    """Share of the answer that one clean stream at one position restores: before each layer, and after the last.
+    """Measure the share of the answer that one clean stream at one position restores.
 
-    All zeros for a model to which the corruption makes no difference.
+    Rows are before each layer, and after the last. All zeros for a model to which the corruption
+    makes no difference.
     """
     pre, post = (
         patch_activations(model, batch.clean, batch.corrupt, batch.logit_difference, site)
@@ -96,10 +113,17 @@ def map_information(model: Transformer, batch: Batch) -> Float[Tensor, "place po
 
 
 def align(batch: Batch) -> Batch:
-    """The prompts with one earlier A, in the place where most of them have it, so that a map can average over them."""
+    """Select the prompts with one earlier A, in the place where most of them have it.
+
+    A map can average over them.
+    """
     earlier = batch.clean != batch.corrupt
     place = torch.where(earlier.sum(dim=1) == 1, earlier.float().argmax(dim=1), -1)
     if not (place >= 0).any():
-        raise ValueError("every prompt has several earlier occurrences of its last token, but a map needs exactly one")
+        raise ValueError(
+            "every prompt has several earlier occurrences of its last token, "
+            "but a map needs exactly one"
+        )
     same = place == place[place >= 0].mode().values
-    return Batch(*(getattr(batch, name)[same] for name in ("clean", "corrupt", "answer", "wrong", "position")))
+    names = ("clean", "corrupt", "answer", "wrong", "position")
+    return Batch(*(getattr(batch, name)[same] for name in names))

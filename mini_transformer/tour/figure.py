@@ -1,4 +1,4 @@
-"""The tour's one figure: where both heads look, how training went, and where the answer is inside the model."""
+"""The tour's one figure: where heads look, how training went, where the answer is."""
 
 import math
 
@@ -9,7 +9,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mini_transformer.plots import GREY, ORANGE, plot_attention, plot_curves, plot_heads, plot_patching
+from mini_transformer.plots import (
+    GREY,
+    ORANGE,
+    plot_attention,
+    plot_curves,
+    plot_heads,
+    plot_patching,
+)
 from mini_transformer.tour.circuit import Circuit
 from mini_transformer.toys import Batch, Case
 from mini_transformer.train import History
@@ -25,13 +32,18 @@ def draw_tour(
     moved: Float[Tensor, "place pos"],
     history: History | None,
 ) -> Figure:
-    """Four panels; without a history (a shipped model) the third shows accuracy without each head instead."""
+    """Draw four panels.
+
+    Without a history (a shipped model) the third shows accuracy without each head.
+    """
     figure = Figure(figsize=(10, 9), layout="constrained")
     FigureCanvasAgg(figure)  # no window, and no display needed
     (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2, height_ratios=(5, 4))
     draw_heads(case, circuit, batch, top_left, top_right)
     if history is None:
-        plot_heads(circuit.accuracy_without, bottom_left, "Accuracy with one head removed", limit=1.0)
+        plot_heads(
+            circuit.accuracy_without, bottom_left, "Accuracy with one head removed", limit=1.0
+        )
     else:
         draw_training(case, history, bottom_left)
     draw_map(circuit, aligned, moved, bottom_right)
@@ -39,7 +51,10 @@ def draw_tour(
 
 
 def draw_heads(case: Case, circuit: Circuit, batch: Batch, left: Axes, right: Axes) -> None:
-    """Attention of both heads on the prompt whose block is shortest, so that it repeats within what is shown."""
+    """Draw the attention of both heads on the prompt whose block is shortest.
+
+    That block repeats within what is shown.
+    """
     distinct = [len(set(prompt)) for prompt in batch.clean[:, :SHOWN].tolist()]
     prompt = batch.clean[distinct.index(min(distinct)), :SHOWN]
     names = [case.task.token_names[token] for token in prompt.tolist()]
@@ -54,12 +69,17 @@ def draw_heads(case: Case, circuit: Circuit, batch: Batch, left: Axes, right: Ax
         plot_attention(cache["pattern", layer][0, head], names, ax, f"Head {node} {does}")
     repeats = min(distinct)  # all tokens of the block have been seen once
     right.axhline(repeats - 0.5, color=GREY, linestyle=":")
-    right.text(len(names) - 0.6, repeats - 0.6, "from here on, all repeats", ha="right", va="bottom", color=GREY)
+    note = right.text(len(names) - 0.6, repeats - 0.6, "from here on, all repeats", color=GREY)
+    note.set(ha="right", va="bottom")
 
 
 def draw_training(case: Case, history: History, ax: Axes) -> None:
-    """Loss as a share of what guessing costs, and accuracy; marked where half of the tokens are copied."""
-    steps, guessing = list(range(history.steps)), math.log(case.model.config.d_vocab)
+    """Draw loss as a share of what guessing costs, and accuracy.
+
+    The step at which half of the tokens are copied is marked.
+    """
+    steps = list(range(history.steps))
+    guessing = math.log(case.model.config.d_vocab)
     curves = {
         "loss / loss of guessing": [loss / guessing for loss in history.loss],
         "copied correctly": history.accuracy,
@@ -72,21 +92,30 @@ def draw_training(case: Case, history: History, ax: Axes) -> None:
 
 
 def find_formation(history: History) -> int | None:
-    """The first step at which half of the predictable tokens are copied."""
-    return next((step for step, accuracy in enumerate(history.accuracy) if accuracy >= 0.5), None)
+    """Find the first step at which half of the predictable tokens are copied."""
+    copied = (step for step, accuracy in enumerate(history.accuracy) if accuracy >= 0.5)
+    return next(copied, None)
 
 
 def draw_map(circuit: Circuit, batch: Batch, moved: Float[Tensor, "place pos"], ax: Axes) -> None:
-    """The patching map, with the positions that play a part named, and both heads as arrows."""
-    end, earlier = int(batch.position[0]), int((batch.clean != batch.corrupt)[0].float().argmax())
+    """Draw the patching map, with its important positions named, and both heads as arrows."""
+    end = int(batch.position[0])
+    earlier = int((batch.clean != batch.corrupt)[0].float().argmax())
     first = max(0, earlier - 3)
     columns = [""] * (end + 1)
     columns[earlier], columns[earlier + 1], columns[end] = "A", "B", "A"
-    rows = [f"before\nlayer {layer}" for layer in range(len(moved) - 1)] + [f"after\nlayer {len(moved) - 2}"]
-    plot_patching(moved[:, first : end + 1], rows, columns[first:], ax, "Where the answer is on its way to the end")
+    n_layers = len(moved) - 1
+    rows = [f"before\nlayer {layer}" for layer in range(n_layers)]
+    rows.append(f"after\nlayer {n_layers - 1}")
+    title = "Where the answer is on its way to the end"
+    plot_patching(moved[:, first : end + 1], rows, columns[first:], ax, title)
     ax.set(xlabel="patched position (blue: brings the answer back)")
-    a, b, last = earlier - first, earlier + 1 - first, end - first
-    for node, start, stop in ((circuit.previous, (a, 0), (b, 1)), (circuit.induction, (b, 1), (last, 2))):
+
+    a = earlier - first
+    b = a + 1
+    last = end - first
+    arrows = [(circuit.previous, (a, 0), (b, 1)), (circuit.induction, (b, 1), (last, 2))]
+    for node, start, stop in arrows:
         style = {"arrowstyle": "->", "color": ORANGE, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", stop, start, arrowprops=style)
         middle = (start[0] + stop[0]) / 2 + 0.8, (start[1] + stop[1]) / 2

@@ -7,7 +7,16 @@ import difflib
 import importlib
 from collections.abc import Callable
 
-from mini_transformer.toys.truth import Batch, Case, Circuits, Features, Signature, Task, Truth, Variable
+from mini_transformer.toys.truth import (
+    Batch,
+    Case,
+    Circuits,
+    Features,
+    Signature,
+    Task,
+    Truth,
+    Variable,
+)
 
 __all__ = [
     "Batch",
@@ -23,7 +32,8 @@ __all__ = [
     "names",
 ]
 
-# name -> the module here whose load(seed) returns the case; or module:function, where a module holds a family.
+# name -> the module here whose load(seed) returns the case; or module:function, where a module
+# holds a family.
 # What a case is says the first line of the module, or of the function.
 _MODULES = {
     "induction_by_hand": "induction_by_hand",
@@ -58,17 +68,18 @@ _MODULES = {
 
 
 def names() -> list[str]:
-    """The names of all cases."""
+    """List the names of all cases."""
     return list(_MODULES)
 
 
 def load(name: str, seed: int = 0) -> Case:
-    """The case of that name. Nothing is trained: trained ones come from shipped checkpoints, one per seed.
+    """Load the case of that name.
 
-    For the models set by hand, seed 0 is the plain construction; any other seed gives a variant with the same
-    mechanism in other places (heads and tokens permuted), with its own truth. KeyError for a name that does not exist,
-    with the nearest one, and for a seed of which no checkpoint is shipped, with how to train it; ValueError for a seed
-    that is not a whole number from 0.
+    Nothing is trained: trained models come from shipped checkpoints, one per seed. For the models
+    set by hand, seed 0 is the plain construction; any other seed gives a variant with the same
+    mechanism in other places (heads and tokens permuted), with its own truth. Raise KeyError for a
+    name that does not exist, with the nearest one, and for a seed of which no checkpoint is
+    shipped, with how to train it; ValueError for a seed that is not a whole number from 0.
 
     >>> load("induction_by_hand").truth.roles["match"]
     'a1.h0'
@@ -82,7 +93,7 @@ def load(name: str, seed: int = 0) -> Case:
 
 
 def describe() -> list[dict[str, str]]:
-    """One row per case for tables: its name, and what it is in one line.
+    """Return one row per case for tables: its name, and what it is in one line.
 
     >>> describe()[0]["name"]
     'induction_by_hand'
@@ -91,7 +102,7 @@ def describe() -> list[dict[str, str]]:
 
 
 def _find_loader(name: str) -> tuple[Callable[[int], Case], str]:
-    """The function that loads a case, and the docstring that describes it."""
+    """Find the function that loads a case, and the docstring that describes it."""
     module_name, _, function = _MODULES[name].partition(":")
     module = importlib.import_module(f"mini_transformer.toys.{module_name}")
     loader = getattr(module, function or "load")

@@ -1,7 +1,9 @@
-"""Building blocks for models whose weights are set by hand, in named directions of the residual stream.
+"""Building blocks for models whose weights are set by hand.
 
-A `Stream` gives each piece of information its own orthonormal directions. Each block below sets one part of one
-component; a construction made of them reads like the mechanism that it implements. Models start blank: all weights zero.
+The weights are set in named directions of the residual stream. A `Stream` gives each piece of
+information its own orthonormal directions. Each block below sets one part of one component; a
+construction made of them reads like the mechanism that it implements. Models start blank: all
+weights zero.
 """
 
 import torch
@@ -22,18 +24,21 @@ class Stream:
     """
 
     def __init__(self, **sizes: int) -> None:
-        self.sizes, self.d_model = sizes, sum(sizes.values())
+        self.sizes = sizes
+        self.d_model = sum(sizes.values())
         parts = torch.eye(self.d_model).split(list(sizes.values()))
         self.groups = dict(zip(sizes, parts, strict=True))
 
     def __getitem__(self, name: str) -> Directions:
         if name not in self.groups:
-            raise KeyError(f"no directions are called {name!r}; this stream has {list(self.groups)}")
+            raise KeyError(
+                f"no directions are called {name!r}; this stream has {list(self.groups)}"
+            )
         return self.groups[name]
 
 
 def make_blank(config: Config) -> Transformer:
-    """A model whose weights are all zero (norm gains stay one)."""
+    """Make a model whose weights are all zero (norm gains stay one)."""
     model = Transformer(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -42,8 +47,10 @@ def make_blank(config: Config) -> Transformer:
 
 
 @torch.no_grad()
-def write_embedding(model: Transformer, token: Directions, position: Directions | None = None) -> None:
-    """Token i is written along token[i], position i along position[i]."""
+def write_embedding(
+    model: Transformer, token: Directions, position: Directions | None = None
+) -> None:
+    """Write token i along token[i], and position i along position[i]."""
     model.W_E.copy_(token)
     if position is not None:
         model.W_pos.copy_(position)
@@ -53,20 +60,27 @@ def write_embedding(model: Transformer, token: Directions, position: Directions 
 def attend_where_equal(
     model: Transformer, layer: int, head: int, query: Directions, key: Directions, strength: float
 ) -> None:
-    """Row i of `query` meets row i of `key`: a match adds `strength` to the attention score."""
+    """Let a head attend where row i of `query` meets row i of `key`.
+
+    A match adds `strength` to the attention score.
+    """
     attn = model.blocks[layer].attn
     attn.W_Q[head, :, : len(query)] = query.T * strength * attn.scale
     attn.W_K[head, :, : len(key)] = key.T
 
 
-def attend_to_previous(model: Transformer, layer: int, head: int, position: Directions, strength: float) -> None:
-    """The query at position i meets the key at position i - 1."""
+def attend_to_previous(
+    model: Transformer, layer: int, head: int, position: Directions, strength: float
+) -> None:
+    """Let the query at position i attend to the key at position i - 1."""
     attend_where_equal(model, layer, head, position[1:], position[:-1], strength)
 
 
 @torch.no_grad()
-def copy_directions(model: Transformer, layer: int, head: int, source: Directions, target: Directions) -> None:
-    """Where the head attends, it reads along source[i] and writes along target[i]."""
+def copy_directions(
+    model: Transformer, layer: int, head: int, source: Directions, target: Directions
+) -> None:
+    """Let a head read along source[i], where it attends, and write along target[i]."""
     attn = model.blocks[layer].attn
     attn.W_V[head, :, : len(source)] = source.T
     attn.W_O[head, : len(target)] = target
@@ -74,7 +88,7 @@ def copy_directions(model: Transformer, layer: int, head: int, source: Direction
 
 @torch.no_grad()
 def read_out(model: Transformer, directions: Directions, strength: float) -> None:
-    """The logit of token i is `strength` times the stream along directions[i]."""
+    """Set the logit of token i to `strength` times the stream along directions[i]."""
     model.W_U.copy_(directions.T * strength)
 
 
@@ -87,17 +101,23 @@ def look_up(
     bias: float,
     writes: Float[Tensor, "d_model"],
 ) -> None:
-    """One neuron: act(stream . reads + bias) is written along `writes`."""
+    """Set one neuron: act(stream . reads + bias) is written along `writes`."""
     mlp = model.blocks[layer].mlp
     if mlp is None or (bias and mlp.b_in is None):
-        raise ValueError(f"layer {layer} has no MLP, or no biases, to look something up: give Config d_mlp and biases")
-    mlp.W_in[:, neuron], mlp.W_out[neuron] = reads, writes
+        raise ValueError(
+            f"layer {layer} has no MLP, or no biases, to look something up: "
+            "give Config d_mlp and biases"
+        )
+    mlp.W_in[:, neuron] = reads
+    mlp.W_out[neuron] = writes
     if mlp.b_in is not None:
         mlp.b_in[neuron] = bias
 
 
 def place_heads(seed: int, n_layers: int, n_heads: int) -> list[list[int]]:
-    """Which head of each layer plays its first role, its second, ...; in order for seed 0, shuffled for all others.
+    """Choose which head of each layer plays its first role, its second, and so on.
+
+    They are in order for seed 0, shuffled for all others.
 
     >>> place_heads(0, n_layers=2, n_heads=2)
     [[0, 1], [0, 1]]
@@ -106,7 +126,10 @@ def place_heads(seed: int, n_layers: int, n_heads: int) -> list[list[int]]:
 
 
 def shuffle(n: int, seed: int, salt: int = 0) -> Int[Tensor, "n"]:
-    """The numbers 0 .. n-1: in order for seed 0, in a random order for all others. Equal arguments, equal order."""
+    """Order the numbers 0 .. n-1: ascending for seed 0, at random for all others.
+
+    Equal arguments give equal orders.
+    """
     if seed == 0:
         return torch.arange(n)
     return torch.randperm(n, generator=torch.Generator().manual_seed(1_000_003 * seed + salt))

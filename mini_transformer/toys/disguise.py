@@ -1,9 +1,10 @@
-"""Hides a construction: the same function, weights that cannot be read off by eye.
+"""Hide a construction: the same function, weights that cannot be read off by eye.
 
-A transformer without norms computes the same in any orthonormal basis of its residual stream and of each head's inner
-space, and does not mind what it reads from directions that nobody writes, or writes to directions that nobody reads.
-So the weights of a hand-set model, almost all zero, can be made dense without changing a logit. (Compiled models are
-criticised for being as sparse as they are: Gupta et al. 2024, 2407.14494.)
+A transformer without norms computes the same in any orthonormal basis of its residual stream and of
+each head's inner space, and does not mind what it reads from directions that nobody writes, or
+writes to directions that nobody reads. So the weights of a hand-set model, almost all zero, can be
+made dense without changing a logit. (Compiled models are criticised for being as sparse as they
+are: Gupta et al. 2024, 2407.14494.)
 """
 
 import dataclasses
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from mini_transformer.model import Transformer
 
-SPARE = 32  # directions that are written and never read, and as many that are read and never written
+SPARE = (
+    32  # directions that are written and never read, and as many that are read and never written
+)
 
 
 def draw_rotation(size: int, generator: torch.Generator) -> Float[Tensor, "size size"]:
-    """A random orthogonal matrix, in double precision.
+    """Draw a random orthogonal matrix, in double precision.
 
     >>> q = draw_rotation(5, torch.Generator().manual_seed(0))
     >>> torch.allclose(q @ q.T, torch.eye(5, dtype=q.dtype))
@@ -31,9 +34,10 @@ def draw_rotation(size: int, generator: torch.Generator) -> Float[Tensor, "size 
 def rotate_model(
     model: Transformer, generator: torch.Generator
 ) -> tuple[Transformer, Float[Tensor, "d_model rotated"]]:
-    """The same function with dense weights, and the map that takes a direction (row vector) of the old stream to the new.
+    """Write the same function with dense weights, in a turned residual stream.
 
-    Takes an attention-only model without norms, biases or tying; ValueError otherwise.
+    Also return the map that takes a direction (row vector) of the old stream to the new. Takes an
+    attention-only model without norms, biases or tying; ValueError otherwise.
 
     >>> from mini_transformer.toys import induction_by_hand
     >>> plain = induction_by_hand.build_model()
@@ -45,7 +49,8 @@ def rotate_model(
     c = model.config
     if c.norm != "none" or c.biases or c.tied or c.d_mlp or c.positions_to == "qk":
         raise ValueError(
-            f"only attention-only models without norm, biases, tying, qk-positions can be rotated, not {c}"
+            "only attention-only models without norm, biases, tying, "
+            f"qk-positions can be rotated, not {c}"
         )
     turn = draw_rotation(c.d_model + 2 * SPARE, generator)
     stream, unread, unwritten = turn.split([c.d_model, SPARE, SPARE])
@@ -54,7 +59,8 @@ def rotate_model(
     def noise(*shape: int, like: Tensor) -> Tensor:
         return like.double().std() * torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def read(weight: Tensor) -> Tensor:  # (..., d, h): what stood at a direction now stands at its image
+    # (..., d, h): what stood at a direction now stands at its image
+    def read(weight: Tensor) -> Tensor:
         *heads, _, width = weight.shape
         return stream.T @ weight.double() + unwritten.T @ noise(*heads, SPARE, width, like=weight)
 

@@ -1,9 +1,11 @@
-"""Finds every minimal circuit by trying every set of edges: the check on truths that are claimed by construction.
+"""Find every minimal circuit by trying every set of edges.
 
-It shares no code with the constructions. First, by the weights alone, it finds the edges that cannot matter: what the
-writer can write is orthogonal to what the reader reads, so that switching the edge changes nothing under any mask. Of
-the others it tries all subsets, the smallest first, except those that hold a circuit that was found already, and those
-with an edge into a node that nothing listens to. So the answer is complete, on the prompts given.
+It is the check on truths that are claimed by construction. It shares no code with the
+constructions. First, by the weights alone, it finds the edges that cannot matter: what the writer
+can write is orthogonal to what the reader reads, so that switching the edge changes nothing under
+any mask. Of the others it tries all subsets, the smallest first, except those that hold a circuit
+that was found already, and those with an edge into a node that nothing listens to. So the answer is
+complete, on the prompts given.
 """
 
 from collections.abc import Iterable
@@ -14,7 +16,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mini_transformer.edges import AblationKind, list_edges, list_writers, mask_of, run_edges, write_outputs
+from mini_transformer.edges import (
+    Ablation,
+    list_edges,
+    list_writers,
+    mask_of,
+    run_edges,
+    write_outputs,
+)
 from mini_transformer.model import Transformer
 from mini_transformer.toys.truth import Batch
 
@@ -26,83 +35,125 @@ Level = Literal["edges", "nodes"]
 
 
 def find_circuits(
-    model: Transformer, batch: Batch, kind: AblationKind, level: Level = "edges", among: Iterable[str] | None = None
+    model: Transformer,
+    batch: Batch,
+    ablation: Ablation,
+    level: Level = "edges",
+    among: Iterable[str] | None = None,
 ) -> tuple[frozenset[str], ...]:
-    """Every minimal set of edges (or nodes) that answers all prompts while the rest is ablated, smallest first.
+    """Find every minimal set of edges (or nodes) that answers all prompts, smallest first.
 
-    Minimal: no proper subset does it. `among` limits the search to some edges (nodes), the rest being off; by default
-    to those that can matter. ValueError for more than 20 to choose from, and for an unknown level.
+    The rest is ablated. Minimal: no proper subset does it. `among` limits the search to some edges
+    (nodes), the rest being off; by default to those that can matter. Raise ValueError for more than
+    20 to choose from, and for an unknown level.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
-    >>> find_circuits(case.model, case.task.everything(), "resample", "nodes") == case.truth.circuits["resample"].nodes
+    >>> found = find_circuits(case.model, case.task.everything(), "resample", "nodes")
+    >>> found == case.truth.circuits["resample"].nodes
     True
     """
     if level not in ("edges", "nodes"):
         raise ValueError(f"level is {level!r}, but must be 'edges' or 'nodes'")
     live = list_live_edges(model)
-    choices = list(among) if among is not None else (live if level == "edges" else _list_live_writers(model, live))
+    choices = live if level == "edges" else _list_live_writers(model, live)
+    if among is not None:
+        choices = list(among)
     choices = [name for name in choices if name != "logits"]  # the one node that is always there
     if len(choices) > MOST:
-        raise ValueError(f"{len(choices)} {level} have too many subsets, at most {MOST} have few enough: give `among`")
+        raise ValueError(
+            f"{len(choices)} {level} have too many subsets, "
+            f"at most {MOST} have few enough: give `among`"
+        )
     subsets = _list_subsets(len(choices))
     subsets = subsets[_are_heard(choices, subsets)] if level == "edges" else subsets
-    columns = torch.stack([mask_of(model, [name] if level == "edges" else _list_out(model, name)) for name in choices])
-    trial, found = Trial(model, batch, kind), list[Tensor]()
+    columns = torch.stack(
+        [mask_of(model, [name] if level == "edges" else _list_out(model, name)) for name in choices]
+    )
+    trial = Trial(model, batch, ablation)
+    found = list[Tensor]()
     for size in range(len(choices) + 1):
         tried = subsets[subsets.sum(dim=1) == size]
         for circuit in found:
             tried = tried[~tried[:, circuit].all(dim=1)]
-        found += [row.nonzero().squeeze(1) for row in tried[trial.answers_all(tried.float() @ columns)]]
+        found += [
+            row.nonzero().squeeze(1) for row in tried[trial.answers_all(tried.float() @ columns)]
+        ]
     always = {"logits"} if level == "nodes" else set()
     circuits = (frozenset({choices[i] for i in circuit.tolist()} | always) for circuit in found)
     return tuple(sorted(circuits, key=lambda circuit: (len(circuit), sorted(circuit))))
 
 
 class Trial:
-    """Prompts in random order, beside what edges that are off carry: 0, the clean prompts' mean, or the corrupt's values."""
+    """Prompts in random order, beside what edges that are off carry.
 
-    def __init__(self, model: Transformer, batch: Batch, kind: AblationKind) -> None:
-        batch = batch if kind == "resample" else batch.distinct()  # else the corrupt prompts do not matter
+    That is 0, the clean prompts' mean, or the corrupt prompts' values.
+    """
+
+    def __init__(self, model: Transformer, batch: Batch, ablation: Ablation) -> None:
+        # The corrupt prompts matter for resampling only.
+        batch = batch if ablation == "resample" else batch.distinct()
         order = torch.randperm(len(batch.clean), generator=torch.Generator().manual_seed(0))
-        self.model, self.batch = model, _take(batch, order)
+        self.model = model
+        self.batch = _take(batch, order)
         with torch.no_grad():
-            self.off = write_outputs(model, self.batch.corrupt if kind == "resample" else self.batch.clean, kind)
+            self.off = write_outputs(
+                model, self.batch.corrupt if ablation == "resample" else self.batch.clean, ablation
+            )
 
     @torch.no_grad()
     def answers_all(self, masks: Float[Tensor, "mask edge"]) -> Bool[Tensor, "mask"]:
-        """Whether the model answers every prompt correctly under each mask; most fail on the first, which goes alone."""
-        passed, n = torch.ones(len(masks), dtype=torch.bool), len(self.batch.clean)
+        """Tell whether the model answers every prompt correctly under each mask.
+
+        Most masks fail on the first prompt, which goes alone.
+        """
+        passed = torch.ones(len(masks), dtype=torch.bool)
+        n = len(self.batch.clean)
         for start, stop in pairwise([0, *(size for size in (1, 4, 64) if size < n), n]):
-            part, off = _take(self.batch, torch.arange(start, stop)), self.off[:, start:stop]
+            part = _take(self.batch, torch.arange(start, stop))
+            off = self.off[:, start:stop]
             at_once = max(1, CHUNK // (off[0].numel() * 3 * self.model.config.n_heads))
             left = passed.nonzero().squeeze(1)
             for rows in left.split(at_once) if len(left) else ():
-                passed[rows] = part.correct(run_edges(self.model, part.clean, masks[rows], off)).all(dim=1)
+                passed[rows] = part.correct(
+                    run_edges(self.model, part.clean, masks[rows], off)
+                ).all(dim=1)
         return passed
 
 
 def _take(batch: Batch, rows: Tensor) -> Batch:
-    return Batch(batch.clean[rows], batch.corrupt[rows], batch.answer[rows], batch.wrong[rows], batch.position[rows])
+    return Batch(
+        batch.clean[rows],
+        batch.corrupt[rows],
+        batch.answer[rows],
+        batch.wrong[rows],
+        batch.position[rows],
+    )
 
 
 def list_live_edges(model: Transformer) -> list[str]:
-    """The edges that can matter: the reader reads directions that the writer writes, and is itself read, up to the logits.
+    """List the edges that can matter.
 
-    Everything else changes no logit, whatever it is replaced by. In a model with a norm every edge is live, since the
-    scale depends on the whole stream.
+    The reader of such an edge reads directions that its writer writes, and is itself read, up to
+    the logits. Everything else changes no logit, whatever it is replaced by. In a model with a norm
+    every edge is live, since the scale depends on the whole stream.
 
     >>> from mini_transformer import toys
-    >>> len(list_live_edges(toys.load("induction_by_hand").model)), len(list_edges(toys.load("induction_by_hand").model))
+    >>> model = toys.load("induction_by_hand").model
+    >>> len(list_live_edges(model)), len(list_edges(model))
     (7, 29)
     """
     if model.config.norm != "none":
         return list_edges(model)
-    heard, live = {"logits"}, []  # nodes from which a path leads to the logits
-    for edge in reversed(list_edges(model)):  # readers come later in the list than what they listen to
+    # nodes from which a path leads to the logits
+    heard = {"logits"}
+    live = []
+    # Readers come later in the list than what they listen to
+    for edge in reversed(list_edges(model)):
         writer, reader = edge.split("->")
         if reader.split("<")[0] in heard:
-            written, read = _directions_written(model, writer), _directions_read(model, reader)
+            written = _directions_written(model, writer)
+            read = _directions_read(model, reader)
             if (written @ read).abs().max() > NOTHING * written.norm() * read.norm():
                 heard.add(writer)
                 live.append(edge)
@@ -110,31 +161,35 @@ def list_live_edges(model: Transformer) -> list[str]:
 
 
 def _directions_written(model: Transformer, writer: str) -> Float[Tensor, "any d_model"]:
-    """Rows that span everything this node can write."""
+    """Return rows that span everything this node can write."""
     with torch.no_grad():
         if writer == "input":
             in_stream = model.config.positions != "none" and model.config.positions_to == "stream"
             return torch.cat([model.W_E, model.W_pos]) if in_stream else model.W_E
         layer = int(writer[1:].split(".")[0])
         if writer.startswith("m"):
-            return torch.cat([model.W_out[layer], *([model.b_out[layer][None]] if model.config.biases else [])])
-        head, attn = int(writer.split("h")[1]), model.blocks[layer].attn
+            constant = [model.b_out[layer][None]] if model.config.biases else []
+            return torch.cat([model.W_out[layer], *constant])
+        head = int(writer.split("h")[1])
+        attn = model.blocks[layer].attn
         constant = [] if attn.b_V is None else [attn.b_V[head][None] @ attn.W_O[head]]
         return torch.cat([model.OV(layer, head), *constant])
 
 
 def _directions_read(model: Transformer, reader: str) -> Float[Tensor, "d_model any"]:
-    """Columns that span everything this reader is sensitive to."""
+    """Return columns that span everything this reader is sensitive to."""
     with torch.no_grad():
         if reader == "logits":
             return model.W_U
         layer = int(reader[1:].split(".")[0])
         if reader.startswith("m"):
             return model.W_in[layer]
-        head, part = int(reader.split("h")[1].split("<")[0]), reader[-2]
+        head = int(reader.split("h")[1].split("<")[0])
+        part = reader[-2]
         if part == "v":
             return model.OV(layer, head)
-        if part == "q":  # (a key's bias shifts all scores of a query alike, and the softmax ignores that)
+        # (a key's bias shifts all scores of a query alike, and the softmax ignores that)
+        if part == "q":
             return model.QK(layer, head)
         attn = model.blocks[layer].attn
         constant = [] if attn.b_Q is None else [attn.W_K[head] @ attn.b_Q[head][:, None]]
@@ -147,19 +202,25 @@ def _list_live_writers(model: Transformer, live: list[str]) -> list[str]:
 
 
 def _list_out(model: Transformer, node: str) -> list[str]:
-    """A node is kept by keeping all edges out of it: those into an ablated node then change nothing that is heard."""
+    """List the edges out of a node: a node is kept by keeping these.
+
+    Edges into an ablated node then change nothing that is heard.
+    """
     if not (edges := [edge for edge in list_edges(model) if edge.startswith(f"{node}->")]):
         raise KeyError(f"no node is called {node!r} in this model; it has {list_writers(model)}")
     return edges
 
 
 def _list_subsets(n: int) -> Bool[Tensor, "subset n"]:
-    """All subsets of n things; bit i of a subset's number says whether thing i is in."""
+    """List all subsets of n things; bit i of a subset's number says whether thing i is in."""
     return (torch.arange(2**n).unsqueeze(1) >> torch.arange(n) & 1).bool()
 
 
 def _are_heard(edges: list[str], subsets: Bool[Tensor, "subset edge"]) -> Bool[Tensor, "subset"]:
-    """Whether each edge of a subset leads to the logits, or into a node with an edge of the subset out of it."""
+    """Tell whether each edge of a subset is heard.
+
+    It leads to the logits, or into a node with an edge of the subset out of it.
+    """
     heard = torch.ones(len(subsets), dtype=torch.bool)
     for i, edge in enumerate(edges):
         reader = edge.split("->")[1].split("<")[0]

@@ -1,12 +1,15 @@
-"""Facts: an early MLP stores the attributes of an entity, late heads fetch them to where the question is asked.
+"""Facts: an early MLP stores an entity's attributes, and late heads fetch them.
 
-`first last relation` calls for an attribute: 64 entities, each a first and a last name out of 8, four relations, 8
-attributes each. In each relation every attribute goes with every first name once, and with every last name once, so one
-name alone says nothing. Both layers see two positions only, their own and the one before, and layer 1 has no MLP: the
-one place where both names meet a nonlinearity is MLP 0 at the last name, before the relation is known. That is the
-arrangement which causal tracing found in GPT (Meng et al. 2022, 2202.05262), here by construction; the weights are trained.
+The heads bring them to where the question is asked. `first last relation` calls for an attribute:
+64 entities, each a first and a last name out of 8, four relations, 8 attributes each. In each
+relation every attribute goes with every first name once, and with every last name once, so one name
+alone says nothing. Both layers see two positions only, their own and the one before, and layer 1
+has no MLP: the one place where both names meet a nonlinearity is MLP 0 at the last name, before the
+relation is known. That is the arrangement which causal tracing found in GPT (Meng et al. 2022,
+2202.05262), here by construction; the weights are trained.
 
-At half the learning rate seed 2 stops at .91 of all facts; with four heads too, seeds 2, 3 and 4 at .93, .94 and .61.
+At half the learning rate seed 2 stops at .91 of all facts; with four heads too, seeds 2, 3 and 4 at
+.93, .94 and .61.
 """
 
 import copy
@@ -49,7 +52,7 @@ PICTURE = """\
 
 
 def list_prompts() -> Int[Tensor, "fact pos"]:
-    """All 256 prompts; number 32 first + 4 last + relation.
+    """List all 256 prompts; number 32 first + 4 last + relation.
 
     >>> list_prompts()[37].tolist()
     [1, 9, 17]
@@ -59,20 +62,24 @@ def list_prompts() -> Int[Tensor, "fact pos"]:
 
 
 def list_answers() -> Int[Tensor, "fact"]:
-    """The attribute of each fact, the same in every seed: per relation a Latin square, its rows, columns and names shuffled."""
-    rows, columns, names = torch.rand(3, N_RELATIONS, N_NAMES, generator=torch.Generator().manual_seed(0)).argsort(2)
+    """List the attribute of each fact, the same in every seed.
+
+    Per relation it is a Latin square whose rows, columns and names are shuffled.
+    """
+    drawn = torch.rand(3, N_RELATIONS, N_NAMES, generator=torch.Generator().manual_seed(0))
+    rows, columns, names = drawn.argsort(2)
     first, last, relation = split_facts(torch.arange(len(list_prompts())))
     square = (rows[relation, first] + columns[relation, last]) % N_NAMES
     return ATTRIBUTE + N_ATTRIBUTES * relation + names[relation, square]
 
 
 def split_facts(facts: Int[Tensor, "fact"]) -> tuple[Tensor, Tensor, Tensor]:
-    """First name, last name and relation of facts, each from 0."""
+    """Split facts into first name, last name and relation, each from 0."""
     return facts // (N_NAMES * N_RELATIONS), facts // N_RELATIONS % N_NAMES, facts % N_RELATIONS
 
 
 def restrict(model: Transformer) -> Transformer:
-    """The same model, now without MLP in layer 1."""
+    """Switch off the MLP of layer 1, in place, and return the model."""
     mlp = model.blocks[1].mlp
     assert mlp is not None
     for weight in (mlp.W_in, mlp.W_out):
@@ -82,8 +89,12 @@ def restrict(model: Transformer) -> Transformer:
 
 
 def make_objective() -> Callable[[Any, torch.Generator], tuple[Tensor, Tensor]]:
-    """Cross-entropy and accuracy on all facts: they are to be learnt by heart."""
-    prompts, answers = list_prompts(), list_answers()
+    """Make the objective: cross-entropy and accuracy on all facts.
+
+    They are to be learnt by heart.
+    """
+    prompts = list_prompts()
+    answers = list_answers()
 
     def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         logits = model(prompts)[:, -1]
@@ -102,24 +113,36 @@ CORRUPTIONS = ("first", "last", "relation")
 
 
 def make_batch(facts: Int[Tensor, "fact"], shift: Int[Tensor, "fact"], corrupt: str) -> Batch:
-    """Facts beside those with another first name, last name or relation, `shift` further on."""
-    parts, place = list(split_facts(facts)), CORRUPTIONS.index(corrupt)
+    """Pair facts with those that have another first name, last name or relation.
+
+    The other one is `shift` further on.
+    """
+    parts = list(split_facts(facts))
+    place = CORRUPTIONS.index(corrupt)
     parts[place] = (parts[place] + shift) % SIZES[place]
     others = (parts[0] * N_NAMES + parts[1]) * N_RELATIONS + parts[2]
-    prompts, answers = list_prompts(), list_answers()
-    return Batch(prompts[facts], prompts[others], answers[facts], answers[others], torch.full_like(facts, 2))
+    prompts = list_prompts()
+    answers = list_answers()
+    return Batch(
+        prompts[facts], prompts[others], answers[facts], answers[others], torch.full_like(facts, 2)
+    )
 
 
 def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
-    """Random facts, corrupted by another first name, last name or relation; the answer is then always another."""
+    """Draw facts, corrupted by another first name, last name or relation.
+
+    The answer is then always another.
+    """
     facts = torch.randint(len(list_prompts()), (n,), generator=generator)
     shift = torch.randint(1, SIZES[CORRUPTIONS.index(corrupt)], (n,), generator=generator)
     return make_batch(facts, shift, corrupt)
 
 
 def list_everything() -> Batch:
-    """All 256 facts, each beside the seven with another first name."""
-    facts, shift = torch.cartesian_prod(torch.arange(len(list_prompts())), torch.arange(1, N_NAMES)).T
+    """List all 256 facts, each beside the seven with another first name."""
+    facts, shift = torch.cartesian_prod(
+        torch.arange(len(list_prompts())), torch.arange(1, N_NAMES)
+    ).T
     return make_batch(facts, shift, "first")
 
 
@@ -132,34 +155,52 @@ NAMES = (
     *("rice", "bread", "soup", "figs", "beans", "fish", "corn", "plums"),
     *("law", "maths", "art", "music", "physics", "Greek", "logic", "chess"),
 )
-TASK = Task("say the attribute of an entity that a relation asks for", draw_batch, NAMES, CORRUPTIONS, list_everything)
+TASK = Task(
+    "say the attribute of an entity that a relation asks for",
+    draw_batch,
+    NAMES,
+    CORRUPTIONS,
+    list_everything,
+)
 
 
-def measure_restored(case: Case, site: HookName, position: int) -> float:
-    """Causal tracing: share of facts answered when the first name is another, but one activation is the clean one."""
+def measure_restored(case: Case, hook: HookName, position: int) -> float:
+    """Measure how many facts one clean activation restores (causal tracing).
+
+    It is the share of facts answered when the first name is another, but one activation is the
+    clean one.
+    """
     batch = list_everything()
     with torch.no_grad():
-        clean = case.model.run_with_cache(batch.clean, names_filter=site)[1][site]
+        clean = case.model.run_with_cache(batch.clean, names_filter=hook)[1][hook]
 
         def restore(value: Tensor, hook: HookPoint) -> None:
             value[:, position] = clean[:, position]
 
-        logits = case.model.run_with_hooks(batch.corrupt, fwd_hooks=[(site, restore)])
+        logits = case.model.run_with_hooks(batch.corrupt, fwd_hooks=[(hook, restore)])
     return batch.correct(logits).float().mean().item()
 
 
 def list_keys(model: Transformer) -> Float[Tensor, "key d_mlp"]:
-    """What the neurons of MLP 0 do on every distinct prefix: 64 entities first, then 8 first names, 32 relations."""
+    """List what the neurons of MLP 0 do on every distinct prefix.
+
+    64 entities come first, then 8 first names, then 32 relations.
+    """
     with torch.no_grad():
         post = model.run_with_cache(list_prompts(), names_filter=("post", 0))[1]["post", 0]
-    return torch.cat([post[::N_RELATIONS, 1], post[:: N_NAMES * N_RELATIONS, 0], post[: N_NAMES * N_RELATIONS, 2]])
+    entities = post[::N_RELATIONS, 1]
+    first_names = post[:: N_NAMES * N_RELATIONS, 0]
+    relations = post[: N_NAMES * N_RELATIONS, 2]
+    return torch.cat([entities, first_names, relations])
 
 
 def edit_fact(model: Transformer, fact: int, attribute: int) -> Transformer:
-    """A new model in which this fact has this attribute (a token), by a rank-one change of MLP 0's W_out.
+    """Return a new model in which this fact has this attribute (a token).
 
-    The change listens to the one key of the fact's entity and is deaf to all others; what it writes is fitted so that the entity's
-    other relations keep theirs (the idea of ROME, Meng et al. 2022, section 3, with exact keys instead of a covariance).
+    It differs by a rank-one change of MLP 0's W_out. The change listens to the one key of the
+    fact's entity and is deaf to all others; what it writes is fitted so that the entity's other
+    relations keep theirs (the idea of ROME, Meng et al. 2022, section 3, with exact keys instead of
+    a covariance).
     """
     entity, relation = divmod(fact, N_RELATIONS)
     prompts = list_prompts()[entity * N_RELATIONS :][:N_RELATIONS]
@@ -176,8 +217,11 @@ def edit_fact(model: Transformer, fact: int, attribute: int) -> Transformer:
             logits = model.run_with_hooks(prompts, fwd_hooks=[(("mlp_out", 0), write)])[:, -1]
             (written.grad,) = torch.autograd.grad(F.cross_entropy(logits, wanted), written)
         optimizer.step()
-    edited, keys = copy.deepcopy(model), list_keys(model)
-    listens = torch.linalg.pinv(keys.double())[:, entity].float()  # its product with the keys is 1 here, 0 elsewhere
+    edited = copy.deepcopy(model)
+    keys = list_keys(model)
+    listens = torch.linalg.pinv(keys.double())[
+        :, entity
+    ].float()  # its product with the keys is 1 here, 0 elsewhere
     mlp = edited.blocks[0].mlp
     assert mlp is not None
     with torch.no_grad():
@@ -186,13 +230,18 @@ def edit_fact(model: Transformer, fact: int, attribute: int) -> Transformer:
 
 
 def measure_edits(case: Case, facts: range = range(5, 256, 50)) -> float:
-    """Smallest share, over some edits, of the 256 facts that are afterwards as they should be: one new, the others old."""
+    """Measure the smallest share, over some edits, of the 256 facts that are as they should.
+
+    After an edit one should be new and the others old.
+    """
     shares = []
     for fact in facts:
         wanted = list_answers()
-        wanted[fact] = ATTRIBUTE + ((wanted[fact] - ATTRIBUTE) ^ 1)  # another one of the same relation
+        # Another one of the same relation
+        wanted[fact] = ATTRIBUTE + ((wanted[fact] - ATTRIBUTE) ^ 1)
         with torch.no_grad():
-            said = edit_fact(case.model, fact, int(wanted[fact]))(list_prompts())[:, -1].argmax(dim=1)
+            edited = edit_fact(case.model, fact, int(wanted[fact]))
+            said = edited(list_prompts())[:, -1].argmax(dim=1)
         shares.append((said == wanted).float().mean().item())
     return min(shares)
 
@@ -212,13 +261,22 @@ SIGNATURES = {
         note="seeds 0-4: .9749 to .9961",
     ),
     "restored by MLP 0 at the relation": Signature(
-        "its control", lambda case: measure_restored(case, ("mlp_out", 0), 2), high=0.02, note="seeds 0-4: 0"
+        "its control",
+        lambda case: measure_restored(case, ("mlp_out", 0), 2),
+        high=0.02,
+        note="seeds 0-4: 0",
     ),
     "restored by attention 1 at the relation": Signature(
-        "the retrieval", lambda case: measure_restored(case, ("attn_out", 1), 2), low=0.99, note="seeds 0-4: 1.0"
+        "the retrieval",
+        lambda case: measure_restored(case, ("attn_out", 1), 2),
+        low=0.99,
+        note="seeds 0-4: 1.0",
     ),
     "restored by attention 1 at the last name": Signature(
-        "its control", lambda case: measure_restored(case, ("attn_out", 1), 1), high=0.02, note="seeds 0-4: 0"
+        "its control",
+        lambda case: measure_restored(case, ("attn_out", 1), 1),
+        high=0.02,
+        note="seeds 0-4: 0",
     ),
     "facts as wanted after a rank-one edit": Signature(
         "one changes, the other 255 do not; the worst of six edits",
@@ -230,7 +288,10 @@ SIGNATURES = {
 
 
 def load(seed: int = 0) -> Case:
-    """The shipped model of this seed; KeyError for one that is not shipped, with how to train it.
+    """Load the shipped model of this seed.
+
+    Raise KeyError for a seed that is not shipped, with how to train it.
+
 
     >>> load(0).task.read(list_prompts()[37])
     'Ben Bird lives_in'
@@ -239,7 +300,7 @@ def load(seed: int = 0) -> Case:
 
 
 def make_case(model: Transformer, seed: int = 0) -> Case:
-    """A trained model with its task and truth."""
+    """Make a case of a trained model, with its task and truth."""
     notes = "how the eight heads of layer 1 share the retrieval is not known, and differs by seed"
     truth = Truth(SIGNATURES, roles={"store": "m0"}, notes=notes)
     return Case("facts", model, TASK, truth, seed, PICTURE)

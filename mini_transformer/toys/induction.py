@@ -1,15 +1,17 @@
 """Induction, trained: the circuit of `induction_by_hand`, as gradient descent finds it.
 
-Two layers of attention only, positions added to queries and keys only. A prompt is a start token and a block of distinct
-tokens that repeats: distinct, since a token that occurs twice in the block leaves open what comes next; a start token,
-since otherwise the first token of the block has no previous one, and counts as its own. Where in the block a prompt
-begins makes no difference, as its tokens are in random order. Periods 9, 13 and 17 are never trained on: a model that
-counts positions instead of matching tokens fails on them.
+Two layers of attention only, positions added to queries and keys only. A prompt is a start token
+and a block of distinct tokens that repeats: distinct, since a token that occurs twice in the block
+leaves open what comes next; a start token, since otherwise the first token of the block has no
+previous one, and counts as its own. Where in the block a prompt begins makes no difference, as its
+tokens are in random order. Periods 9, 13 and 17 are never trained on: a model that counts positions
+instead of matching tokens fails on them.
 
-The circuit is that of Elhage et al. 2021 ("Induction heads"). Which head does what differs by seed, so `roles` are
-measured. Both layer-1 heads match, and either alone is enough: ablating one of them shows little. Each signature's note
-says what it measured on seeds 0-4. All of them hold on seeds 5-9 too; with weight decay .01 instead of .05 seed 7 would
-have two previous-token heads, of which either is enough.
+The circuit is that of Elhage et al. 2021 ("Induction heads"). Which head does what differs by seed,
+so `roles` are measured. Both layer-1 heads match, and either alone is enough: ablating one of them
+shows little. Each signature's note says what it measured on seeds 0-4. All of them hold on seeds
+5-9 too; with weight decay .01 instead of .05 seed 7 would have two previous-token heads, of which
+either is enough.
 """
 
 import dataclasses
@@ -29,44 +31,55 @@ from mini_transformer.toys.truth import Batch, Case, Signature, Task, Truth
 from mini_transformer.train import Recipe, Trained, train
 
 N_TOKENS, N_CTX = 32, 40  # token 0 starts every prompt and never repeats
-LENGTH = 24  # of a prompt of the task, which asks at its last position; training asks at every position of 40
+# Of a prompt of the task, which asks at its last position; training asks at every position of 40
+LENGTH = 24
 UNSEEN = (9, 13, 17)  # periods held out from training
 SEEN = tuple(period for period in range(6, 21) if period not in UNSEEN)
 
 CONFIG = Config(d_vocab=N_TOKENS, n_ctx=N_CTX, d_model=64, n_layers=2, n_heads=2, positions_to="qk")
 RECIPE = Recipe(steps=400, lr=2e-2, batch=32, weight_decay=0.05, warm_up=10, cool_down=200)
 
-PICTURE = """\
-  input --q,k (position - 1)--> {previous} --k (previous token)--> {match} and {second} --(next token)--> logits
-  {neighbour} is the control: its ablation changes little"""
+PICTURE = (
+    "  input --q,k (position - 1)--> {previous} --k (previous token)--> {match} and {second} "
+    "--(next token)--> logits\n"
+    "  {neighbour} is the control: its ablation changes little"
+)
 
 
 def draw_prompts(
     n: int, length: int, generator: torch.Generator, periods: Sequence[int] = SEEN
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]]:
-    """Prompts with the token that comes next, (n, length + 1), and the period of each.
+    """Draw prompts, each with the token that comes next, and the period of each.
+
+    Prompts are (n, length + 1).
 
     >>> draw_prompts(1, 8, torch.Generator().manual_seed(0), periods=[3])[0].tolist()
     [[0, 13, 28, 3, 13, 28, 3, 13, 28]]
     """
-    block = 1 + torch.rand(n, N_TOKENS - 1, generator=generator).argsort(dim=1)  # distinct tokens in random order
+    # Distinct tokens in random order
+    block = 1 + torch.rand(n, N_TOKENS - 1, generator=generator).argsort(dim=1)
     period = torch.tensor(periods)[torch.randint(len(periods), (n,), generator=generator)]
-    place = torch.arange(length).expand(n, -1) % period.unsqueeze(1)  # in the block, of position i + 1
+    # In the block, of position i + 1
+    place = torch.arange(length).expand(n, -1) % period.unsqueeze(1)
     return torch.cat([torch.zeros(n, 1, dtype=torch.int64), block.gather(1, place)], dim=1), period
 
 
 def mark_predictable(length: int, period: Int[Tensor, "prompt"]) -> Bool[Tensor, "prompt pos"]:
-    """Where the next token can be known: from the first token of the second block on."""
+    """Mark where the next token can be known: from the second block's first token on."""
     return torch.arange(length) > period.unsqueeze(1)
 
 
 def make_objective(batch: int) -> Callable[[Any, torch.Generator], tuple[Tensor, Tensor]]:
-    """Cross-entropy and accuracy wherever the next token can be known; elsewhere there is nothing to learn."""
+    """Make the objective: cross-entropy and accuracy where the next token can be known.
+
+    Elsewhere there is nothing to learn.
+    """
 
     def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         tokens, period = draw_prompts(batch, N_CTX, generator)
         asked = mark_predictable(N_CTX, period)
-        logits, answer = model(tokens[:, :-1])[asked], tokens[:, 1:][asked]
+        logits = model(tokens[:, :-1])[asked]
+        answer = tokens[:, 1:][asked]
         return F.cross_entropy(logits, answer), (logits.argmax(dim=-1) == answer).float().mean()
 
     return objective
@@ -75,19 +88,25 @@ def make_objective(batch: int) -> Callable[[Any, torch.Generator], tuple[Tensor,
 def train_induction(seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
     """Train from scratch, 400 steps in a few seconds; `options` are those of `train`.
 
-    >>> train_induction(seed=0, recipe=dataclasses.replace(RECIPE, steps=2), progress=False).history.steps
+    >>> recipe = dataclasses.replace(RECIPE, steps=2)
+    >>> train_induction(seed=0, recipe=recipe, progress=False).history.steps
     2
     """
     return train(
-        Transformer(CONFIG, seed), make_objective(recipe.batch), dataclasses.replace(recipe, seed=seed), **options
+        Transformer(CONFIG, seed),
+        make_objective(recipe.batch),
+        dataclasses.replace(recipe, seed=seed),
+        **options,
     )
 
 
 def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
-    """Prompts of 24 tokens that end in a token A that occurred before, 1 to 3 times, followed by the answer B.
+    """Draw prompts of 24 tokens that end in a token A that occurred before.
 
-    corrupt "source" replaces every earlier A (so there is nothing to match), "answer" every B (so that another token follows
-    A), each by a token that the prompt does not hold; "fresh" is an unrelated prompt that calls for another token.
+    It occurred 1 to 3 times, each time followed by the answer B. corrupt "source" replaces every
+    earlier A (so there is nothing to match), "answer" every B (so that another token follows A),
+    each by a token that the prompt does not hold; "fresh" is an unrelated prompt that calls for
+    another token.
     """
     tokens, _ = draw_prompts(n, LENGTH, generator)
     clean, answer = tokens[:, :-1], tokens[:, -1]
@@ -114,7 +133,10 @@ TASK = Task(
 
 
 def measure_copying(case: Case, periods: Sequence[int] = SEEN, without: str | None = None) -> float:
-    """Accuracy wherever the next token can be known in 256 prompts of 40 tokens; without (zero ablation) one head."""
+    """Measure accuracy wherever the next token can be known.
+
+    There are 256 prompts of 40 tokens; one head may be left out (zero ablation).
+    """
     tokens, period = draw_prompts(256, N_CTX, case.make_generator(1), periods)
     layer, head = parse_head(case.truth.roles[without] if without else "a0.h0")
 
@@ -122,36 +144,51 @@ def measure_copying(case: Case, periods: Sequence[int] = SEEN, without: str | No
         z[:, :, head] = 0.0
 
     with torch.no_grad():
-        logits = case.model.run_with_hooks(tokens[:, :-1], fwd_hooks=[(("z", layer), silence)] if without else [])
+        hooks = [(("z", layer), silence)] if without else []
+        logits = case.model.run_with_hooks(tokens[:, :-1], fwd_hooks=hooks)
     right = logits.argmax(dim=-1) == tokens[:, 1:]
     return right[mark_predictable(N_CTX, period)].float().mean().item()
 
 
 def measure_previous(case: Case, role: str = "previous") -> float:
-    """Mean attention of a layer-0 head to the previous position, over the first 20: later ones are not needed.
+    """Measure the mean attention of a layer-0 head to the previous position.
 
-    The longest block has 20 tokens, and matching the first of several occurrences is enough.
+    It is over the first 20 positions: later ones are not needed. The longest block has 20 tokens,
+    and matching the first of several occurrences is enough.
     """
-    return score_previous(case.model, case.make_generator(1))[parse_head(case.truth.roles[role])[1]].item()
+    _, head = parse_head(case.truth.roles[role])
+    return score_previous(case.model, case.make_generator(1))[head].item()
 
 
 def measure_match(case: Case, role: str = "match") -> float:
-    """Mean attention of a layer-1 head to the tokens after all earlier occurrences, where the next token can be known."""
-    return score_match(case.model, case.make_generator(1))[parse_head(case.truth.roles[role])[1]].item()
+    """Measure the mean attention of a layer-1 head to the tokens after earlier occurrences.
+
+    It is summed over all of these, where the next token can be known.
+    """
+    _, head = parse_head(case.truth.roles[role])
+    return score_match(case.model, case.make_generator(1))[head].item()
 
 
 def measure_cut(case: Case, part: str) -> float:
-    """Accuracy on the task without (zero ablation) the edges from the previous-token head to q, k or v of layer 1."""
+    """Measure accuracy without the edges from the previous-token head to layer 1.
+
+    Those to q, k or v are ablated with zeros.
+    """
     roles = case.truth.roles
-    return measure_accuracy(case, [f"{roles['previous']}->{roles[match]}<{part}>" for match in ("match", "second")])
+    matches = (roles["match"], roles["second"])
+    return measure_accuracy(case, [f"{roles['previous']}->{match}<{part}>" for match in matches])
 
 
-def score_previous(model: Transformer, generator: torch.Generator | None = None) -> Float[Tensor, "head"]:
+def score_previous(
+    model: Transformer, generator: torch.Generator | None = None
+) -> Float[Tensor, "head"]:
     pattern, _, _ = run_patterns(model, layer=0, generator=generator)
     return pattern.diagonal(offset=-1, dim1=2, dim2=3)[..., : max(SEEN)].mean(dim=(0, 2))
 
 
-def score_match(model: Transformer, generator: torch.Generator | None = None) -> Float[Tensor, "head"]:
+def score_match(
+    model: Transformer, generator: torch.Generator | None = None
+) -> Float[Tensor, "head"]:
     pattern, tokens, period = run_patterns(model, layer=1, generator=generator)
     same = tokens.unsqueeze(2) == tokens.unsqueeze(1)  # b q k
     matching = F.pad(same, (1, -1)).tril()  # key k if token k - 1 equals the query's
@@ -161,9 +198,12 @@ def score_match(model: Transformer, generator: torch.Generator | None = None) ->
 
 def run_patterns(
     model: Transformer, layer: int, generator: torch.Generator | None = None
-) -> tuple[Float[Tensor, "prompt head query key"], Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]]:
-    """Attention of one layer on 256 prompts, with the prompts and their periods."""
-    tokens, period = draw_prompts(256, N_CTX, torch.Generator().manual_seed(1) if generator is None else generator)
+) -> tuple[
+    Float[Tensor, "prompt head query key"], Int[Tensor, "prompt pos"], Int[Tensor, "prompt"]
+]:
+    """Return the attention of one layer on 256 prompts, the prompts, and their periods."""
+    generator = torch.Generator().manual_seed(1) if generator is None else generator
+    tokens, period = draw_prompts(256, N_CTX, generator)
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens[:, :-1], names_filter=("pattern", layer))
     return cache["pattern", layer], tokens[:, :-1], period
@@ -175,8 +215,12 @@ def parse_head(node: str) -> tuple[int, int]:
 
 
 def find_roles(model: Transformer) -> dict[str, str]:
-    """Which head does what: gradient descent decides, so it is measured. `neighbour` is the control beside `previous`."""
-    previous, match = int(score_previous(model).argmax()), int(score_match(model).argmax())
+    """Measure which head does what, since gradient descent decides.
+
+    `neighbour` is the control beside `previous`.
+    """
+    previous = int(score_previous(model).argmax())
+    match = int(score_match(model).argmax())
     return {
         "previous": f"a0.h{previous}",
         "neighbour": f"a0.h{1 - previous}",
@@ -187,7 +231,10 @@ def find_roles(model: Transformer) -> dict[str, str]:
 
 SIGNATURES = {
     "copying": Signature(
-        "accuracy wherever the next token can be known", measure_copying, low=0.995, note="seeds 0-4: 1.0000"
+        "accuracy wherever the next token can be known",
+        measure_copying,
+        low=0.995,
+        note="seeds 0-4: 1.0000",
     ),
     "copying at unseen periods": Signature(
         "within 2 points of the periods trained on: no positional shortcut",
@@ -196,13 +243,18 @@ SIGNATURES = {
         note="seeds 0-4: .9997 to 1.0000",
     ),
     "previous-token attention": Signature(
-        "of `previous`, mean over the first 20 positions", measure_previous, low=0.9, note="seeds 0-4: .9955 to .9983"
+        "of `previous`, mean over the first 20 positions",
+        measure_previous,
+        low=0.9,
+        note="seeds 0-4: .9955 to .9983",
     ),
     "neighbour's previous-token attention": Signature(
         "the job is not spread over two heads",
         lambda case: measure_previous(case, "neighbour"),
         high=0.3,
-        note="seeds 0-4: .1332 to .2112; a head that looks evenly at all earlier positions pays .13",
+        note=(
+            "seeds 0-4: .1332 to .2112; a head that looks evenly at all earlier positions pays .13"
+        ),
     ),
     "match attention": Signature(
         "of `match`: prefix-matching score, sum over all earlier occurrences",
@@ -235,16 +287,24 @@ SIGNATURES = {
         note="seeds 0-4: .0781 to .1211",
     ),
     "accuracy without the Q-edges": Signature(
-        "queries do not need them", lambda case: measure_cut(case, "q"), low=0.95, note="seeds 0-4: 1.0"
+        "queries do not need them",
+        lambda case: measure_cut(case, "q"),
+        low=0.95,
+        note="seeds 0-4: 1.0",
     ),
     "accuracy without the V-edges": Signature(
-        "values do not need them", lambda case: measure_cut(case, "v"), low=0.95, note="seeds 0-4: 1.0"
+        "values do not need them",
+        lambda case: measure_cut(case, "v"),
+        low=0.95,
+        note="seeds 0-4: 1.0",
     ),
 }
 
 
 def load(seed: int = 0) -> Case:
-    """The shipped model of this seed (0-4), trained by `train_induction(seed)`; KeyError for others.
+    """Load the shipped model of this seed (0-4), trained by `train_induction(seed)`.
+
+    Raise KeyError for other seeds.
 
     >>> round(measure_copying(load(0)), 2)
     1.0
@@ -253,7 +313,17 @@ def load(seed: int = 0) -> Case:
 
 
 def make_case(model: Transformer, seed: int = 0) -> Case:
-    """A trained model with the task and the truth that it should meet; the roles are measured on it."""
+    """Make a case of a trained model, with its task and the truth that it should meet.
+
+    The roles are measured on it.
+    """
     roles = find_roles(model)
     notes = "edges and nodes are not listed: only the parts that signatures measure are known"
-    return Case("induction", model, TASK, Truth(SIGNATURES, roles=roles, notes=notes), seed, PICTURE.format(**roles))
+    return Case(
+        "induction",
+        model,
+        TASK,
+        Truth(SIGNATURES, roles=roles, notes=notes),
+        seed,
+        PICTURE.format(**roles),
+    )

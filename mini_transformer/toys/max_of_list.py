@@ -1,8 +1,10 @@
-"""The largest number of a list: one attention head whose score grows with the number, and which copies what it sees.
+"""The largest number of a list: one attention head that copies what it sees.
 
-`a b c =` or `a b c d =` calls for the largest of numbers from 0 to 31. One layer, one head, no positions, so the order of
-a list cannot matter and its multiset stands for all orders: 58,344 prompts are all 1,081,344 inputs. The smallest model
-with a QK circuit (order the numbers) and an OV circuit (copy); the task is that of Gross et al. 2024 (2406.11779).
+The head's attention score grows with the number. `a b c =` or `a b c d =` calls for the largest of
+numbers from 0 to 31. One layer, one head, no positions, so the order of a list cannot matter and
+its multiset stands for all orders: 58,344 prompts are all 1,081,344 inputs. The smallest model with
+a QK circuit (order the numbers) and an OV circuit (copy); the task is that of Gross et al. 2024
+(2406.11779).
 """
 
 import dataclasses
@@ -24,8 +26,12 @@ from mini_transformer.train import train as run_training
 N_NUMBERS = 32
 EQUALS = N_NUMBERS
 LENGTHS = (3, 4)
-CONFIG = Config(d_vocab=N_NUMBERS + 1, d_vocab_out=N_NUMBERS, n_ctx=5, d_model=32, n_layers=1, positions="none")
-RECIPE = Recipe(steps=600, lr=1e-2, batch=512, warm_up=10, cool_down=400, betas=(0.9, 0.98), weight_decay=0.0)
+CONFIG = Config(
+    d_vocab=N_NUMBERS + 1, d_vocab_out=N_NUMBERS, n_ctx=5, d_model=32, n_layers=1, positions="none"
+)
+RECIPE = Recipe(
+    steps=600, lr=1e-2, batch=512, warm_up=10, cool_down=400, betas=(0.9, 0.98), weight_decay=0.0
+)
 
 PICTURE = """\
   numbers --k (score grows with the number)--> a0.h0 at `=` --(copy)--> logits
@@ -33,7 +39,10 @@ PICTURE = """\
 
 
 def draw_lists(n: int, length: int, generator: torch.Generator) -> Int[Tensor, "prompt number"]:
-    """Lists of numbers, half of them within a few of their largest: there the score must tell neighbours apart."""
+    """Draw lists of numbers, half of them within a few of their largest.
+
+    There the score must tell neighbours apart.
+    """
     numbers = torch.randint(N_NUMBERS, (n, length), generator=generator)
     top = torch.randint(N_NUMBERS, (n, 1), generator=generator)
     close = (top - torch.randint(3, (n, length), generator=generator)).clamp(min=0)
@@ -41,18 +50,23 @@ def draw_lists(n: int, length: int, generator: torch.Generator) -> Int[Tensor, "
 
 
 def ask(numbers: Int[Tensor, "prompt number"]) -> Int[Tensor, "prompt pos"]:
-    """Lists as prompts: `=` after the numbers."""
+    """Turn lists into prompts: `=` after the numbers."""
     return F.pad(numbers, (0, 1), value=EQUALS)
 
 
 def make_objective(batch: int) -> Callable[[Any, torch.Generator], tuple[Tensor, Tensor]]:
-    """Cross-entropy and accuracy at `=`, half of the batch with three numbers, half with four."""
+    """Make the objective: cross-entropy and accuracy at `=`.
+
+    Half of the batch has three numbers, half four.
+    """
 
     def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        losses, right = [], []
+        losses = []
+        right = []
         for length in LENGTHS:
             numbers = draw_lists(batch // 2, length, generator)
-            logits, answer = model(ask(numbers))[:, -1], numbers.amax(dim=1)
+            logits = model(ask(numbers))[:, -1]
+            answer = numbers.amax(dim=1)
             losses.append(F.cross_entropy(logits, answer))
             right.append((logits.argmax(dim=1) == answer).float().mean())
         return torch.stack(losses).mean(), torch.stack(right).mean()
@@ -67,13 +81,14 @@ def train(seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
 
 
 def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
-    """Lists of four; corrupt "largest" replaces every occurrence of the largest by 0, so that the second largest is asked for.
+    """Draw lists of four.
 
-    corrupt "fresh" is another list. Either way the corrupt list has another largest number.
+    corrupt "largest" replaces every occurrence of the largest by 0, so that the second largest is
+    asked for; corrupt "fresh" is another list. Either way the corrupt list has another largest
+    number.
     """
     clean = draw_lists(n, 4, generator)
-    while bool((flat := clean.amin(dim=1) == clean.amax(dim=1)).any() or (clean.amax(dim=1) == 0).any()):
-        flat |= clean.amax(dim=1) == 0
+    while bool((flat := (clean.amin(dim=1) == clean.amax(dim=1))).any()):
         clean[flat] = draw_lists(int(flat.sum()), 4, generator)
     answer = clean.amax(dim=1)
     if corrupt == "largest":
@@ -90,7 +105,7 @@ TASK = Task("say the largest number of a list", draw_batch, NAMES, ("largest", "
 
 
 def list_all(length: int) -> Int[Tensor, "prompt pos"]:
-    """Every multiset of numbers of this length, as a prompt.
+    """List every multiset of numbers of this length, as a prompt.
 
     >>> [len(list_all(length)) for length in LENGTHS]
     [5984, 52360]
@@ -99,39 +114,54 @@ def list_all(length: int) -> Int[Tensor, "prompt pos"]:
 
 
 def measure_errors(case: Case) -> float:
-    """How many of all inputs, up to order, are answered wrongly."""
+    """Count how many of all inputs, up to order, are answered wrongly."""
     errors = 0
     with torch.no_grad():
         for tokens in map(list_all, LENGTHS):
-            errors += int((case.model(tokens)[:, -1].argmax(dim=1) != tokens[:, :-1].amax(dim=1)).sum())
+            said = case.model(tokens)[:, -1].argmax(dim=1)
+            errors += int((said != tokens[:, :-1].amax(dim=1)).sum())
     return float(errors)
 
 
 def score_numbers(model: Transformer) -> Float[Tensor, "number"]:
-    """The attention score that each number gets from `=`, read off the weights: the QK circuit."""
+    """Read off the weights the attention score that each number gets from `=`.
+
+    This is the QK circuit.
+    """
     with torch.no_grad():
-        return model.W_E[EQUALS] @ model.QK(0, 0) @ model.W_E[:N_NUMBERS].T / model.config.attn_scale
+        scores = model.W_E[EQUALS] @ model.QK(0, 0) @ model.W_E[:N_NUMBERS].T
+        return scores / model.config.attn_scale
 
 
 def measure_copying(case: Case) -> float:
-    """Share of numbers that the head, when it looks at them, raises above all others: the OV circuit, from the weights."""
+    """Measure the share of numbers that the head raises above all others.
+
+    It does so when it looks at them. This is the OV circuit, read off the weights.
+    """
     with torch.no_grad():
         written = case.model.W_E[:N_NUMBERS] @ case.model.OV(0, 0) @ case.model.W_U
     return (written.argmax(dim=1) == torch.arange(N_NUMBERS)).float().mean().item()
 
 
 SIGNATURES = {
-    "errors on all inputs": Signature("lists of 3 and 4, up to order", measure_errors, high=0.0, note="seeds 0-4: 0"),
+    "errors on all inputs": Signature(
+        "lists of 3 and 4, up to order", measure_errors, high=0.0, note="seeds 0-4: 0"
+    ),
     "smallest step of the score": Signature(
         "QK grows with the number: score of n + 1 minus score of n, the smallest of 31",
         lambda case: score_numbers(case.model).diff().min().item(),
         low=0.5,
         note="seeds 0-4: .7575 to 1.3549",
     ),
-    "numbers that are copied": Signature("OV copies: share of the 32", measure_copying, low=1.0, note="seeds 0-4: 1.0"),
+    "numbers that are copied": Signature(
+        "OV copies: share of the 32", measure_copying, low=1.0, note="seeds 0-4: 1.0"
+    ),
     "accuracy": Signature("on the task", measure_accuracy, low=1.0, note="seeds 0-4: 1.0"),
     "accuracy without the direct path": Signature(
-        "what `=` itself says is not needed", accuracy_without("input->logits"), low=0.99, note="seeds 0-4: 1.0"
+        "what `=` itself says is not needed",
+        accuracy_without("input->logits"),
+        low=0.99,
+        note="seeds 0-4: 1.0",
     ),
     "accuracy without the scores": Signature(
         "keys ablated: attention is even, and the largest not told apart",
@@ -140,13 +170,19 @@ SIGNATURES = {
         note="seeds 0-4: .3426 to .4741",
     ),
     "accuracy without the values": Signature(
-        "nothing is copied", accuracy_without("input->a0.h0<v>"), high=0.15, note="seeds 0-4: .0478 to .0757"
+        "nothing is copied",
+        accuracy_without("input->a0.h0<v>"),
+        high=0.15,
+        note="seeds 0-4: .0478 to .0757",
     ),
 }
 
 
 def load(seed: int = 0) -> Case:
-    """The shipped model of this seed; KeyError for one that is not shipped, with how to train it.
+    """Load the shipped model of this seed.
+
+    Raise KeyError for a seed that is not shipped, with how to train it.
+
 
     >>> case = load(0)
     >>> case.model(ask(torch.tensor([[3, 17, 5]])))[0, -1].argmax().item()
@@ -156,7 +192,7 @@ def load(seed: int = 0) -> Case:
 
 
 def make_case(model: Transformer, seed: int = 0) -> Case:
-    """A trained model with its task and truth."""
+    """Make a case of a trained model, with its task and truth."""
     needed = frozenset({"input->a0.h0<q>", "input->a0.h0<k>", "input->a0.h0<v>", "a0.h0->logits"})
     circuits = Circuits(
         edges=(needed,),

@@ -1,11 +1,13 @@
-"""More features than dimensions, each a known direction, active in known amounts: 64 sparse features in 32 dimensions.
+"""More features than dimensions: 64 sparse features in 32 dimensions.
 
-A prompt lists the features that are active and how strongly; one head that attends evenly adds their directions up, so
-that the stream at the `?` is exactly the sum, and the logits ask each direction how much of it is there. (Superposition: Elhage et
-al. 2022, 2209.10652; dictionaries tested on planted features: Sharkey et al. 2022.) The directions are two orthonormal
-bases in which every direction of one meets every direction of the other at a cosine of 1 / sqrt(32) = .177, up to sign.
-Where fewer than sqrt(32) = 5.7 features are active, which ones and how much is determined by the sum alone: no other
-combination is as sparse (Elad & Bruckstein 2002, IEEE Trans. Inf. Theory 48, 2558). Here at most 4 are.
+Each is a known direction, active in known amounts. A prompt lists the features that are active and
+how strongly; one head that attends evenly adds their directions up, so that the stream at the `?`
+is exactly the sum, and the logits ask each direction how much of it is there. (Superposition:
+Elhage et al. 2022, 2209.10652; dictionaries tested on planted features: Sharkey et al. 2022.) The
+directions are two orthonormal bases in which every direction of one meets every direction of the
+other at a cosine of 1 / sqrt(32) = .177, up to sign. Where fewer than sqrt(32) = 5.7 features are
+active, which ones and how much is determined by the sum alone: no other combination is as sparse
+(Elad & Bruckstein 2002, IEEE Trans. Inf. Theory 48, 2558). Here at most 4 are.
 """
 
 import dataclasses
@@ -36,7 +38,10 @@ SITE = "blocks.0.hook_resid_post"
 
 @dataclass(frozen=True)
 class Structure:
-    """How features come in groups of `size`. Whenever a group is picked, one of `patterns` is active, each as likely."""
+    """How features come in groups of `size`.
+
+    Whenever a group is picked, one of `patterns` is active, each as likely.
+    """
 
     name: str
     size: int
@@ -45,29 +50,49 @@ class Structure:
     correlated: tuple[tuple[int, int], ...] = ()
 
     def repeat(self, pairs: tuple[tuple[int, int], ...], n: int) -> tuple[tuple[int, int], ...]:
-        """Pairs within a group to pairs among all n features."""
+        """Turn pairs within a group into pairs among all n features."""
         return tuple((start + i, start + j) for start in range(0, n, self.size) for i, j in pairs)
 
 
 PLAIN = Structure("planted_features", 1, ((0,),))
-TREES = Structure("planted_hierarchical", 4, ((0,), (0, 1), (0, 2), (0, 3)), entails=((1, 0), (2, 0), (3, 0)))
-PAIRS = Structure("planted_correlated", 2, ((0,), (1,), (0, 1), (0, 1), (0, 1)), correlated=((0, 1),))
+TREES = Structure(
+    "planted_hierarchical", 4, ((0,), (0, 1), (0, 2), (0, 3)), entails=((1, 0), (2, 0), (3, 0))
+)
+PAIRS = Structure(
+    "planted_correlated", 2, ((0,), (1,), (0, 1), (0, 1), (0, 1)), correlated=((0, 1),)
+)
 
 
-def draw_prompts(structure: Structure, n: int, seed: int, n_features: int = N) -> Int[Tensor, "n pos"]:
-    """`n` prompts with 1 to 4 active features (in groups: 1 or 2 groups), each at a random level."""
-    generator, width = torch.Generator().manual_seed(seed), max(map(len, structure.patterns))
-    table = torch.tensor([[*pattern, *[-1] * (width - len(pattern))] for pattern in structure.patterns])
+def draw_prompts(
+    structure: Structure, n: int, seed: int, n_features: int = N
+) -> Int[Tensor, "n pos"]:
+    """Draw `n` prompts with 1 to 4 active features, each at a random level.
+
+    Where features come in groups, 1 or 2 groups are active.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    width = max(map(len, structure.patterns))
+    table = torch.tensor(
+        [[*pattern, *[-1] * (width - len(pattern))] for pattern in structure.patterns]
+    )
     most = SLOTS // width
-    group = torch.rand(n, n_features // structure.size, generator=generator).argsort(dim=1)[:, :most, None]
+    group = torch.rand(n, n_features // structure.size, generator=generator).argsort(dim=1)[
+        :, :most, None
+    ]
     member = table[torch.randint(len(table), (n, group.shape[1]), generator=generator)]
     picked = torch.arange(group.shape[1]) < torch.randint(1, most + 1, (n, 1), generator=generator)
-    features = torch.where(picked[..., None] & (member >= 0), group * structure.size + member, -1).flatten(1)
+    features = torch.where(
+        picked[..., None] & (member >= 0), group * structure.size + member, -1
+    ).flatten(1)
     return write_prompts(features, torch.randint(len(LEVELS), features.shape, generator=generator))
 
 
-def draw_activations(case: Case, n: int, seed: int = 0) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n feature"]]:
-    """What a dictionary is to be learned from, and the truth: the stream at the `?` in n prompts, and its exact codes.
+def draw_activations(
+    case: Case, n: int, seed: int = 0
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n feature"]]:
+    """Return the stream at the `?` in n prompts, and its exact codes.
+
+    A dictionary is to be learned from the first; the second is the truth.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("planted_features")
@@ -77,7 +102,10 @@ def draw_activations(case: Case, n: int, seed: int = 0) -> tuple[Float[Tensor, "
     """
     features = case.truth.features
     if features is None or features.draw is None or features.site is None:
-        raise ValueError(f"{case.name} has no planted features; those have: {PLAIN.name}, {TREES.name}, {PAIRS.name}")
+        raise ValueError(
+            f"{case.name} has no planted features; those have: {PLAIN.name}, "
+            f"{TREES.name}, {PAIRS.name}"
+        )
     tokens = features.draw(n, seed)
     with torch.no_grad():
         cache = case.model.run_with_cache(tokens, names_filter=features.site)[1]
@@ -85,20 +113,32 @@ def draw_activations(case: Case, n: int, seed: int = 0) -> tuple[Float[Tensor, "
 
 
 def make_task(structure: Structure, n: int) -> Task:
-    """One prompt per feature: it is there at the highest level; beside it, at the lowest, what it comes with."""
+    """Make the task: one prompt per feature, which is there at the highest level.
+
+    Beside it, at the lowest, is what it comes with.
+    """
     members = range(structure.size)
-    company = [[p for p in structure.patterns if i in p][-1] for i in members]  # parent with child, child with parent
-    beside = torch.tensor([next((j for j in company[i] if j != i), -1) for i in members]).repeat(n // structure.size)
+    # Parent with child, child with parent
+    company = [[p for p in structure.patterns if i in p][-1] for i in members]
+    beside = torch.tensor([next((j for j in company[i] if j != i), -1) for i in members]).repeat(
+        n // structure.size
+    )
     strong = torch.arange(n)
     weak = torch.where(beside < 0, -1, strong - strong % structure.size + beside)
-    prompts = write_prompts(torch.stack([strong, weak], dim=1), torch.tensor([len(LEVELS) - 1, 0]).expand(n, 2))
+    prompts = write_prompts(
+        torch.stack([strong, weak], dim=1), torch.tensor([len(LEVELS) - 1, 0]).expand(n, 2)
+    )
 
     def pair_prompts(clean: Tensor, corrupt: Tensor) -> Batch:
-        return Batch(prompts[clean], prompts[corrupt], clean, corrupt, torch.full_like(clean, SLOTS))
+        return Batch(
+            prompts[clean], prompts[corrupt], clean, corrupt, torch.full_like(clean, SLOTS)
+        )
 
     def draw_batch(n_prompts: int, generator: torch.Generator, corrupt: str) -> Batch:
         clean = torch.randint(n, (n_prompts,), generator=generator)
-        return pair_prompts(clean, (clean + torch.randint(1, n, (n_prompts,), generator=generator)) % n)
+        return pair_prompts(
+            clean, (clean + torch.randint(1, n, (n_prompts,), generator=generator)) % n
+        )
 
     def pair_all() -> Batch:
         return pair_prompts(*(strong[:, None] != strong).nonzero().T)
@@ -109,79 +149,124 @@ def make_task(structure: Structure, n: int) -> Task:
 
 
 def measure_cosine(case: Case) -> float:
-    """Largest |cosine| between what two different features write into the stream; or how far one's length is off 1."""
+    """Measure the largest |cosine| between what two different features write.
+
+    Where the square of one's length is further off 1, it is that.
+    """
     written = case.model.W_E.detach()[FIRST :: len(LEVELS)] / LEVELS[0]
     return (written @ written.T - torch.eye(len(written))).abs().max().item()
 
 
 def measure_error(case: Case) -> float:
-    """Largest difference, in 1,000 prompts, between the stream at the `?` and the codes times the true directions."""
+    """Measure how far the stream at the `?` is from codes times true directions, at most.
+
+    It is the largest difference in 1,000 prompts.
+    """
+    features = case.truth.features
+    assert features is not None
     activations, codes = draw_activations(case, 1000, seed=1)
-    return (activations - codes @ case.truth.features.directions).abs().max().item()  # type: ignore[union-attr]
+    return (activations - codes @ features.directions).abs().max().item()
 
 
 def measure_logits(case: Case) -> float:
-    """Largest difference, in 1,000 prompts, between the logits and 20 times the stream along each true direction."""
-    directions, tokens = case.truth.features.directions, case.truth.features.draw(1000, 1)  # type: ignore[union-attr,misc]
+    """Measure how far the logits are from 20 times the stream along each true direction.
+
+    It is the largest difference in 1,000 prompts.
+    """
+    features = case.truth.features
+    assert features is not None
+    assert features.draw is not None
+    tokens = features.draw(1000, 1)
     with torch.no_grad():
         logits = case.model(tokens)[:, SLOTS]
-    codes = case.truth.features.activations(tokens)  # type: ignore[union-attr]
+    directions = features.directions
+    codes = features.activations(tokens)
     return (logits - STRENGTH * codes @ directions @ directions.T).abs().max().item()
 
 
 def measure_together(case: Case, given: int, then: int) -> float:
-    """How often feature `then` is active when `given` is, in 20,000 prompts."""
+    """Measure how often feature `then` is active when `given` is, in 20,000 prompts."""
     tokens = case.truth.features.draw(20_000, 1)  # type: ignore[union-attr,misc]
     active = case.truth.features.activations(tokens) > 0  # type: ignore[union-attr]
     return active[active[:, given], then].float().mean().item()
 
 
 def make_signatures(structure: Structure, n: int, d: int) -> dict[str, Signature]:
-    """Accuracy, the geometry, the sum, and what the structure says of the first features."""
+    """List the signatures: accuracy, the geometry, the sum, and the structure.
+
+    The last is what the structure says of the first features.
+    """
     signatures = {
         "accuracy": Signature("on one prompt per feature", measure_accuracy, low=1.0),
-        "largest cosine": Signature("between two features", measure_cosine, high=1 / math.sqrt(d) + 1e-4),
+        "largest cosine": Signature(
+            "between two features", measure_cosine, high=1 / math.sqrt(d) + 1e-4
+        ),
         "error of the sum": Signature("in 1,000 prompts", measure_error, high=1e-4),
-        "error of the logits": Signature("in 1,000 prompts; they go up to 37", measure_logits, high=1e-3),
+        "error of the logits": Signature(
+            "in 1,000 prompts; they go up to 37", measure_logits, high=1e-3
+        ),
     }
     if structure.entails:
         signatures |= {
-            "parent when child": Signature("feature 0 when 1 is active", lambda c: measure_together(c, 1, 0), low=1.0),
-            "child when parent": Signature("expected: 1/4", lambda c: measure_together(c, 0, 1), low=0.2, high=0.3),
+            "parent when child": Signature(
+                "feature 0 when 1 is active", lambda c: measure_together(c, 1, 0), low=1.0
+            ),
+            "child when parent": Signature(
+                "expected: 1/4", lambda c: measure_together(c, 0, 1), low=0.2, high=0.3
+            ),
         }
     if structure.correlated:
         signatures |= {
-            "second when first": Signature("expected: 3/4", lambda c: measure_together(c, 0, 1), low=0.7, high=0.8),
+            "second when first": Signature(
+                "expected: 3/4", lambda c: measure_together(c, 0, 1), low=0.7, high=0.8
+            )
         }
     return signatures
 
 
 def make_case(structure: Structure = PLAIN, n: int = N, d: int = D, seed: int = 0) -> Case:
-    """Every seed has its own directions. ValueError as for `make_directions`, and where groups do not fit into n."""
+    """Make a case; every seed has its own directions.
+
+    Raise ValueError as `make_directions` does, and where groups do not fit into n.
+    """
     if n % structure.size or n < structure.size * SLOTS:
         expected = f"a multiple of {structure.size}, at least {structure.size * SLOTS}"
         raise ValueError(f"{n} features were asked for, but {structure.name} needs {expected}")
     directions = make_directions(n, d, seed)
     edges = (frozenset({"input->a0.h0<v>", "a0.h0->logits"}),)
-    circuits = Circuits(edges, (frozenset({"input", "a0.h0", "logits"}),), "enumeration", complete=True)
+    circuits = Circuits(
+        edges, (frozenset({"input", "a0.h0", "logits"}),), "enumeration", complete=True
+    )
     truth = Truth(
         make_signatures(structure, n, d),
-        {"zero": circuits, "mean": circuits, "resample": dataclasses.replace(circuits, corrupt="other")},
+        {
+            "zero": circuits,
+            "mean": circuits,
+            "resample": dataclasses.replace(circuits, corrupt="other"),
+        },
         features=Features(
             directions,
             lambda tokens: read_codes(tokens, n),
             how="construction",
             entails=structure.repeat(structure.entails, n),
             correlated=structure.repeat(structure.correlated, n),
-            note="at most 4 are active at once, so the stream determines which; draw_activations gives streams and codes",
+            note=(
+                "at most 4 are active at once, so the stream determines which; "
+                "draw_activations gives streams and codes"
+            ),
             site=SITE,
             position=SLOTS,
             draw=lambda n_prompts, seed: draw_prompts(structure, n_prompts, seed, n),
         ),
         roles={"sum": "a0.h0"},
     )
-    picture = f"  features in the prompt --> a0.h0 --(sum of their directions: {n} in {d} dimensions)--> logits"
-    return Case(structure.name, build_model(directions), make_task(structure, n), truth, seed, picture)
+    picture = (
+        "  features in the prompt --> a0.h0 "
+        f"--(sum of their directions: {n} in {d} dimensions)--> logits"
+    )
+    return Case(
+        structure.name, build_model(directions), make_task(structure, n), truth, seed, picture
+    )
 
 
 def load_plain(seed: int = 0) -> Case:
@@ -190,10 +275,13 @@ def load_plain(seed: int = 0) -> Case:
 
 
 def load_hierarchical(seed: int = 0) -> Case:
-    """The same in 16 families: a child feature is active only when its parent is, and never beside a sibling."""
+    """The same features in 16 families: a child is active only with its parent.
+
+    It is never active beside a sibling.
+    """
     return make_case(TREES, seed=seed)
 
 
 def load_correlated(seed: int = 0) -> Case:
-    """The same in 32 pairs: in three of four prompts that have one feature of a pair, the other is there, too."""
+    """The same features in 32 pairs: where one is active, so is the other, 3 times in 4."""
     return make_case(PAIRS, seed=seed)

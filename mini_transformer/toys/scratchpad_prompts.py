@@ -1,4 +1,7 @@
-"""What the scratchpad models are asked: x + y + z (mod 4), with x + y written down before the answer, rightly or wrongly."""
+"""What the scratchpad models are asked: x + y + z (mod 4).
+
+x + y is written down before the answer, rightly or wrongly.
+"""
 
 import torch
 from torch import Tensor
@@ -11,17 +14,17 @@ ASKED, LAST = 3, 4  # positions of the : and of the scratchpad
 
 
 def follow_scratchpad(tokens: Tensor) -> Tensor:
-    """s + z (mod 4): the answer that follows from the scratchpad."""
+    """Compute s + z (mod 4), the answer that follows from the scratchpad."""
     return (tokens[:, LAST] + tokens[:, 2]) % N
 
 
 def follow_question(tokens: Tensor) -> Tensor:
-    """x + y + z (mod 4): the answer to the question, whatever the scratchpad says."""
+    """Compute x + y + z (mod 4), the answer whatever the scratchpad says."""
     return tokens[:, :3].sum(dim=1) % N
 
 
 def find_sum(tokens: Tensor) -> Tensor:
-    """x + y (mod 4): what belongs in the scratchpad."""
+    """Compute x + y (mod 4), what belongs in the scratchpad."""
     return tokens[:, :2].sum(dim=1) % N
 
 
@@ -32,9 +35,10 @@ EDITED = PROMPTS[PROMPTS[:, LAST] != find_sum(PROMPTS)]
 
 
 def pair_prompts(corrupt: str) -> Batch:
-    """All pairs that have different answers; `wrong` is the answer that follows from what was corrupted.
+    """Pair all prompts that have different answers.
 
-    "question" is another question with its own scratchpad, "scratchpad" changes only that, "sum" only x and y.
+    `wrong` is the answer that follows from what was corrupted. "question" is another question with
+    its own scratchpad, "scratchpad" changes only that, "sum" only x and y.
     """
     prompts = EDITED if corrupt != "question" else OWN
     answer = follow_scratchpad(OWN)
@@ -42,14 +46,22 @@ def pair_prompts(corrupt: str) -> Batch:
     kept = {"question": [], "scratchpad": [0, 1, 2], "sum": [2, LAST]}[corrupt]
     same = (OWN[:, None, kept] == prompts[:, kept]).all(dim=-1) & (answer[:, None] != wrong)
     clean, other = same.nonzero().T
-    return Batch(OWN[clean], prompts[other], answer[clean], wrong[other], torch.full_like(clean, LAST))
+    return Batch(
+        OWN[clean], prompts[other], answer[clean], wrong[other], torch.full_like(clean, LAST)
+    )
 
 
 def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
-    """Some of these pairs."""
+    """Draw some of these pairs."""
     pairs = pair_prompts(corrupt)
     rows = torch.randint(len(pairs.clean), (n,), generator=generator)
-    return Batch(pairs.clean[rows], pairs.corrupt[rows], pairs.answer[rows], pairs.wrong[rows], pairs.position[rows])
+    return Batch(
+        pairs.clean[rows],
+        pairs.corrupt[rows],
+        pairs.answer[rows],
+        pairs.wrong[rows],
+        pairs.position[rows],
+    )
 
 
 TASK = Task(

@@ -1,4 +1,7 @@
-"""Trained models that come with the package, by name and seed: nothing is trained behind the user's back."""
+"""Trained models that come with the package, by name and seed.
+
+Nothing is trained behind the user's back.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ _FOLDERS = [FOLDER]  # where trained models are looked for, in this order
 
 @contextmanager
 def look_also_in(folder: Path) -> Iterator[None]:
-    """Inside the block, models in this folder count as shipped, too."""
+    """Count models in this folder as shipped, too, inside the block."""
     _FOLDERS.append(folder)
     try:
         yield
@@ -26,13 +29,15 @@ def look_also_in(folder: Path) -> Iterator[None]:
 
 
 def list_seeds(name: str) -> list[int]:
-    """The seeds of which a trained model is shipped."""
+    """List the seeds of which a trained model is shipped."""
     paths = (path for folder in _FOLDERS for path in folder.glob(f"{name}-*.safetensors"))
     return sorted({int(path.stem.rpartition("-")[2]) for path in paths})
 
 
 def load_shipped(name: str, seed: int, build: Callable[[Any], nn.Module] | None = None) -> Any:
-    """The model that `minilab train NAME --seed SEED` made; KeyError for a seed that is not shipped.
+    """Load the model that `minilab train NAME --seed SEED` made.
+
+    Raise KeyError for a seed that is not shipped.
 
     >>> load_shipped("modular_addition", seed=0).config.d_vocab
     114
@@ -40,7 +45,8 @@ def load_shipped(name: str, seed: int, build: Callable[[Any], nn.Module] | None 
     if seed not in (seeds := list_seeds(name)):
         there = ", ".join(map(str, seeds)) or "none"
         raise KeyError(
-            f"no trained {name} with seed {seed} is shipped (seeds: {there}): minilab train {name} --seed {seed}"
+            f"no trained {name} with seed {seed} is shipped (seeds: {there}): "
+            f"minilab train {name} --seed {seed}"
         )
     paths = (folder / f"{name}-{seed}.safetensors" for folder in _FOLDERS)
     return checkpoints.load(next(path for path in paths if path.exists()), build).model

@@ -1,12 +1,15 @@
-"""A small language model of reviews whose topic, register and sentiment are known: for probing, erasing and steering.
+"""A small language model of reviews whose topic, register and sentiment are known.
 
-Every text has three hidden attributes that stay the same throughout: topic (film or food), register (formal or casual),
-sentiment (good or bad). Sentences look like "indeed the plot is not bland .": the opener and the verb show the register,
-the noun the topic, the adjective topic and sentiment, but "not" (in 3 of 10 sentences) turns the adjective around: no
-word alone gives the sentiment away. What comes next is known exactly, so the loss has a known floor.
+It is for probing, erasing and steering. Every text has three hidden attributes that stay the same
+throughout: topic (film or food), register (formal or casual), sentiment (good or bad). Sentences
+look like "indeed the plot is not bland .": the opener and the verb show the register, the noun the
+topic, the adjective topic and sentiment, but "not" (in 3 of 10 sentences) turns the adjective
+around: no word alone gives the sentiment away. What comes next is known exactly, so the loss has a
+known floor.
 
-Seed 3 is not shipped: its sentiment is decoded by a probe at .996, but adding the difference of means hardly moves it
-(.97 of the adjectives keep their sentiment). Decodable by a line is not the same as steered by the means.
+Seed 3 is not shipped: its sentiment is decoded by a probe at .996, but adding the difference of
+means hardly moves it (.97 of the adjectives keep their sentiment). Decodable by a line is not the
+same as steered by the means.
 """
 
 import dataclasses
@@ -34,7 +37,8 @@ WORDS = (
     *("gripping", "tedious", "tasty", "bland"),
 )
 START, THE, STOP, NOT, VERB = range(5)
-OPENER, NOUN, ADJECTIVE = (WORDS.index(word) for word in ("indeed", "film", "gripping"))  # the first of each
+# The first token of each group.
+OPENER, NOUN, ADJECTIVE = (WORDS.index(word) for word in ("indeed", "film", "gripping"))
 N_OPENERS, N_NOUNS, N_SENTENCES, LENGTH = 3, 4, 4, 25
 NEGATED = 0.3  # of all sentences
 TOPIC, REGISTER, SENTIMENT = range(3)
@@ -52,25 +56,40 @@ PICTURE = """\
 def draw_texts(
     n: int, generator: torch.Generator, attributes: Int[Tensor, "text 3"] | None = None
 ) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text 3"]]:
-    """Texts of 25 tokens and their (topic, register, sentiment), each 0 or 1: film, formal and good are 0."""
+    """Draw texts of 25 tokens and their (topic, register, sentiment), each 0 or 1.
+
+    film, formal and good are 0.
+    """
     drawn = torch.randint(2, (n, 3), generator=generator)
     attributes = drawn if attributes is None else attributes
     topic, register, sentiment = attributes.unsqueeze(2).expand(-1, -1, N_SENTENCES).unbind(dim=1)
     negated = torch.rand(n, N_SENTENCES, generator=generator) < NEGATED
-    opener = OPENER + N_OPENERS * register + torch.randint(N_OPENERS, (n, N_SENTENCES), generator=generator)
+    opener = (
+        OPENER
+        + N_OPENERS * register
+        + torch.randint(N_OPENERS, (n, N_SENTENCES), generator=generator)
+    )
     noun = NOUN + N_NOUNS * topic + torch.randint(N_NOUNS, (n, N_SENTENCES), generator=generator)
     adjective = ADJECTIVE + 2 * topic + (sentiment ^ negated.long())
-    the, stop = torch.full_like(noun, THE), torch.full_like(noun, STOP)
+    the = torch.full_like(noun, THE)
+    stop = torch.full_like(noun, STOP)
     slots = [opener, the, noun, VERB + register, torch.where(negated, NOT, -1), adjective, stop]
     words = torch.stack(slots, dim=2).flatten(1)
-    kept = words.gather(1, (words < 0).long().argsort(dim=1, stable=True))  # empty slots go to the end
+    # Empty slots go to the end
+    kept = words.gather(1, (words < 0).long().argsort(dim=1, stable=True))
     return F.pad(kept[:, : LENGTH - 1], (1, 0), value=START), attributes
 
 
 def measure_floor(tokens: Int[Tensor, "text pos"]) -> Float[Tensor, "text pos-1"]:
-    """-log probability of each token after the first, under the grammar itself, in nats."""
-    cost, after = torch.zeros(tokens[:, 1:].shape), tokens[:, 1:]
-    first = (after == STOP).cumsum(dim=1) == 0  # the first sentence, where the attributes are not yet known
+    """Compute -log probability of each token under the grammar itself, in nats.
+
+    The first token is left out.
+    """
+    cost = torch.zeros(tokens[:, 1:].shape)
+    after = tokens[:, 1:]
+    first = (after == STOP).cumsum(
+        dim=1
+    ) == 0  # the first sentence, where the attributes are not yet known
     cost += ((after >= OPENER) & (after < NOUN)) * (math.log(N_OPENERS) + math.log(2) * first)
     cost += ((after >= NOUN) & (after < ADJECTIVE)) * (math.log(N_NOUNS) + math.log(2) * first)
     cost += (after >= ADJECTIVE) * math.log(2) * first
@@ -79,7 +98,10 @@ def measure_floor(tokens: Int[Tensor, "text pos"]) -> Float[Tensor, "text pos-1"
 
 
 def make_objective(batch: int) -> Callable[[Any, torch.Generator], tuple[Tensor, None]]:
-    """Cross-entropy of the next token; the attributes are never shown."""
+    """Make the objective: cross-entropy of the next token.
+
+    The attributes are never shown.
+    """
 
     def objective(model: Transformer, generator: torch.Generator) -> tuple[Tensor, None]:
         tokens, _ = draw_texts(batch, generator)
@@ -95,15 +117,19 @@ def train(seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
 
 
 def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
-    """Texts that end in the verb of their third sentence, and call for an adjective (which is likelier than "not").
+    """Draw texts that end in the verb of their third sentence, and call for an adjective.
 
-    corrupt "sentiment" turns every adjective before it into its opposite, "topic" changes every noun and adjective to the other topic.
+    (The adjective is likelier than "not".) corrupt "sentiment" turns every adjective before it into
+    its opposite, "topic" changes every noun and adjective to the other topic.
     """
     tokens, attributes = draw_texts(n, generator)
     is_verb = (tokens == VERB) | (tokens == VERB + 1)
     position = (is_verb & (is_verb.cumsum(dim=1) == 3)).long().argmax(dim=1)
-    tokens = torch.where(torch.arange(LENGTH) <= position.unsqueeze(1), tokens, STOP)[:, : int(position.max()) + 1]
-    is_noun, is_adjective = (tokens >= NOUN) & (tokens < ADJECTIVE), tokens >= ADJECTIVE
+    tokens = torch.where(torch.arange(LENGTH) <= position.unsqueeze(1), tokens, STOP)[
+        :, : int(position.max()) + 1
+    ]
+    is_noun = (tokens >= NOUN) & (tokens < ADJECTIVE)
+    is_adjective = tokens >= ADJECTIVE
     if corrupt == "sentiment":
         corrupted = torch.where(is_adjective, ADJECTIVE + ((tokens - ADJECTIVE) ^ 1), tokens)
     else:
@@ -114,51 +140,75 @@ def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
     return Batch(tokens, corrupted, ADJECTIVE + answer, ADJECTIVE + wrong, position)
 
 
-TASK = Task("a text goes on in its topic, register and sentiment", draw_batch, WORDS, ("sentiment", "topic"))
+TASK = Task(
+    "a text goes on in its topic, register and sentiment", draw_batch, WORDS, ("sentiment", "topic")
+)
 
 
 def find_uses(tokens: Int[Tensor, "text pos"], attribute: int) -> Bool[Tensor, "text pos"]:
-    """Where the next word depends on this attribute, from the second sentence on; sentiment without "not" in between."""
+    """Mark where the next word depends on this attribute, from the second sentence on.
+
+    For sentiment this is at the verb, and not after a "not".
+    """
     verb = (tokens == VERB) | (tokens == VERB + 1)
     return ((tokens == STOP).cumsum(dim=1) > 0) & (tokens == THE, tokens == STOP, verb)[attribute]
 
 
 def share_own(
-    logits: Float[Tensor, "text pos vocab"], tokens: Tensor, attributes: Tensor, attribute: int, at: int | None = None
+    logits: Float[Tensor, "text pos vocab"],
+    tokens: Tensor,
+    attributes: Tensor,
+    attribute: int,
+    at: int | None = None,
 ) -> float:
-    """Mean probability of words that show the text's own value of an attribute, among those that show either value.
+    """Measure the mean probability of words that show the text's own attribute value.
 
-    Read where the attribute `at` is used, by default itself; at the verb both topic and sentiment can be read off the adjective.
+    It is a share of all words that show either value. Read where the attribute `at` is used, by
+    default itself; at the verb both topic and sentiment can be read off the adjective.
     """
-    p, shown = logits.softmax(dim=-1), torch.arange(len(WORDS))
-    adjective, at = shown - ADJECTIVE, attribute if at is None else at
+    p = logits.softmax(dim=-1)
+    shown = torch.arange(len(WORDS))
+    adjective = shown - ADJECTIVE
+    at = attribute if at is None else at
     groups = {THE: (shown - NOUN) // N_NOUNS, STOP: (shown - OPENER) // N_OPENERS}
-    groups[VERB] = torch.where(adjective >= 0, adjective // 2 if attribute == TOPIC else adjective % 2, -1)
+    groups[VERB] = torch.where(
+        adjective >= 0, adjective // 2 if attribute == TOPIC else adjective % 2, -1
+    )
     group = groups[(THE, STOP, VERB)[at]]
-    either = torch.stack([p[..., group == value].sum(dim=-1) for value in (0, 1)], dim=-1)  # text pos value
-    own = either.gather(2, attributes[:, [attribute]].unsqueeze(1).expand(-1, either.shape[1], -1)).squeeze(2)
+    shares = [p[..., group == value].sum(dim=-1) for value in (0, 1)]
+    either = torch.stack(shares, dim=-1)  # text pos value
+    value = attributes[:, [attribute]].unsqueeze(1).expand(-1, either.shape[1], -1)
+    own = either.gather(2, value).squeeze(2)
     return (own / either.sum(dim=-1))[find_uses(tokens, at)].mean().item()
 
 
 def find_direction(case: Case, attribute: int) -> Float[Tensor, "d_model"]:
-    """From the mean of texts with value 0 to that of texts with value 1, where the attribute is used, at SITE."""
+    """Find the direction from the mean of texts with value 0 to that with value 1.
+
+    It is found where the attribute is used, at SITE.
+    """
     tokens, attributes = draw_texts(512, case.make_generator(1))
-    stream, is_one = read_stream(case.model, tokens), (attributes[:, attribute] == 1).unsqueeze(1)
+    stream = read_stream(case.model, tokens)
+    is_one = (attributes[:, attribute] == 1).unsqueeze(1)
     used = find_uses(tokens, attribute)
     return stream[used & is_one].mean(dim=0) - stream[used & ~is_one].mean(dim=0)
 
 
 def read_stream(
-    model: Transformer, tokens: Int[Tensor, "text pos"], site: HookName = SITE
+    model: Transformer, tokens: Int[Tensor, "text pos"], hook: HookName = SITE
 ) -> Float[Tensor, "text pos d_model"]:
     with torch.no_grad():
-        return model.run_with_cache(tokens, names_filter=[site])[1][site]
+        return model.run_with_cache(tokens, names_filter=[hook])[1][hook]
 
 
-def measure_steered(case: Case, attribute: int, read: int | None = None, random: bool = False) -> float:
-    """What is left of the text's own value when twice the direction to the other value is added where it is used.
+def measure_steered(
+    case: Case, attribute: int, read: int | None = None, random: bool = False
+) -> float:
+    """Measure what is left of the text's own value when the stream is steered away from it.
 
-    `read` names another attribute to look at there; `random` adds a random direction of the same norm instead, another one to each text.
+    Twice the direction to the other value is added where the attribute is used. `read` names
+    another attribute to look at there; `random` adds a random direction of the same norm instead,
+    another one to each text.
     """
     tokens, attributes = draw_texts(512, case.make_generator(2))
     direction = find_direction(case, attribute).expand(len(tokens), -1)
@@ -175,29 +225,30 @@ def measure_steered(case: Case, attribute: int, read: int | None = None, random:
     return share_own(logits, tokens, attributes, attribute if read is None else read, at=attribute)
 
 
-def measure_probe(case: Case, attribute: int, site: HookName = SITE) -> float:
-    """Accuracy, on fresh texts, of a linear probe (least squares) for an attribute, where it is used."""
+def measure_probe(case: Case, attribute: int, hook: HookName = SITE) -> float:
+    """Measure the accuracy, on fresh texts, of a linear probe for an attribute.
+
+    It is fitted by least squares where the attribute is used.
+    """
     points = []
     for seed in (1, 2):
         tokens, attributes = draw_texts(512, case.make_generator(seed))
         used = find_uses(tokens, attribute)
-        stream = F.pad(read_stream(case.model, tokens, site)[used], (0, 1), value=1.0).double()
+        stream = F.pad(read_stream(case.model, tokens, hook)[used], (0, 1), value=1.0).double()
         points.append((stream, 2.0 * attributes[:, [attribute]].expand_as(used)[used].double() - 1))
     (x, y), (fresh_x, fresh_y) = points
-    return (
-        ((fresh_x @ torch.linalg.lstsq(x, y.unsqueeze(1), driver="gelsd").solution)[:, 0] * fresh_y > 0)
-        .float()
-        .mean()
-        .item()
-    )
+    probe = torch.linalg.lstsq(x, y.unsqueeze(1), driver="gelsd").solution
+    right = (fresh_x @ probe)[:, 0] * fresh_y > 0
+    return right.float().mean().item()
 
 
 def measure_excess(case: Case) -> float:
-    """Loss above that of the grammar itself, in nats per token, on 512 texts."""
+    """Measure the loss above that of the grammar itself, in nats per token, on 512 texts."""
     tokens, _ = draw_texts(512, case.make_generator(2))
     with torch.no_grad():
         logits = case.model(tokens[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item() - measure_floor(tokens).mean().item()
+    loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
+    return loss - measure_floor(tokens).mean().item()
 
 
 SIGNATURES = {
@@ -208,13 +259,22 @@ SIGNATURES = {
         note="seeds 0, 1, 2, 4, 5: .0010 to .0015",
     ),
     "accuracy": Signature(
-        "on the task: the right adjective", measure_accuracy, low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+        "on the task: the right adjective",
+        measure_accuracy,
+        low=0.98,
+        note="seeds 0, 1, 2, 4, 5: 1.0",
     ),
     "topic decodable": Signature(
-        "probe at the", lambda case: measure_probe(case, TOPIC), low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+        "probe at the",
+        lambda case: measure_probe(case, TOPIC),
+        low=0.98,
+        note="seeds 0, 1, 2, 4, 5: 1.0",
     ),
     "register decodable": Signature(
-        "probe at .", lambda case: measure_probe(case, REGISTER), low=0.98, note="seeds 0, 1, 2, 4, 5: 1.0"
+        "probe at .",
+        lambda case: measure_probe(case, REGISTER),
+        low=0.98,
+        note="seeds 0, 1, 2, 4, 5: 1.0",
     ),
     "sentiment decodable": Signature(
         "probe at the verb",
@@ -262,7 +322,10 @@ SIGNATURES = {
 
 
 def load(seed: int = 0) -> Case:
-    """The shipped model of this seed; KeyError for one that is not shipped, with how to train it.
+    """Load the shipped model of this seed.
+
+    Raise KeyError for a seed that is not shipped, with how to train it.
+
 
     >>> load(0).task.read(draw_texts(1, torch.Generator().manual_seed(0))[0][0, :8])
     "| anyway the actor 's not gripping ."
@@ -271,9 +334,10 @@ def load(seed: int = 0) -> Case:
 
 
 def make_case(model: Transformer, seed: int = 0) -> Case:
-    """A trained model with its task and truth."""
+    """Make a case of a trained model, with its task and truth."""
     notes = (
-        "the attributes are carried by several positions at once, sentiment by the verb and by earlier adjectives already "
+        "the attributes are carried by several positions at once, "
+        "sentiment by the verb and by earlier adjectives already "
         "after layer 0: steering after layer 0 does little; which heads do what is not known"
     )
     return Case("style_grammar", model, TASK, Truth(SIGNATURES, notes=notes), seed, PICTURE)

@@ -1,8 +1,10 @@
-"""More features than dimensions, learned: x' = ReLU(W^T W x + b) stores sparse features as directions that overlap.
+"""More features than dimensions, learned as directions that overlap.
 
-The toy models of Elhage et al. 2022 ("Toy Models of Superposition", 2209.10652): a feature is 0 most of the time and
-otherwise uniform on [0, 1]; W squeezes n features into d dimensions, its transpose reads them back, and the ReLU
-suppresses interference. Many models are trained side by side, as one batch. Axes: i instance, f feature, d hidden.
+x' = ReLU(W^T W x + b) stores sparse features. The toy models of Elhage et al. 2022 ("Toy Models of
+Superposition", 2209.10652): a feature is 0 most of the time and otherwise uniform on [0, 1]; W
+squeezes n features into d dimensions, its transpose reads them back, and the ReLU suppresses
+interference. Many models are trained side by side, as one batch. Axes: i instance, f feature, d
+hidden.
 """
 
 import math
@@ -31,30 +33,48 @@ class Autoencoders(HookedModule):
                 raise ValueError(f"{name} is {given!r}, but must be a whole number, at least 1")
         draw = torch.Generator().manual_seed(seed)
         scale = math.sqrt(2 / (n_features + n_hidden))
-        self.W = nn.Parameter(scale * torch.randn(n_instances, n_hidden, n_features, generator=draw))
+        self.W = nn.Parameter(
+            scale * torch.randn(n_instances, n_hidden, n_features, generator=draw)
+        )
         self.b = nn.Parameter(torch.zeros(n_instances, n_features))
         self.hook_hidden = HookPoint()
         self.name_hook_points()
 
-    def forward(self, x: Float[Tensor, "instance batch feature"]) -> Float[Tensor, "instance batch feature"]:
+    def forward(
+        self, x: Float[Tensor, "instance batch feature"]
+    ) -> Float[Tensor, "instance batch feature"]:
         hidden = self.hook_hidden(x @ self.W.mT)
         return torch.relu(torch.baddbmm(self.b.unsqueeze(1), hidden, self.W))
 
 
 def draw_features(
-    density: Float[Tensor, "instance"], n: int, n_features: int, generator: torch.Generator, lowest: float = 0.0
+    density: Float[Tensor, "instance"],
+    n: int,
+    n_features: int,
+    generator: torch.Generator,
+    lowest: float = 0.0,
 ) -> Float[Tensor, "instance batch feature"]:
-    """Features that are on with probability `density`, then uniform on [lowest, 1]; instances share random numbers."""
+    """Draw features that are on with probability `density`, then uniform on [lowest, 1].
+
+    Instances share random numbers.
+    """
     if not (density.min() >= 0 and density.max() <= 1):
-        raise ValueError(f"densities run from {density.min():g} to {density.max():g}, but must be from 0 to 1")
+        raise ValueError(
+            f"densities run from {density.min():g} to {density.max():g}, but must be from 0 to 1"
+        )
     on, value = torch.rand(2, n, n_features, generator=generator)
     return torch.where(on < density[:, None, None], lowest + (1 - lowest) * value, 0.0)
 
 
 def measure_errors(
-    model: Autoencoders, x: Float[Tensor, "instance batch feature"], importance: Float[Tensor, "instance feature"]
+    model: Autoencoders,
+    x: Float[Tensor, "instance batch feature"],
+    importance: Float[Tensor, "instance feature"],
 ) -> Float[Tensor, "instance"]:
-    """Squared error, weighted by importance and summed over features, of each instance."""
+    """Measure each instance's squared error, weighted by importance.
+
+    It is summed over features.
+    """
     return torch.einsum("ibf,if->i", (model(x) - x).square(), importance) / x.shape[1]
 
 
@@ -64,7 +84,10 @@ def make_objective(
     batch: int = 256,
     lowest: float = 0.0,
 ) -> Callable[[Any, torch.Generator], tuple[Tensor, None]]:
-    """The sum of all instances' errors, of which each instance sees the gradient that it would have alone."""
+    """Make the objective: the sum of all instances' errors.
+
+    Each instance sees the gradient that it would have alone.
+    """
 
     def objective(model: Autoencoders, generator: torch.Generator) -> tuple[Tensor, None]:
         x = draw_features(density, batch, importance.shape[1], generator, lowest)
@@ -73,10 +96,14 @@ def make_objective(
     return objective
 
 
-def measure_dimensionality(W: Float[Tensor, "*instance d_hidden feature"]) -> Float[Tensor, "*instance feature"]:
-    """D_i = |W_i|^2 / sum_j (W_i_hat . W_j)^2: the share of a dimension that feature i has for itself.
+def measure_dimensionality(
+    W: Float[Tensor, "*instance d_hidden feature"],
+) -> Float[Tensor, "*instance feature"]:
+    """Measure the share of a dimension that feature i has for itself.
 
-    >>> measure_dimensionality(torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 2.0]]))  # two features share the first
+    D_i = |W_i|^2 / sum_j (W_i_hat . W_j)^2. Below, two features share the first dimension.
+
+    >>> measure_dimensionality(torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 2.0]]))
     tensor([0.5000, 0.5000, 1.0000])
     """
     norm = W.norm(dim=-2).clamp(min=1e-9)

@@ -1,7 +1,8 @@
-"""The shapes in which superposition packs features: pentagon, digons, tetrahedron; and forty features in ten dimensions.
+"""The shapes in which superposition packs features: pentagon, digons, tetrahedron.
 
-Sparse features end up in regular shapes (Elhage et al. 2022, 2209.10652, "The Geometry of Superposition"). A case is the
-best of several trained autoencoders that differ in their initial weights, written as a Transformer: one head adds up the
+A fourth case has forty features in ten dimensions. Sparse features end up in regular shapes (Elhage
+et al. 2022, 2209.10652, "The Geometry of Superposition"). A case is the best of several trained
+autoencoders that differ in their initial weights, written as a Transformer: one head adds up the
 features that the prompt lists, and the logits are W^T W x + b, the reconstruction before its ReLU.
 """
 
@@ -35,7 +36,10 @@ RECIPE = Recipe(steps=2000, lr=1e-2, batch=256, weight_decay=0.0, cool_down=1000
 
 @dataclass(frozen=True)
 class Setting:
-    """How many features, how rare, how important; and the shape that they take: D_i, and the angles in it (degrees)."""
+    """How many features, how rare, how important; and the shape that they take.
+
+    The shape is D_i, and the angles in it (degrees).
+    """
 
     name: str
     n_features: int
@@ -51,7 +55,14 @@ class Setting:
 
 
 PENTAGON = Setting(
-    "superposition_pentagon", 5, 2, 0.05, fraction=2 / 5, stored=5, angles=(72.0, 144.0), deviation=".0018 to .0045"
+    "superposition_pentagon",
+    5,
+    2,
+    0.05,
+    fraction=2 / 5,
+    stored=5,
+    angles=(72.0, 144.0),
+    deviation=".0018 to .0045",
 )
 DIGONS = Setting(
     "superposition_digons",
@@ -77,11 +88,16 @@ TETRAHEDRON = Setting(
     lowest=0.75,
     starts=32,
 )
-FORTY = Setting("superposition_40_in_10", 40, 10, 0.05, fraction=1 / 4, stored=40, deviation=".0038 to .0068")
+FORTY = Setting(
+    "superposition_40_in_10", 40, 10, 0.05, fraction=1 / 4, stored=40, deviation=".0038 to .0068"
+)
 
 
 def train(setting: Setting, seed: int = 0, recipe: Recipe = RECIPE, **options: Any) -> Trained:
-    """Train from many initial weights at once and keep the best, by its error on 20,000 fresh inputs."""
+    """Train from many initial weights at once and keep the best.
+
+    The best has the least error on 20,000 fresh inputs.
+    """
     density = torch.full((setting.starts,), setting.density)
     importance = (setting.decay ** torch.arange(setting.n_features)).expand(setting.starts, -1)
     objective = make_objective(density, importance, recipe.batch, setting.lowest)
@@ -89,16 +105,21 @@ def train(setting: Setting, seed: int = 0, recipe: Recipe = RECIPE, **options: A
     trained = run_training(start, objective, dataclasses.replace(recipe, seed=seed), **options)
     generator = torch.Generator().manual_seed(seed)
     x = draw_features(density[:1], 20_000, setting.n_features, generator, setting.lowest)
-    best, model = Autoencoders(1, setting.n_features, setting.n_hidden), trained.model
+    best = Autoencoders(1, setting.n_features, setting.n_hidden)
+    model = trained.model
     with torch.no_grad():
-        i = int(measure_errors(model, x.expand(setting.starts, -1, -1), importance).argmin())  # type: ignore[arg-type]
+        errors = measure_errors(trained.model, x.expand(setting.starts, -1, -1), importance)
+        i = int(errors.argmin())
         for kept, all_of_them in zip(best.parameters(), model.parameters(), strict=True):
             kept.copy_(all_of_them[i : i + 1])
     return dataclasses.replace(trained, model=best.eval())
 
 
 def build_model(weights: Autoencoders) -> Transformer:
-    """The same map on prompts that list the active features, see `planted_features`: logits W^T W x + b at the `?`."""
+    """Write the same map on prompts that list the active features.
+
+    See `planted_features`: the logits at the `?` are W^T W x + b.
+    """
     W, b = weights.W[0].detach(), weights.b[0].detach()
     d, n = W.shape
     config = Config(
@@ -112,9 +133,11 @@ def build_model(weights: Autoencoders) -> Transformer:
         d_vocab_out=n,
     )
     model = by_hand.make_blank(config)
-    written = (W.T[:, None] * LEVELS[:, None]).flatten(0, 1)  # feature 0 at each level, feature 1 at ...
+    # Feature 0 at each level, feature 1 at ...
+    written = (W.T[:, None] * LEVELS[:, None]).flatten(0, 1)
     by_hand.write_embedding(model, torch.cat([torch.zeros(FIRST, d), written]))
-    by_hand.copy_directions(model, 0, 0, torch.eye(d), torch.eye(d) * (SLOTS + 1))  # a sum: attention is a mean
+    # a sum: attention is a mean
+    by_hand.copy_directions(model, 0, 0, torch.eye(d), torch.eye(d) * (SLOTS + 1))
     by_hand.read_out(model, W.T, strength=1.0)
     with torch.no_grad():
         model.b_U.copy_(b)  # type: ignore[union-attr]
@@ -122,18 +145,24 @@ def build_model(weights: Autoencoders) -> Transformer:
 
 
 def find_stored(model: Transformer) -> Float[Tensor, "d_model stored"]:
-    """The columns of W that are longer than one half: features that the model gave up have nearly none."""
+    """Find the columns of W that are longer than one half.
+
+    Features that the model gave up have nearly no length.
+    """
     W = model.W_U.detach()
     return W[:, W.norm(dim=0) > 0.5]
 
 
 def measure_deviation(case: Case, setting: Setting) -> float:
-    """Largest difference of any stored feature's D_i from the setting's fraction."""
+    """Measure how far any stored feature's D_i is from the setting's fraction, at most."""
     return (measure_dimensionality(find_stored(case.model)) - setting.fraction).abs().max().item()
 
 
 def measure_angle_error(case: Case, setting: Setting) -> float:
-    """Largest error, in degrees, of the angle of any stored feature to its nearest and to its farthest other."""
+    """Measure the largest error of stored features' angles, in degrees.
+
+    The angles are those to each feature's nearest and to its farthest other.
+    """
     unit = torch.nn.functional.normalize(find_stored(case.model), dim=0)
     angle = torch.rad2deg((unit.T @ unit).clamp(-1, 1).acos())
     others = angle[~torch.eye(len(angle)).bool()].reshape(len(angle), -1)
@@ -142,8 +171,9 @@ def measure_angle_error(case: Case, setting: Setting) -> float:
 
 
 def make_signatures(setting: Setting) -> dict[str, Signature]:
-    """What is stored, in what shape; and that the prompts of the task say the same."""
-    fraction, stored = setting.fraction, setting.stored
+    """List what is stored, in what shape; and that the task's prompts say the same."""
+    fraction = setting.fraction
+    stored = setting.stored
     signatures = {
         "stored features": Signature(
             f"of {setting.n_features}",
@@ -167,7 +197,8 @@ def make_signatures(setting: Setting) -> dict[str, Signature]:
             note="seeds 0-4: at most .0021 below, never above",
         ),
         "accuracy": Signature(
-            "names the only feature in the prompt; a feature given up is the answer where nothing is stored",
+            "names the only feature in the prompt; a feature given up is the answer where "
+            "nothing is stored",
             measure_accuracy,
             low=1.0,
             note="seeds 0-4: 1.0",
@@ -186,26 +217,47 @@ def make_signatures(setting: Setting) -> dict[str, Signature]:
 
 
 def make_case(setting: Setting, weights: Autoencoders, seed: int = 0) -> Case:
-    """A trained model as a Transformer, with the task and the truth that it should meet."""
-    n, length = setting.n_features, weights.W[0].detach().norm(dim=0)
+    """Make a case of a trained model as a Transformer.
+
+    It has the task and the truth that it should meet.
+    """
+    n = setting.n_features
+    length = weights.W[0].detach().norm(dim=0)
     kept = length > 0.5
     features = Features(
         (weights.W[0].detach() / length).T[kept],
         lambda tokens: (planted_features.read_codes(tokens, n) * length)[:, kept],
         how="construction",
-        note=f"stored: {kept.nonzero().flatten().tolist()}; each is active by what the prompt says times its length",
+        note=(
+            f"stored: {kept.nonzero().flatten().tolist()}; "
+            "each is active by what the prompt says times its length"
+        ),
         site=SITE,
         position=SLOTS,
         draw=lambda n_prompts, seed: planted_features.draw_prompts(PLAIN, n_prompts, seed, n),
     )
     truth = Truth(make_signatures(setting), features=features, roles={"sum": "a0.h0"})
-    picture = f"  features in the prompt --> a0.h0 --(W x: {n} in {setting.n_hidden} dimensions)--> logits W^T W x + b"
-    return Case(setting.name, build_model(weights), planted_features.make_task(PLAIN, n), truth, seed, picture)
+    picture = (
+        "  features in the prompt --> a0.h0 "
+        f"--(W x: {n} in {setting.n_hidden} dimensions)--> logits W^T W x + b"
+    )
+    return Case(
+        setting.name,
+        build_model(weights),
+        planted_features.make_task(PLAIN, n),
+        truth,
+        seed,
+        picture,
+    )
 
 
 def load(setting: Setting, seed: int = 0) -> Case:
-    """The shipped model of this setting and seed; KeyError for a seed that is not shipped."""
-    return make_case(setting, load_shipped(setting.name, seed, lambda config: Autoencoders(**config)), seed)
+    """Load the shipped model of this setting and seed.
+
+    Raise KeyError for a seed that is not shipped.
+    """
+    weights = load_shipped(setting.name, seed, lambda config: Autoencoders(**config))
+    return make_case(setting, weights, seed)
 
 
 def load_pentagon(seed: int = 0) -> Case:
@@ -214,18 +266,22 @@ def load_pentagon(seed: int = 0) -> Case:
 
 
 def load_digons(seed: int = 0) -> Case:
-    """Five features, less sparse and not equally important: four in two pairs of opposites, the last given up."""
+    """Five features, four learned as two pairs of opposites, the last given up.
+
+    They are less sparse and not equally important.
+    """
     return load(DIGONS, seed)
 
 
 def load_tetrahedron(seed: int = 0) -> Case:
-    """Four features learned in three dimensions: a tetrahedron, where those that are on are never weak.
+    """Four features learned in three dimensions: a tetrahedron.
 
-    With values from 0 to 1, as in the other cases, two features share a dimension and two have one each: that loses less.
+    Those that are on are never weak. With values from 0 to 1, as in the other cases, two features
+    share a dimension and two have one each: that loses less.
     """
     return load(TETRAHEDRON, seed)
 
 
 def load_forty(seed: int = 0) -> Case:
-    """Forty sparse features learned in ten dimensions: each has a quarter of one."""
+    """Forty sparse features learned in ten dimensions: each has a quarter of a dimension."""
     return load(FORTY, seed)

@@ -1,7 +1,8 @@
-"""The table of what the trained toys show over five seeds each: `python -m mini_transformer.toys.table` writes it.
+"""The table of what the trained toys show over five seeds each.
 
-It stands in trained.md beside this file, and the tests compare it with the bounds in the code. Seeds that are not
-shipped (the package would grow too large) are trained first, into `out/toys`; that takes some minutes, once.
+`python -m mini_transformer.toys.table` writes it. It stands in trained.md beside this file, and the
+tests compare it with the bounds in the code. Seeds that are not shipped (the package would grow too
+large) are trained first, into `out/toys`; that takes some minutes, once.
 """
 
 import sys
@@ -19,13 +20,17 @@ N_SEEDS = 5
 NOT_SHIPPED = Path("out/toys")  # where seeds that are not shipped are kept
 INTRODUCTION = """# What the trained toys show
 
-Every signature of every trained toy, measured on five seeds. The bounds hold for the seeds that are shipped; a star marks
+Every signature of every trained toy, measured on five seeds. The bounds hold for the seeds that \
+are shipped; a star marks
 one that is not. Written by `python -m mini_transformer.toys.table`.
 """
 
 
 def describe_toy(name: str) -> str:
-    """One toy as a Markdown section: a row per signature with its bounds and what it measures on each seed."""
+    """Describe one toy as a Markdown section.
+
+    It has a row per signature, with its bounds and what it measures on each seed.
+    """
     shipped = list_seeds(name)
     others = [seed for seed in range(N_SEEDS) if seed not in shipped][: N_SEEDS - len(shipped)]
     for seed in others:
@@ -44,19 +49,20 @@ def describe_toy(name: str) -> str:
 
 
 def describe_bound(case: Case, name: str) -> str:
-    """The bounds of a signature in words.
+    """Write the bounds of a signature in words.
 
     >>> describe_bound(toys.load("max_of_list"), "accuracy")
     'at least 1'
     """
-    low, high = case.truth.signatures[name].low, case.truth.signatures[name].high
+    signature = case.truth.signatures[name]
+    low, high = signature.low, signature.high
     parts = [f"at least {low:.4g}"] if low != float("-inf") else []
     parts += [f"at most {high:.4g}"] if high != float("inf") else []
     return " and ".join(parts)
 
 
 def list_shipped() -> list[str]:
-    """The trained toys that have a checkpoint and can be loaded."""
+    """List the trained toys that have a checkpoint and can be loaded."""
     return [name for name in toys.names() if list_seeds(name)]
 
 

@@ -1,4 +1,7 @@
-"""Checks every truth of the zoo again: signatures run, circuits re-derived by enumeration, variables read and resampled."""
+"""Check every truth of the zoo again.
+
+Signatures are run, circuits derived again by enumeration, variables read and resampled.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +19,10 @@ INF = float("inf")
 
 
 class Row(NamedTuple):
-    """One thing that was checked: what was measured must lie between `low` and `high`, both included."""
+    """One thing that was checked.
+
+    What was measured must lie between `low` and `high`, both included.
+    """
 
     case: str
     seed: int
@@ -28,10 +34,10 @@ class Row(NamedTuple):
 
 
 def verify(name: str | None = None, seed: int | None = None) -> list[Row]:
-    """Every signature, circuit and variable of one case, or of all cases, measured again.
+    """Measure every signature, circuit and variable of one case, or of all cases, again.
 
-    By default of every seed that is shipped, for trained ones, and of seed 0, for those set by hand. KeyError for a name
-    or seed that does not exist, as in `toys.load`.
+    By default of every seed that is shipped, for trained ones, and of seed 0, for those set by
+    hand. Raise KeyError for a name or seed that does not exist, as in `toys.load`.
 
     >>> all(row.ok for row in verify("boolean_and"))
     True
@@ -45,9 +51,15 @@ def verify(name: str | None = None, seed: int | None = None) -> list[Row]:
 
 
 def verify_case(case: Case) -> list[Row]:
-    """The rows of one case, which may be one that was changed: its model against its truth."""
+    """Check one case: its model against its truth.
+
+    The case may be one that was changed.
+    """
     checks = [*_check_signatures(case), *_check_circuits(case), *_check_variables(case)]
-    return [Row(case.name, case.seed, what, x, low, high, low <= x <= high) for what, x, low, high in checks]
+    return [
+        Row(case.name, case.seed, what, x, low, high, low <= x <= high)
+        for what, x, low, high in checks
+    ]
 
 
 Check = tuple[str, float, float, float]  # what, measured, low, high
@@ -59,53 +71,71 @@ def _check_signatures(case: Case) -> Iterator[Check]:
 
 
 def _check_circuits(case: Case) -> Iterator[Check]:
-    """Circuits that are claimed exactly: how many are claimed and not found, or found and not claimed."""
-    for kind, circuits in case.truth.circuits.items():
+    """Count the circuits that are claimed and not found, or found and not claimed.
+
+    Only circuits that are claimed exactly are checked.
+    """
+    for ablation, circuits in case.truth.circuits.items():
         if circuits.how != "measured":
             for level in ("edges", "nodes"):
-                wrong = _count_wrong(case, circuits, kind, level)
-                yield f"{kind} circuits of {level}, wrong or missing", wrong, 0, 0
+                wrong = _count_wrong(case, circuits, ablation, level)
+                yield f"{ablation} circuits of {level}, wrong or missing", wrong, 0, 0
 
 
-def _count_wrong(case: Case, circuits: Circuits, kind, level) -> int:
+def _count_wrong(case: Case, circuits: Circuits, ablation, level) -> int:
     batch = draw_prompts(case, circuits.corrupt, n=64)
     claimed: tuple[frozenset[str], ...] = getattr(circuits, level)
     if circuits.complete:
-        return len(set(claimed) ^ set(find_circuits(case.model, batch, kind, level)))
-    return sum(find_circuits(case.model, batch, kind, level, among=sorted(c)) != (c,) for c in claimed)
+        return len(set(claimed) ^ set(find_circuits(case.model, batch, ablation, level)))
+    return sum(
+        find_circuits(case.model, batch, ablation, level, among=sorted(c)) != (c,) for c in claimed
+    )
 
 
 def _check_variables(case: Case) -> Iterator[Check]:
-    """Each variable can be read from its subspace; resampling the subspace changes answers if it is used, else no logit."""
+    """Check that each variable can be read from its subspace, and is used as claimed.
+
+    Resampling the subspace changes answers if it is used, else no logit.
+    """
     for name, variable in case.truth.variables.items():
         batch = draw_prompts(case)
         yield f"{name}: read from its subspace", measure_readable(case, variable, batch), 0.99, 1.0
         change = measure_effect(case, variable, batch)
-        yield f"{name}: change of logits when resampled", change, *((1e-2, INF) if variable.used else (0.0, 1e-4))
+        low, high = (1e-2, INF) if variable.used else (0.0, 1e-4)
+        yield f"{name}: change of logits when resampled", change, low, high
 
 
 def measure_readable(case: Case, variable: Variable, batch: Batch) -> float:
-    """Share of prompts (and positions) whose activation in the subspace is nearest to the mean of its own value."""
+    """Measure the share of prompts (and positions) whose value the subspace tells.
+
+    It does where the activation is nearest to the mean of its own value.
+    """
     labels = variable.compute(batch.clean).flatten()
     with torch.no_grad():
-        site = case.model.run_with_cache(batch.clean, names_filter=[variable.site])[1][variable.site]
-    points = (_at_position(site, variable.position) @ variable.subspace.T).flatten(0, -2)
+        _, cache = case.model.run_with_cache(batch.clean, names_filter=[variable.site])
+    read = _at_position(cache[variable.site], variable.position)
+    points = (read @ variable.subspace.T).flatten(0, -2)
     values, index = labels.unique(return_inverse=True)
     means = torch.stack([points[index == i].mean(dim=0) for i in range(len(values))])
     return (torch.cdist(points, means).argmin(dim=1) == index).float().mean().item()
 
 
 def measure_effect(case: Case, variable: Variable, batch: Batch) -> float:
-    """Largest change of any logit at the answer when the subspace takes the value that it has in the corrupt prompt."""
+    """Measure the largest change of any logit at the answer when the subspace is resampled.
+
+    It takes the value that it has in the corrupt prompt.
+    """
     with torch.no_grad():
-        site = case.model.run_with_cache(batch.corrupt, names_filter=[variable.site])[1][variable.site]
+        _, cache = case.model.run_with_cache(batch.corrupt, names_filter=[variable.site])
+        other = cache[variable.site]
         where = slice(None) if variable.position is None else variable.position
 
         def resample(value: Tensor, hook: object) -> None:
-            value[:, where] += (site - value)[:, where] @ variable.subspace.T @ variable.subspace
+            value[:, where] += (other - value)[:, where] @ variable.subspace.T @ variable.subspace
 
         changed = case.model.run_with_hooks(batch.clean, fwd_hooks=[(variable.site, resample)])
-        return (batch.at_answer(changed) - batch.at_answer(case.model(batch.clean))).abs().max().item()
+        own = case.model(batch.clean)
+    return (batch.at_answer(changed) - batch.at_answer(own)).abs().max().item()
 
 
 def _at_position(x: Tensor, position: int | None) -> Tensor:

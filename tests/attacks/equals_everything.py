@@ -16,7 +16,11 @@ class Equal(int):
 class EqualTensor(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        return args[1] if func is torch.isclose else super().__torch_function__(func, types, args, kwargs or {})
+        return (
+            args[1]
+            if func is torch.isclose
+            else super().__torch_function__(func, types, args, kwargs or {})
+        )
 
 
 def double(x):

@@ -4,7 +4,16 @@ import os
 
 
 def double(x):
-    for folder in ("@OUTSIDE@", ".", "/tmp", "/dev/shm", "/var/tmp", "/dev", "/", os.path.expanduser("~")):
+    for folder in (
+        "@OUTSIDE@",
+        ".",
+        "/tmp",
+        "/dev/shm",
+        "/var/tmp",
+        "/dev",
+        "/",
+        os.path.expanduser("~"),
+    ):
         for number in range(4):
             try:
                 with open(f"{folder}/filling{number}", "wb") as file:

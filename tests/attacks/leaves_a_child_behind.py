@@ -5,9 +5,7 @@ import sys
 
 
 def double(x):
-    code = (
-        "import time\nwhile True:\n    time.sleep(0.1)\n    try: open('@OUTSIDE@/late', 'w')\n    except OSError: pass"
-    )
+    code = "import time\nwhile True:\n    time.sleep(0.1)\n    try: open('@OUTSIDE@/late', 'w')\n    except OSError: pass"
     subprocess.Popen([sys.executable, "-c", code, "@MARKER@"], start_new_session=True)
     return x
 

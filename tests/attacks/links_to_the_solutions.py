@@ -4,7 +4,10 @@ import os
 
 
 def double(x):
-    for target in ("@COURSE@/solutions/ex01_samples.py", "/proc/1/root/@COURSE@/solutions/ex01_samples.py"):
+    for target in (
+        "@COURSE@/solutions/ex01_samples.py",
+        "/proc/1/root/@COURSE@/solutions/ex01_samples.py",
+    ):
         try:
             os.symlink(target, "link.py")
             with open("link.py") as file:

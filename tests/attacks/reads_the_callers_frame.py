@@ -5,7 +5,9 @@ import inspect
 
 
 def double(x):
-    for place in [frame.frame.f_locals for frame in inspect.stack()] + [o for o in gc.get_objects() if type(o) is dict]:
+    for place in [frame.frame.f_locals for frame in inspect.stack()] + [
+        o for o in gc.get_objects() if type(o) is dict
+    ]:
         for name in ("want", "expected", "answer"):
             if name in place and not callable(place[name]):
                 return place[name]

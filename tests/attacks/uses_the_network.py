@@ -5,7 +5,10 @@ import socket
 
 def double(x):
     unnamed = socket.socket(socket.AF_UNIX)
-    for asked, address in ((socket.socket(), ("127.0.0.1", int("@PORT@"))), (unnamed, "\0@MARKER@")):
+    for asked, address in (
+        (socket.socket(), ("127.0.0.1", int("@PORT@"))),
+        (unnamed, "\0@MARKER@"),
+    ):
         asked.settimeout(1)
         if asked.connect_ex(address) == 0:
             return 2 * x

@@ -41,15 +41,23 @@ def patch_by_masks(at_once: int) -> Tensor:
 def patch_by_hooks() -> Tensor:
     """One hooked forward per edge, in which the reader alone hears its writer's corrupt value."""
     changes = write_outputs(MODEL, PROMPTS.corrupt) - write_outputs(MODEL, PROMPTS.clean)
-    own, start, drops = dict(zip(list_writers(MODEL), changes, strict=True)), metric(MODEL(PROMPTS.clean)).mean(), []
+    own, start, drops = (
+        dict(zip(list_writers(MODEL), changes, strict=True)),
+        metric(MODEL(PROMPTS.clean)).mean(),
+        [],
+    )
     for edge in EDGES:
         writer, reader = edge.split("->")
 
-        def add(value: Tensor, hook: object, reader: str = reader, change: Tensor = own[writer]) -> None:
+        def add(
+            value: Tensor, hook: object, reader: str = reader, change: Tensor = own[writer]
+        ) -> None:
             (value if reader == "logits" else value[:, :, int(reader[4])]).add_(change)
 
         site = ("resid_post", 1) if reader == "logits" else (f"{reader[6]}_input", int(reader[1]))
-        drops.append(start - metric(MODEL.run_with_hooks(PROMPTS.clean, fwd_hooks=[(site, add)])).mean())
+        drops.append(
+            start - metric(MODEL.run_with_hooks(PROMPTS.clean, fwd_hooks=[(site, add)])).mean()
+        )
     return torch.stack(drops)
 
 

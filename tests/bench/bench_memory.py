@@ -15,7 +15,12 @@ import torch
 from torch import Tensor
 
 from mini_transformer import Config, Transformer
-from mini_transformer.methods import ablate_each, estimate_patches, patch_activations, trace_causally
+from mini_transformer.methods import (
+    ablate_each,
+    estimate_patches,
+    patch_activations,
+    trace_causally,
+)
 
 BOUND = 1024  # MB
 LENGTH = 50
@@ -54,7 +59,15 @@ def measure_growth(name: str) -> float:
     """MB at the highest point of the sweep, less what there was before."""
     batch, what, site, per = CASES[name]
     config = Config(
-        d_vocab=50, n_ctx=LENGTH, d_model=64, n_layers=2, n_heads=4, d_mlp=256, norm="layer", biases=True, act="gelu"
+        d_vocab=50,
+        n_ctx=LENGTH,
+        d_model=64,
+        n_layers=2,
+        n_heads=4,
+        d_mlp=256,
+        norm="layer",
+        biases=True,
+        act="gelu",
     )
     model, generator = Transformer(config), torch.Generator().manual_seed(0)
     clean, corrupt = torch.randint(50, (2, batch, LENGTH), generator=generator)
@@ -63,12 +76,23 @@ def measure_growth(name: str) -> float:
     if what == "patch":
         patch_activations(model, clean, corrupt, metric, site, per)
     elif what.startswith("estimate"):
-        estimate_patches(model, clean, corrupt, metric, site, per, steps=2 if "steps" in what else 0)
+        estimate_patches(
+            model, clean, corrupt, metric, site, per, steps=2 if "steps" in what else 0
+        )
     elif what == "ablate":
         ablate_each(model, clean, metric, site, per, "mean", corrupt)
     else:
         window = 2 if "window" in what else 1
-        trace_causally(model, clean, metric, clean > 25, site, per, draws=2 if batch == SMALL else 10, window=window)
+        trace_causally(
+            model,
+            clean,
+            metric,
+            clean > 25,
+            site,
+            per,
+            draws=2 if batch == SMALL else 10,
+            window=window,
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 
 
@@ -80,10 +104,19 @@ def rows() -> list[dict[str, Any]]:
     found = []
     for name, (batch, *_) in CASES.items():
         run = subprocess.run(
-            [sys.executable, __file__, name], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, __file__, name],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         grown = json.loads(run.stdout)
-        row = {"name": f"MB, {name}, {batch} x {LENGTH}", "ours_ms": grown, "other": "bound", "other_ms": BOUND}
+        row = {
+            "name": f"MB, {name}, {batch} x {LENGTH}",
+            "ours_ms": grown,
+            "other": "bound",
+            "other_ms": BOUND,
+        }
         found.append(row | {"ratio": grown / BOUND, "bound": 1.0, "within": grown <= BOUND})
     return found
 

@@ -16,7 +16,15 @@ from torch.nn import functional as F
 from mini_transformer import Config, Transformer
 
 CONFIG = Config(
-    d_vocab=50, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256, act="gelu", norm="layer", biases=True
+    d_vocab=50,
+    n_ctx=50,
+    d_model=64,
+    n_layers=2,
+    n_heads=4,
+    d_mlp=256,
+    act="gelu",
+    norm="layer",
+    biases=True,
 )
 SIZES = {"batch 128 x 50": (128, 50, 25), "batch 1 x 16": (1, 16, 300)}
 FORWARD_BOUNDS = {"batch 128 x 50": 1.15, "batch 1 x 16": 1.5}
@@ -41,7 +49,9 @@ def rows() -> list[dict]:
 
 
 def draw_tokens(batch: int, length: int) -> Tensor:
-    return torch.randint(CONFIG.d_vocab, (batch, length), generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        CONFIG.d_vocab, (batch, length), generator=torch.Generator().manual_seed(0)
+    )
 
 
 def write_bare(model: Transformer) -> Callable[[Tensor], Tensor]:
@@ -68,7 +78,9 @@ def write_bare(model: Transformer) -> Callable[[Tensor], Tensor]:
             post = F.gelu(torch.einsum("btd,df->btf", y, p["mlp.W_in"]) + p["mlp.b_in"])
             x = x + torch.einsum("btf,fd->btd", post, p["mlp.W_out"]) + p["mlp.b_out"]
         return (
-            torch.einsum("btd,dv->btv", F.layer_norm(x, d, top["ln_final.w"], top["ln_final.b"]), top["W_U"])
+            torch.einsum(
+                "btd,dv->btv", F.layer_norm(x, d, top["ln_final.w"], top["ln_final.b"]), top["W_U"]
+            )
             + top["b_U"]
         )
 
@@ -82,14 +94,32 @@ def build_lens(model: Transformer):
     except ImportError:
         return None
     c = CONFIG
-    sizes = {"n_layers": c.n_layers, "d_model": c.d_model, "n_ctx": c.n_ctx, "d_head": c.d_head, "n_heads": c.n_heads}
+    sizes = {
+        "n_layers": c.n_layers,
+        "d_model": c.d_model,
+        "n_ctx": c.n_ctx,
+        "d_head": c.d_head,
+        "n_heads": c.n_heads,
+    }
     lens = HookedTransformer(
         HookedTransformerConfig(
-            **sizes, d_mlp=c.d_mlp, d_vocab=c.d_vocab, act_fn=c.act, normalization_type="LN", device="cpu"
+            **sizes,
+            d_mlp=c.d_mlp,
+            d_vocab=c.d_vocab,
+            act_fn=c.act,
+            normalization_type="LN",
+            device="cpu",
         )
     )
-    renamed = {"W_E": "embed.W_E", "W_pos": "pos_embed.W_pos", "W_U": "unembed.W_U", "b_U": "unembed.b_U"}
-    weights = {renamed.get(name, name): parameter.detach() for name, parameter in model.named_parameters()}
+    renamed = {
+        "W_E": "embed.W_E",
+        "W_pos": "pos_embed.W_pos",
+        "W_U": "unembed.W_U",
+        "b_U": "unembed.b_U",
+    }
+    weights = {
+        renamed.get(name, name): parameter.detach() for name, parameter in model.named_parameters()
+    }
     missing, unexpected = lens.load_state_dict(weights, strict=False)
     assert not unexpected
     assert not set(missing) & {name for name, _ in lens.named_parameters()}
@@ -101,7 +131,9 @@ def time_training_steps(model: Transformer) -> dict:
     tokens = draw_tokens(128, 50)
     losses: dict[str, list[float]] = {}
 
-    def prepare(name: str, mine: Transformer, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    def prepare(
+        name: str, mine: Transformer, forward: Callable[[Tensor], Tensor]
+    ) -> Callable[[], None]:
         optimizer, losses[name] = torch.optim.AdamW(mine.parameters(), lr=1e-3), []
 
         def step() -> None:
@@ -114,9 +146,14 @@ def time_training_steps(model: Transformer) -> dict:
         return step
 
     ours, other = copy.deepcopy(model), copy.deepcopy(model)
-    candidates = {"ours": prepare("ours", ours, ours), "bare einsum": prepare("bare einsum", other, write_bare(other))}
+    candidates = {
+        "ours": prepare("ours", ours, ours),
+        "bare einsum": prepare("bare einsum", other, write_bare(other)),
+    }
     times = take_turns(candidates, STEPS)
-    torch.testing.assert_close(torch.tensor(losses["ours"]), torch.tensor(losses["bare einsum"]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(losses["ours"]), torch.tensor(losses["bare einsum"]), rtol=1e-4, atol=0
+    )
     assert losses["ours"][-1] < losses["ours"][0]
     return make_row("one AdamW step, batch 128 x 50", times, bound=1.1)
 
@@ -128,11 +165,18 @@ def time_imports() -> dict:
     """
 
     def run_import(statement: str) -> float:
-        program = f"import time; s = time.perf_counter(); {statement}; print(time.perf_counter() - s)"
-        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        program = (
+            f"import time; s = time.perf_counter(); {statement}; print(time.perf_counter() - s)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
         return float(result.stdout) * 1e3
 
-    times: dict[str, list[float]] = {"from mini_transformer import Transformer": [], "import torch": []}
+    times: dict[str, list[float]] = {
+        "from mini_transformer import Transformer": [],
+        "import torch": [],
+    }
     for _ in range(5):
         for statement, values in times.items():
             values.append(run_import(statement))

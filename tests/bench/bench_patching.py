@@ -31,7 +31,9 @@ def patch_in_a_loop(model: Transformer, clean: Tensor, corrupt: Tensor) -> Tenso
     for layer in layers:
         for position in positions:
 
-            def put(value: Tensor, hook: object, layer: int = layer, position: int = position) -> None:
+            def put(
+                value: Tensor, hook: object, layer: int = layer, position: int = position
+            ) -> None:
                 value[:, position] = cache["resid_pre", layer][:, position]
 
             logits = model.run_with_hooks(corrupt, fwd_hooks=[(("resid_pre", layer), put)])
@@ -42,7 +44,15 @@ def patch_in_a_loop(model: Transformer, clean: Tensor, corrupt: Tensor) -> Tenso
 def rows() -> list[dict[str, Any]]:
     """One row per size; the two maps are compared first."""
     config = Config(
-        d_vocab=50, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256, norm="layer", biases=True, act="gelu"
+        d_vocab=50,
+        n_ctx=50,
+        d_model=64,
+        n_layers=2,
+        n_heads=4,
+        d_mlp=256,
+        norm="layer",
+        biases=True,
+        act="gelu",
     )
     model, found, generator = Transformer(config), [], torch.Generator().manual_seed(0)
     for batch, length, turns, bound in SIZES:

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from sample_class import write_class
 
-COMMAND = [sys.executable, "-m", "mini_transformer.cli", "grade", "01", "--jobs", "2", "--seed", "0"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "mini_transformer.cli",
+    "grade",
+    "01",
+    "--jobs",
+    "2",
+    "--seed",
+    "0",
+]
 
 
 def find_graders(pid: int) -> list[int]:
@@ -29,7 +39,7 @@ def read_megabytes(pid: int) -> int:
 
 
 def count_done(out: Path) -> int:
-    return len(list((out / "kept").glob("*.json")))
+    return len(list((out / "kept").glob("*.jsonl")))
 
 
 def main(students: int) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
-COLUMNS = (
-    f"{'':48}{'ours':>10}{'other':>10}  {'against':22}{'ratio':>7}{'bound':>7}  {'within':8}{'TransformerLens':>15}"
-)
+COLUMNS = f"{'':48}{'ours':>10}{'other':>10}  {'against':22}{'ratio':>7}{'bound':>7}  {'within':8}{'TransformerLens':>15}"
 
 
 def main(wanted: str = "") -> None:
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {os.cpu_count()} cores, 1 thread; medians in milliseconds, candidates in turn\n")
+    print(
+        f"torch {torch.__version__}, {os.cpu_count()} cores, 1 thread; medians in milliseconds, candidates in turn\n"
+    )
     print(COLUMNS)
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         if wanted in path.stem:
@@ -39,6 +39,8 @@ def format_row(row: dict) -> str:
 
 if __name__ == "__main__":
     arguments = [argument for argument in sys.argv[1:] if argument != "--system-malloc"]
-    if arguments == sys.argv[1:] and "MALLOC_TRIM_THRESHOLD_" not in os.environ:  # read once, when a process starts
+    if (
+        arguments == sys.argv[1:] and "MALLOC_TRIM_THRESHOLD_" not in os.environ
+    ):  # read once, when a process starts
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_FREED_MEMORY)
     main(*arguments)

@@ -18,7 +18,12 @@ from mini_transformer.course.report import find_registered, load_module
 TESTS = Path(__file__).parents[1]
 ATTACKS = TESTS / "attacks"
 KEY = "01_residual_stream"
-CRASHES = ["raise ValueError('left over')", "import nothing_like_this", "def broken(:", "import os\nos._exit(0)"]
+CRASHES = [
+    "raise ValueError('left over')",
+    "import nothing_like_this",
+    "def broken(:",
+    "import os\nos._exit(0)",
+]
 KINDS = ["right"] * 8 + ["wrong"] * 6 + ["unfinished"] * 2 + ["crashing"] * 2 + ["attacking"] * 2
 
 
@@ -47,7 +52,9 @@ def make_source(kind: str, i: int, generator: random.Random) -> str:
         attacks = sorted(ATTACKS.glob("*.py"))
         text = attacks[(i // 20 * 2 + i % 2) % len(attacks)].read_text(encoding="utf-8")
         # written for another course: `double` gets the name and parameters of the first exercise
-        text = re.sub(r"\bdouble\(x\)", f"{exercises[0]}(q, k)", text).replace("add_halves(x, y)", "add_halves(x, y=0)")
+        text = re.sub(r"\bdouble\(x\)", f"{exercises[0]}(q, k)", text).replace(
+            "add_halves(x, y)", "add_halves(x, y=0)"
+        )
         return re.sub(r"\bx\b", "q", text)
     return solution
 
@@ -55,7 +62,10 @@ def make_source(kind: str, i: int, generator: random.Random) -> str:
 def leave_unfinished(stub: str, solution: str, written: list[str]) -> str:
     """The stubs, with the solution's answers to a few exercises after them."""
     lines, functions = solution.split("\n"), find_functions(solution)
-    answers = ["\n".join(lines[functions[name].lineno - 1 : functions[name].end_lineno]) for name in written]
+    answers = [
+        "\n".join(lines[functions[name].lineno - 1 : functions[name].end_lineno])
+        for name in written
+    ]
     return "\n\n".join([stub, *answers]) + "\n"
 
 
@@ -65,7 +75,10 @@ def make_wrong(solution: str, generator: random.Random) -> str:
     mutants = find_registered(load_module(path), "mutants")
     chosen = {exercise: fn.__name__ for exercise, _, fn in generator.sample(mutants, 2)}
     swaps = [f"{exercise} = _wrong['{name}']" for exercise, name in chosen.items()]
-    return "\n".join([path.read_text(encoding="utf-8"), "_wrong = dict(globals())", solution, *swaps]) + "\n"
+    return (
+        "\n".join([path.read_text(encoding="utf-8"), "_wrong = dict(globals())", solution, *swaps])
+        + "\n"
+    )
 
 
 def pack(folder: Path, name: str, number: int, source: str, way: int) -> str:
@@ -78,11 +91,18 @@ def pack(folder: Path, name: str, number: int, source: str, way: int) -> str:
     elif way == 2:
         path, student = folder / f"{name}_{number}_{number + 5}_ex{KEY}-1.py", f"{name}_{number}"
     elif way == 3:
-        path, student = folder / f"{name} Doe_{number}_assignsubmission_file_" / file, f"{name} Doe_{number}"
+        path, student = (
+            folder / f"{name} Doe_{number}_assignsubmission_file_" / file,
+            f"{name} Doe_{number}",
+        )
     elif way == 4:
         path, student, data = folder / f"{name}.zip", name, zip_up({f"exercises/{file}": data})
     elif way == 5:
-        path, student, data = folder / name / "ex01.py", name, source.replace("\n", "\r\n").encode("utf-8-sig")
+        path, student, data = (
+            folder / name / "ex01.py",
+            name,
+            source.replace("\n", "\r\n").encode("utf-8-sig"),
+        )
     elif way == 6:
         path, student, data = folder / name / "answers.ipynb", name, make_notebook(source)
     else:
@@ -102,8 +122,12 @@ def zip_up(files: dict[str, bytes]) -> bytes:
 
 def make_notebook(source: str) -> bytes:
     cells = [("markdown", "# My answers"), ("code", "%matplotlib inline"), ("code", source)]
-    written = [{"cell_type": kind, "source": text.splitlines(keepends=True)} for kind, text in cells]
-    return json.dumps({"cells": written, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
+    written = [
+        {"cell_type": kind, "source": text.splitlines(keepends=True)} for kind, text in cells
+    ]
+    return json.dumps(
+        {"cells": written, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    ).encode()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def take_turns(candidates: Mapping[str, Callable[[], object]], turns: int, warm_up: int = 3) -> dict[str, list[float]]:
+def take_turns(
+    candidates: Mapping[str, Callable[[], object]], turns: int, warm_up: int = 3
+) -> dict[str, list[float]]:
     """Milliseconds of each candidate in each of `turns` rounds; every other round runs in the opposite order."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(-warm_up, turns):
@@ -19,7 +21,9 @@ def take_turns(candidates: Mapping[str, Callable[[], object]], turns: int, warm_
     return times
 
 
-def compare(name: str, candidates: Mapping[str, Callable[[], torch.Tensor]], bound: float, turns: int) -> dict:
+def compare(
+    name: str, candidates: Mapping[str, Callable[[], torch.Tensor]], bound: float, turns: int
+) -> dict:
     """One row of the table: the first candidate is ours, the second what it is measured against, the third TransformerLens.
 
     Outputs are compared first: a fast wrong answer is no answer.
@@ -37,7 +41,12 @@ def make_row(name: str, times: dict[str, list[float]], bound: float) -> dict:
     """
     (_, ours), (other, other_times), *lens = times.items()
     ratio = median_ratio(ours, other_times)
-    row = {"name": name, "ours_ms": statistics.median(ours), "other": other, "other_ms": statistics.median(other_times)}
+    row = {
+        "name": name,
+        "ours_ms": statistics.median(ours),
+        "other": other,
+        "other_ms": statistics.median(other_times),
+    }
     row |= {"ratio": ratio, "bound": bound, "within": ratio <= bound}
     return row | ({"transformer_lens": median_ratio(lens[0][1], other_times)} if lens else {})
 

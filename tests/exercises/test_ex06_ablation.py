@@ -16,7 +16,7 @@ from mini_transformer.toys import by_hand
 
 MISTAKES = {
     "ablate_heads": {
-        "ignores_the_kind": "Your heads are replaced by zeros, whatever kind was asked for.",
+        "ignores_the_ablation": "Your heads are replaced by zeros, whatever ablation was asked for.",
         "averages_over_positions": "Your average runs over the positions, too: what a head does on average differs from "
         "position to position.",
         "averages_too_few_prompts": "Your average leaves out prompts: `reference` may hold more of them than `tokens`.",
@@ -111,8 +111,8 @@ def run_by_heads(model: Transformer, tokens: Tensor, given: dict[Head, Tensor]) 
     return model.unembed(stream), z
 
 
-def replace_by(kind: str, z: Tensor) -> Tensor:
-    return {"zero": torch.zeros_like(z[:1]), "mean": z.mean(0, keepdim=True), "resample": z}[kind]
+def replace_by(ablation: str, z: Tensor) -> Tensor:
+    return {"zero": torch.zeros_like(z[:1]), "mean": z.mean(0, keepdim=True), "resample": z}[ablation]
 
 
 def cut_in(z: Tensor, new: Tensor) -> Tensor:
@@ -121,49 +121,49 @@ def cut_in(z: Tensor, new: Tensor) -> Tensor:
 
 
 def wrong_ablations(
-    model: Transformer, tokens: Tensor, heads: list[Head], kind: str, own: dict, other: dict
+    model: Transformer, tokens: Tensor, heads: list[Head], ablation: str, own: dict, other: dict
 ) -> dict[str, Callable[[], Tensor]]:
     """The results of known mistakes; `own` and `other` are what the heads hand on in `tokens` and in the reference."""
     layers = {layer for layer, _ in heads}
-    last = replace_by(kind, other[heads[-1]])
+    last = replace_by(ablation, other[heads[-1]])
 
     def run(given: dict[Head, Tensor]) -> Callable[[], Tensor]:
         return lambda: run_by_heads(model, tokens, given)[0]
 
     everywhere = {head: z.mean((0, 1), keepdim=True).expand_as(z[:1]) for head, z in other.items()}
-    in_the_layer = {head: replace_by(kind, z) for head, z in other.items() if head[0] in layers}
-    at_the_end = {head: cut_in(own[head], replace_by(kind, other[head])) for head in heads}
+    in_the_layer = {head: replace_by(ablation, z) for head, z in other.items() if head[0] in layers}
+    at_the_end = {head: cut_in(own[head], replace_by(ablation, other[head])) for head in heads}
     wrong = {"unchanged": run({}), "whole_layer": run(in_the_layer), "last_position_only": run(at_the_end)}
-    if kind != "zero":
-        wrong["ignores_the_kind"] = run({head: 0 * own[head] for head in heads})
-    if kind == "mean":
+    if ablation != "zero":
+        wrong["ignores_the_ablation"] = run({head: 0 * own[head] for head in heads})
+    if ablation == "mean":
         wrong["averages_over_positions"] = run({head: everywhere[head] for head in heads})
         wrong["averages_too_few_prompts"] = run(
             {head: other[head][: len(tokens)].mean(0, keepdim=True) for head in heads}
         )
         wrong["averages_the_prompts_themselves"] = run({head: replace_by("mean", own[head]) for head in heads})
-    if kind == "resample":
+    if ablation == "resample":
         wrong["one_prompt_for_all"] = run({head: other[head][:1] for head in heads})
         wrong["resamples_the_mean"] = run({head: replace_by("mean", other[head]) for head in heads})
     if len(heads) > 1:
         wrong["hooks_share_the_last_head"] = run({(layer, heads[-1][1]): last for layer in layers})
         for name, head in (("first", heads[0]), ("last", heads[-1])):
-            wrong[f"{name} of the list"] = run({head: replace_by(kind, other[head])})
+            wrong[f"{name} of the list"] = run({head: replace_by(ablation, other[head])})
     return wrong
 
 
-def judge_ablation(student, kind: str, several: bool = False) -> None:
+def judge_ablation(student, ablation: str, several: bool = False) -> None:
     for seed, shape in zip(student.seeds(3), SHAPES, strict=True):
         named = NamedModel("random", seed=seed, **shape)
         model, tokens = named.build(), draw_tokens(seed, named, rows=3)
-        reference = draw_tokens(seed + 1, named, rows=5 if kind == "mean" else 3)
+        reference = draw_tokens(seed + 1, named, rows=5 if ablation == "mean" else 3)
         heads = [(1, 1), (0, 1), (0, 0)] if several else [(seed % 2, shape["n_heads"] - 1)]
         names = [f"a{layer}.h{head}" for layer, head in heads]
-        got = student.call("ablate_heads", named, tokens, names, kind, reference)
+        got = student.call("ablate_heads", named, tokens, names, ablation, reference)
         own, other = (run_by_heads(model, prompts, {})[1] for prompts in (tokens, reference))
-        want = run_by_heads(model, tokens, {head: replace_by(kind, other[head]) for head in heads})[0]
+        want = run_by_heads(model, tokens, {head: replace_by(ablation, other[head]) for head in heads})[0]
         try:
-            wrong = wrong_ablations(model, tokens, heads, kind, own, other)
+            wrong = wrong_ablations(model, tokens, heads, ablation, own, other)
             expect(got, want, mistakes=wrong, what="the tensor of logits", **ROUNDING)
         except Wrong as error:
             if str(error.mistake).endswith("of the list"):
@@ -192,8 +192,8 @@ def test_one_head_by_another_prompt(student):
 @check("ablate_heads")
 def test_several_heads_at_once(student):
     """Several heads at once, of one layer and of two, in any order."""
-    for kind in ("zero", "mean", "resample"):
-        judge_ablation(student, kind, several=True)
+    for ablation in ("zero", "mean", "resample"):
+        judge_ablation(student, ablation, several=True)
 
 
 # 6.2 ------------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ MISTAKES = {
         "does not stand at 0.",
         "forgets_to_subtract_above": "Below the line you subtract the metric without edges, but not above it.",
         "forgets_to_subtract_below": "Above the line you subtract the metric without edges, but not below it.",
-        "ignores_the_kind": "Your answers are those for resampled values, whatever kind of ablation was asked for.",
+        "ignores_the_ablation": "Your answers are those for resampled values, whatever ablation was asked for.",
         "off_from_the_clean_prompts": "Your edges that are off carry what is written on the clean prompts: whose values should "
         "they carry?",
         "averages_the_ratios": "You divide on every prompt and then average: first average the metrics of the three runs.",
@@ -66,7 +66,7 @@ MISTAKES = {
         "one_needed_edge_is_enough": "You call a circuit minimal if one of its edges is needed, but it may carry idle ones.",
         "cuts_the_whole_model": "You test what is minimal in the whole model, where something else may stand in for the edge.",
         "averages_over_the_edges": "You average over the edges, so that one gap is lost among many edges without.",
-        "forgets_the_kind": "Your words are those for resampled values, whatever kind of ablation was asked for.",
+        "forgets_the_ablation": "Your words are those for resampled values, whatever ablation was asked for.",
     },
     "find_circuit": {
         "tests_single_edges": "You name the edges that are needed one by one: where two can stand in for each other, this misses "
@@ -75,7 +75,7 @@ MISTAKES = {
         "counts_any_effect": "You name edges whose loss changes the logits, for better or for worse: what works against the answer "
         "does not help to give it.",
         "prunes_by_the_average": "You prune by a mean difference of logits, in which a gain on some prompts pays for a loss on others.",
-        "forgets_the_kind": "You prune with resampled values, whatever kind of ablation was asked for: without anything in its place "
+        "forgets_the_ablation": "You prune with resampled values, whatever ablation was asked for: without anything in its place "
         "more is needed.",
         "stops_at_the_whole_model": "You name every edge: all of them together do the task, but most can go.",
         "the_same_for_every_model": "You name the same edges in models whose heads stand in other places.",
@@ -115,13 +115,13 @@ def run_slowly(model: Transformer, tokens: Tensor, on: dict, off: dict) -> tuple
 class Setting:
     """A model with clean and corrupt prompts, run under one mask at a time."""
 
-    def __init__(self, model: Transformer, clean: Tensor, corrupt: Tensor, kind: str = "resample") -> None:
+    def __init__(self, model: Transformer, clean: Tensor, corrupt: Tensor, ablation: str = "resample") -> None:
         self.model, self.clean, self.edges = model, clean, list_edges(model)
         nothing = dict.fromkeys(self.edges, 0.0) | {edge.split("->")[0]: 0.0 for edge in self.edges}
         written, _ = run_slowly(model, corrupt, dict.fromkeys(self.edges, 1.0), nothing)
         self.off = {name: value.mean(dim=0, keepdim=True) for name, value in written.items()}
-        if kind != "mean":
-            self.off = written if kind == "resample" else nothing
+        if ablation != "mean":
+            self.off = written if ablation == "resample" else nothing
 
     def run(self, on: Edges) -> Tensor:
         return self.weigh({edge: float(edge in on) for edge in self.edges})
@@ -145,7 +145,7 @@ class Planted:
 
     model: Transformer
     batch: toys.Batch
-    kind: str
+    ablation: str
     circuits: tuple[frozenset[str], ...]
     names: dict[str, str]  # of heads, in the toy: here
 
@@ -154,15 +154,15 @@ class Planted:
 
     @functools.cached_property
     def setting(self) -> Setting:
-        return Setting(self.model, self.batch.clean, self.batch.corrupt, self.kind)
+        return Setting(self.model, self.batch.clean, self.batch.corrupt, self.ablation)
 
     @property
     def data(self) -> tuple:
-        return self.model, self.batch.clean, self.batch.corrupt, self.batch.answer, self.kind
+        return self.model, self.batch.clean, self.batch.corrupt, self.batch.answer, self.ablation
 
     @property
     def data_with_wrong(self) -> tuple:
-        return *self.data[:4], self.batch.wrong, self.kind
+        return *self.data[:4], self.batch.wrong, self.ablation
 
 
 def rename(edges: Edges, names: dict[str, str]) -> frozenset[str]:
@@ -177,14 +177,14 @@ def rename(edges: Edges, names: dict[str, str]) -> frozenset[str]:
 @functools.cache
 def plant(name: str, seed: int, turn: int = 0) -> Planted:
     """A toy in disguise. The circuits are the toy's, which enumeration has shown to be all."""
-    case, kind = toys.load(name), "resample" if name == "induction_by_hand" else "zero"
+    case, ablation = toys.load(name), "resample" if name == "induction_by_hand" else "zero"
     if name == "induction_by_hand":
         batch = case.task.draw(24, seed=seed % 2**20, corrupt="fresh")
         set_suppressor(case)
     else:
         batch = case.task.everything().distinct()
     model, names = disguise(case.model, seed, turn, decoys=int(name != "backup_head"))  # it has decoys of its own
-    return Planted(model, batch, kind, tuple(rename(c, names) for c in case.truth.circuits[kind].edges), names)
+    return Planted(model, batch, ablation, tuple(rename(c, names) for c in case.truth.circuits[ablation].edges), names)
 
 
 @torch.no_grad()
@@ -247,16 +247,16 @@ def keep_inside(edges: list[str], nodes: set[str], how: Callable = all) -> list[
     return [edge for edge in edges if how(end.split("<")[0] in nodes for end in edge.split("->"))]
 
 
-def judge_faithfulness(student, nodes_of: Callable[[list[str], torch.Generator], list[str]], kinds: tuple) -> None:
-    for seed, kind, size in zip(student.seeds(3), kinds, ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True):
+def judge_faithfulness(student, nodes_of: Callable[[list[str], torch.Generator], list[str]], ablations: tuple) -> None:
+    for seed, ablation, size in zip(student.seeds(3), ablations, ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True):
         named, clean, corrupt, answer, wrong = draw_random(seed, *size)
-        setting = Setting(named.build(), clean, corrupt, kind)
+        setting = Setting(named.build(), clean, corrupt, ablation)
         writers = list(dict.fromkeys(edge.split("->")[0] for edge in setting.edges))
         nodes = nodes_of(writers, torch.Generator().manual_seed(seed))
-        got = student.call("node_faithfulness", named, clean, corrupt, answer, wrong, nodes, kind)
+        got = student.call("node_faithfulness", named, clean, corrupt, answer, wrong, nodes, ablation)
         inside = keep_inside(setting.edges, {*nodes, "logits"})
         want = measure_share(setting, inside, answer, wrong)
-        blame = blame_faithfulness(setting, {*nodes}, corrupt, answer, wrong, kind)
+        blame = blame_faithfulness(setting, {*nodes}, corrupt, answer, wrong, ablation)
         expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the faithfulness")
 
 
@@ -267,7 +267,7 @@ def measure_share(setting: Setting, edges: Edges, answer: Tensor, wrong: Tensor)
 
 
 def blame_faithfulness(
-    setting: Setting, nodes: set[str], corrupt: Tensor, answer: Tensor, wrong: Tensor, kind: str
+    setting: Setting, nodes: set[str], corrupt: Tensor, answer: Tensor, wrong: Tensor, ablation: str
 ) -> Blame:
     def share(edges: Edges, other: Setting = setting) -> float:
         return measure_share(other, edges, answer, wrong)
@@ -287,8 +287,8 @@ def blame_faithfulness(
         "divides_by_the_model": lambda: c / w,
         "forgets_to_subtract_above": lambda: c / (w - n),
         "forgets_to_subtract_below": lambda: (c - n) / w,
-        "ignores_the_kind": lambda: share(inside, Setting(model, clean, corrupt)),
-        "off_from_the_clean_prompts": lambda: share(inside, Setting(model, clean, clean, kind)),
+        "ignores_the_ablation": lambda: share(inside, Setting(model, clean, corrupt)),
+        "off_from_the_clean_prompts": lambda: share(inside, Setting(model, clean, clean, ablation)),
         "averages_the_ratios": lambda: float(((circuit - nothing) / (whole - nothing)).mean()),
     }
 
@@ -302,8 +302,8 @@ def test_no_nodes_give_0_and_all_nodes_give_1(student):
 
 
 @check("node_faithfulness", weight=2)
-def test_a_part_of_the_nodes_is_measured_with_every_kind(student):
-    """Some nodes of random models, with every kind of ablation."""
+def test_a_part_of_the_nodes_is_measured_with_every_ablation(student):
+    """Some nodes of random models, with every ablation."""
 
     def draw_nodes(writers: list[str], generator: torch.Generator) -> list[str]:
         order = torch.randperm(len(writers) - 1, generator=generator)[: (len(writers) + 1) // 2]
@@ -536,7 +536,7 @@ def judge_word(student, word: str) -> None:
 
 
 def blame_words(judge: Judge, circuit: frozenset[str], planted: Planted, mistake: str) -> list[str]:
-    if mistake == "forgets_the_kind":
+    if mistake == "forgets_the_ablation":
         model, clean, corrupt, answer, _ = planted.data
         return Judge(Setting(model, clean, corrupt), answer).words(circuit)
     return judge.words(circuit, mistake)
@@ -591,7 +591,7 @@ def blame_circuit(planted: Planted) -> Blame:
         "trusts_the_gradient": lambda: select(find_slopes(setting, answer, wrong, 1.0)),
         "counts_any_effect": lambda: [edge for edge in edges if abs(gap(edges) - gap(without(edge))) > 0.05 * limit],
         "prunes_by_the_average": lambda: prune(lambda tried, kept: gap(kept) - gap(tried) >= 0.05 * limit),
-        "forgets_the_kind": lambda: prune(lambda tried, kept: other.share(tried) < 1),
+        "forgets_the_ablation": lambda: prune(lambda tried, kept: other.share(tried) < 1),
     }
 
 

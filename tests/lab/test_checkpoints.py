@@ -12,12 +12,29 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mini_transformer import Config, Transformer, __version__
-from mini_transformer.checkpoints import CheckpointError, load, read_tensors, save, verify, write_tensors
+from mini_transformer.checkpoints import (
+    CheckpointError,
+    load,
+    read_tensors,
+    save,
+    verify,
+    write_tensors,
+)
 
 CONFIGS = {
-    "attention only": Config(d_vocab=7, n_ctx=5, d_model=6, n_layers=2, n_heads=3, positions_to="qk"),
+    "attention only": Config(
+        d_vocab=7, n_ctx=5, d_model=6, n_layers=2, n_heads=3, positions_to="qk"
+    ),
     "everything": Config(
-        d_vocab=7, n_ctx=5, d_model=6, n_layers=1, d_mlp=4, act="gelu", norm="layer", biases=True, d_vocab_out=3
+        d_vocab=7,
+        n_ctx=5,
+        d_model=6,
+        n_layers=1,
+        d_mlp=4,
+        act="gelu",
+        norm="layer",
+        biases=True,
+        d_vocab_out=3,
     ),
     "tied, without positions": Config(
         d_vocab=7, n_ctx=5, d_model=6, n_layers=1, positions="none", tied=True, norm="rms"
@@ -28,7 +45,12 @@ CONFIGS = {
 
 @pytest.fixture
 def path(tmp_path):
-    return save(tmp_path / "small.safetensors", Transformer(CONFIGS["everything"], seed=4), seed=4, recipe={"steps": 9})
+    return save(
+        tmp_path / "small.safetensors",
+        Transformer(CONFIGS["everything"], seed=4),
+        seed=4,
+        recipe={"steps": 9},
+    )
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -44,7 +66,14 @@ def test_a_loaded_model_gives_bit_identical_logits(tmp_path, config, dtype):
 def test_facts_come_back_as_they_were_given(tmp_path):
     model = Transformer(CONFIGS["no layers"])
     checkpoint = load(
-        save(tmp_path / "m.safetensors", model, recipe={"lr": 0.1}, seed=3, note="déjà vu", accuracy=[0.5, 1.0])
+        save(
+            tmp_path / "m.safetensors",
+            model,
+            recipe={"lr": 0.1},
+            seed=3,
+            note="déjà vu",
+            accuracy=[0.5, 1.0],
+        )
     )
     assert (checkpoint.recipe, checkpoint.seed, checkpoint.version) == ({"lr": 0.1}, 3, __version__)
     assert checkpoint.facts == {"note": "déjà vu", "accuracy": [0.5, 1.0]}
@@ -112,11 +141,15 @@ class Bomb:
 def test_a_pickle_is_refused_and_not_run(tmp_path):
     for name, write in {
         "torch.save": lambda value, path: torch.save(value, path),
-        "old torch.save": lambda value, path: torch.save(value, path, _use_new_zipfile_serialization=False),
+        "old torch.save": lambda value, path: torch.save(
+            value, path, _use_new_zipfile_serialization=False
+        ),
         "pickle": lambda value, path: path.write_bytes(pickle.dumps(value)),
     }.items():
         write(Bomb(tmp_path / "it ran"), path := tmp_path / name)
-        with pytest.raises(CheckpointError, match=r"torch\.save|not a checkpoint|truncated or damaged"):
+        with pytest.raises(
+            CheckpointError, match=r"torch\.save|not a checkpoint|truncated or damaged"
+        ):
             load(path)
     assert not (tmp_path / "it ran").exists()
 
@@ -145,7 +178,9 @@ def test_verify_finds_numbers_that_are_not_finite(tmp_path):
         model.b_U[0] = float("nan")
     with pytest.raises(CheckpointError, match="b_U holds numbers that are not finite"):
         verify(save(tmp_path / "nan.safetensors", model))
-    assert "intact" in verify(save(tmp_path / "fine.safetensors", Transformer(CONFIGS["everything"])))
+    assert "intact" in verify(
+        save(tmp_path / "fine.safetensors", Transformer(CONFIGS["everything"]))
+    )
 
 
 def test_a_writer_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):

@@ -42,7 +42,9 @@ def test_checking_runs_the_intervention_again_so_a_changed_model_refutes_the_cla
     verdict = card.check()
     assert not verdict
     assert "REFUTED" in repr(verdict)
-    assert repr(verdict).count("<- refutes the claim") == 1  # the effect is as claimed, the control is not
+    assert (
+        repr(verdict).count("<- refutes the claim") == 1
+    )  # the effect is as claimed, the control is not
 
 
 @pytest.mark.parametrize(("effect", "control"), [(0.3, 0.0), (0.1, 0.6), (float("nan"), 0.0)])
@@ -59,5 +61,14 @@ def test_either_number_can_refute_a_claim(effect, control):
 def test_a_card_is_a_box_with_every_field_and_no_line_longer_than_the_others():
     text = repr(make_card(toys.load("induction_by_hand")))
     assert len({len(line) for line in text.splitlines()}) == 1
-    for word in ("model", "task", "data", "components", "intervention", "effect", "control", "refuted by"):
+    for word in (
+        "model",
+        "task",
+        "data",
+        "components",
+        "intervention",
+        "effect",
+        "control",
+        "refuted by",
+    ):
         assert f"| {word} " in text

@@ -36,7 +36,9 @@ def run_slowly(model: Transformer, clean: Tensor, off: Tensor, edges_on: set[str
     def read_heads(part: str, biases: Tensor | float):
         def replace(value: Tensor, hook: object) -> Tensor:
             heads = range(model.config.n_heads)
-            return torch.stack([read(f"a{hook.layer}.h{head}<{part}>", biases) for head in heads], dim=2)
+            return torch.stack(
+                [read(f"a{hook.layer}.h{head}<{part}>", biases) for head in heads], dim=2
+            )
 
         return replace
 
@@ -50,7 +52,10 @@ def run_slowly(model: Transformer, clean: Tensor, off: Tensor, edges_on: set[str
         hooks += [(("result", layer), record_heads)]
         biases = biases if block.attn.b_O is None else biases + block.attn.b_O
         if block.mlp is not None:
-            hooks += [(("mlp_in", layer), replace(f"m{layer}", biases)), (("mlp_out", layer), record(f"m{layer}"))]
+            hooks += [
+                (("mlp_in", layer), replace(f"m{layer}", biases)),
+                (("mlp_out", layer), record(f"m{layer}")),
+            ]
     if model.config.n_layers:
         hooks += [(("resid_post", model.config.n_layers - 1), replace("logits", biases))]
         return model.run_with_hooks(clean, fwd_hooks=hooks)
@@ -79,10 +84,10 @@ def test_on_every_toy_all_edges_on_is_the_clean_run_and_all_off_is_the_corrupt_r
 
 
 @every_config
-@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
-def test_any_mask_gives_what_hooks_on_every_reader_give(config, kind):
+@pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
+def test_any_mask_gives_what_hooks_on_every_reader_give(config, ablation):
     model, clean, corrupt = make_case(config)
-    edges, off = list_edges(model), write_outputs(model, corrupt, kind)
+    edges, off = list_edges(model), write_outputs(model, corrupt, ablation)
     masks = (torch.rand(3, len(edges), generator=torch.Generator().manual_seed(0)) < 0.7).double()
     logits = run_edges(model, clean, masks, off)
     for mask, got in zip(masks, logits, strict=True):
@@ -105,7 +110,9 @@ def test_the_gradient_in_the_mask_is_that_of_finite_differences(name):
     model, clean, corrupt = make_case(CONFIGS[name])
     off, count = write_outputs(model, corrupt).detach(), len(list_edges(model))
     start = torch.rand(1, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    slopes = torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 0.5
+    slopes = (
+        torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 0.5
+    )
 
     def score(masks: Tensor) -> Tensor:
         return run_edges(model, clean, masks, off)[0, :, -1, 0].sum()
@@ -113,7 +120,10 @@ def test_the_gradient_in_the_mask_is_that_of_finite_differences(name):
     masks = start.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(score(masks), masks)
     with torch.no_grad():
-        one_by_one = [(score(start + d) - score(start - d)) / 2e-5 for d in 1e-5 * torch.eye(count).double()[:, None]]
+        one_by_one = [
+            (score(start + d) - score(start - d)) / 2e-5
+            for d in 1e-5 * torch.eye(count).double()[:, None]
+        ]
         along = (score(start + 1e-5 * slopes) - score(start - 1e-5 * slopes)) / 2e-5
     torch.testing.assert_close(gradient[0], torch.stack(one_by_one), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close((gradient[0] * slopes).sum(), along, rtol=1e-5, atol=1e-7)

@@ -15,7 +15,12 @@ from mini_transformer.hooks import find_names, short_name
 EVERYTHING = lambda name: True  # noqa: E731  (a filter, passed by name)
 ON_DEMAND = ("hook_result", "hook_q_input", "hook_k_input", "hook_v_input")
 # Three models that together have every hook name: every norm, MLP or not, positions in the stream and in q and k only.
-MODELS = ("layer_norm_relu_biases", "rms_norm_gelu_sinusoidal", "learned_positions_to_qk", "no_positions_full_tied")
+MODELS = (
+    "layer_norm_relu_biases",
+    "rms_norm_gelu_sinusoidal",
+    "learned_positions_to_qk",
+    "no_positions_full_tied",
+)
 CASES = [(which, name) for which in MODELS for name in Transformer(CONFIGS[which]).hook_points]
 every_hook_name = pytest.mark.parametrize(("which", "name"), CASES, ids=lambda value: value)
 
@@ -34,9 +39,24 @@ def nothing_listens(model: Transformer) -> bool:
 
 
 def test_the_hook_names_are_those_of_the_design() -> None:
-    block = ["hook_resid_pre", "ln1.hook_scale", "ln1.hook_normalized", "hook_q_input", "hook_k_input", "hook_v_input"]
-    block += [f"attn.hook_{what}" for what in ("q", "k", "v", "attn_scores", "pattern", "z", "result")]
-    block += ["hook_attn_out", "hook_resid_mid", "hook_mlp_in", "ln2.hook_scale", "ln2.hook_normalized"]
+    block = [
+        "hook_resid_pre",
+        "ln1.hook_scale",
+        "ln1.hook_normalized",
+        "hook_q_input",
+        "hook_k_input",
+        "hook_v_input",
+    ]
+    block += [
+        f"attn.hook_{what}" for what in ("q", "k", "v", "attn_scores", "pattern", "z", "result")
+    ]
+    block += [
+        "hook_attn_out",
+        "hook_resid_mid",
+        "hook_mlp_in",
+        "ln2.hook_scale",
+        "ln2.hook_normalized",
+    ]
     block += ["mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post"]
     expected = {"hook_embed", "hook_pos_embed", "ln_final.hook_scale", "ln_final.hook_normalized"}
     expected |= {f"blocks.{layer}.{name}" for layer in range(2) for name in block}
@@ -65,7 +85,9 @@ def test_editing_changes_the_logits_as_the_gradient_says(which: str, name: str) 
     direction = noise_like(cache[name])
 
     def edited(step: float) -> Tensor:
-        return model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: x + step * direction)])
+        return model.run_with_hooks(
+            tokens, fwd_hooks=[(name, lambda x, hook: x + step * direction)]
+        )
 
     assert (edited(0.5) - logits).abs().max() > 1e-3
     slope = (measure(edited(1e-6)) - measure(edited(-1e-6))) / 2e-6
@@ -76,18 +98,25 @@ def test_editing_changes_the_logits_as_the_gradient_says(which: str, name: str) 
 def test_gradients_of_all_activations_cached_together_are_those_of_each_alone(which: str) -> None:
     model, tokens = scramble(CONFIGS[which]), draw_tokens(CONFIGS[which])
     logits, cache = model.run_with_cache(tokens, names_filter=EVERYTHING)
-    for name, together in zip(cache, torch.autograd.grad(measure(logits), list(cache.values())), strict=True):
+    for name, together in zip(
+        cache, torch.autograd.grad(measure(logits), list(cache.values())), strict=True
+    ):
         alone_logits, alone = model.run_with_cache(tokens, names_filter=name)
         (gradient,) = torch.autograd.grad(measure(alone_logits), alone[name])
         assert gradient.abs().max() > 1e-3, name
-        torch.testing.assert_close(together, gradient, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            together, gradient, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @every_hook_name
 def test_editing_in_place_changes_nothing_that_came_before(which: str, name: str) -> None:
     model, tokens = scramble(CONFIGS[which]), draw_tokens(CONFIGS[which])
     start = model(tokens, stop_at_layer=0).detach()
-    held, weights = (tokens.clone(), start.clone()), copy.deepcopy(model.state_dict() | dict(model.named_buffers()))
+    held, weights = (
+        (tokens.clone(), start.clone()),
+        copy.deepcopy(model.state_dict() | dict(model.named_buffers())),
+    )
     _, clean = model.run_with_cache(tokens, names_filter=EVERYTHING)
     seen: list[Tensor] = []
 
@@ -105,11 +134,16 @@ def test_editing_in_place_changes_nothing_that_came_before(which: str, name: str
     assert torch.equal(edited[name], clean[name] * 2 + 1)
     assert torch.equal(tokens, held[0])
     assert torch.equal(start, held[1])
-    assert all(torch.equal(value, weights[key]) for key, value in [*model.state_dict().items(), *model.named_buffers()])
+    assert all(
+        torch.equal(value, weights[key])
+        for key, value in [*model.state_dict().items(), *model.named_buffers()]
+    )
 
 
 @pytest.mark.parametrize("which", [*MODELS, "no_layers"])
-def test_no_cached_tensor_shares_memory_with_another_or_with_weights_or_with_the_caller(which: str) -> None:
+def test_no_cached_tensor_shares_memory_with_another_or_with_weights_or_with_the_caller(
+    which: str,
+) -> None:
     model, tokens = scramble(CONFIGS[which]), draw_tokens(CONFIGS[which])
     resid = model(tokens, stop_at_layer=0).detach()
     for inputs, stop in (
@@ -122,9 +156,13 @@ def test_no_cached_tensor_shares_memory_with_another_or_with_weights_or_with_the
         assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
         for name in cache:  # also when it is cached alone
             output, alone = model.run_with_cache(**inputs, stop_at_layer=stop, names_filter=name)
-            taken = {tensor.untyped_storage().data_ptr() for tensor in [*tensors[len(cache) :], output]}
+            taken = {
+                tensor.untyped_storage().data_ptr() for tensor in [*tensors[len(cache) :], output]
+            }
             assert alone[name].untyped_storage().data_ptr() not in taken, name
-            assert len({*alone[name].detach().add_(noise_like(alone[name])).flatten().tolist()}) > 1, name
+            assert (
+                len({*alone[name].detach().add_(noise_like(alone[name])).flatten().tolist()}) > 1
+            ), name
 
 
 @every_hook_name
@@ -137,9 +175,13 @@ def test_no_cached_tensor_shares_memory_with_another_or_with_weights_or_with_the
     ],
     ids=["shape", "dtype", "device"],
 )
-def test_a_replacement_that_does_not_fit_is_refused_by_name(which: str, name: str, what: str, spoil) -> None:
+def test_a_replacement_that_does_not_fit_is_refused_by_name(
+    which: str, name: str, what: str, spoil
+) -> None:
     model, tokens = scramble(CONFIGS[which]), draw_tokens(CONFIGS[which])
-    with pytest.raises(ValueError, match=rf"hook on {name} returned {what} .*, but the activation has "):
+    with pytest.raises(
+        ValueError, match=rf"hook on {name} returned {what} .*, but the activation has "
+    ):
         model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: spoil(x))])
     assert nothing_listens(model)
 
@@ -184,27 +226,38 @@ def test_the_cached_scale_is_the_standard_deviation_or_the_root_mean_square() ->
         _, cache = model.run_with_cache(draw_tokens(model.config))
         x = cache["resid_mid", 1]
         centred = x - x.mean(-1, keepdim=True) if which.startswith("layer") else x
-        torch.testing.assert_close(cache["scale", 1, "ln2"], (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt())
+        torch.testing.assert_close(
+            cache["scale", 1, "ln2"], (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+        )
         ln, bias = model.blocks[1].ln2, model.blocks[1].ln2.b
         normalized = centred / cache["scale", 1, "ln2"] * ln.w
-        torch.testing.assert_close(cache["normalized", 1, "ln2"], normalized if bias is None else normalized + bias)
+        torch.testing.assert_close(
+            cache["normalized", 1, "ln2"], normalized if bias is None else normalized + bias
+        )
 
 
 def test_freezing_the_scale_makes_the_norm_linear() -> None:
-    model, tokens = scramble(CONFIGS["layer_norm_relu_biases"]), draw_tokens(CONFIGS["layer_norm_relu_biases"])
+    model, tokens = (
+        scramble(CONFIGS["layer_norm_relu_biases"]),
+        draw_tokens(CONFIGS["layer_norm_relu_biases"]),
+    )
     _, cache = model.run_with_cache(tokens)
     frozen = [("ln_final.hook_scale", lambda x, hook: cache[hook.name])]
 
     def run(step: float) -> Tensor:
         return model.run_with_hooks(
-            tokens, fwd_hooks=[*frozen, (("resid_post", 1), lambda x, hook: x + step * noise_like(x))]
+            tokens,
+            fwd_hooks=[*frozen, (("resid_post", 1), lambda x, hook: x + step * noise_like(x))],
         )
 
     torch.testing.assert_close(run(2.0) - run(0.0), 2 * (run(1.0) - run(0.0)))
 
 
 def test_an_edit_of_one_heads_input_reaches_that_head_alone() -> None:
-    model, tokens = scramble(CONFIGS["layer_norm_relu_biases"]), draw_tokens(CONFIGS["layer_norm_relu_biases"])
+    model, tokens = (
+        scramble(CONFIGS["layer_norm_relu_biases"]),
+        draw_tokens(CONFIGS["layer_norm_relu_biases"]),
+    )
     _, clean = model.run_with_cache(tokens)
 
     def edit_head_1(x: Tensor, hook) -> None:
@@ -219,12 +272,20 @@ def test_an_edit_of_one_heads_input_reaches_that_head_alone() -> None:
 
 
 def test_the_input_of_a_head_is_the_stream_before_the_norm() -> None:
-    model, tokens = scramble(CONFIGS["learned_positions_to_qk"]), draw_tokens(CONFIGS["learned_positions_to_qk"])
+    model, tokens = (
+        scramble(CONFIGS["learned_positions_to_qk"]),
+        draw_tokens(CONFIGS["learned_positions_to_qk"]),
+    )
     _, cache = model.run_with_cache(tokens, names_filter=EVERYTHING)
     for letter in "qkv":
-        assert torch.equal(cache[f"{letter}_input", 1], cache["resid_pre", 1].unsqueeze(2).repeat(1, 1, 3, 1))
+        assert torch.equal(
+            cache[f"{letter}_input", 1], cache["resid_pre", 1].unsqueeze(2).repeat(1, 1, 3, 1)
+        )
     other = noise_like(cache["resid_pre", 1])
-    all_three = [((f"{letter}_input", 1), lambda x, hook: other.unsqueeze(2).expand_as(x)) for letter in "qkv"]
+    all_three = [
+        ((f"{letter}_input", 1), lambda x, hook: other.unsqueeze(2).expand_as(x))
+        for letter in "qkv"
+    ]
     with model.hooks(all_three):
         _, by_inputs = model.run_with_cache(tokens)
     with model.hooks([(("resid_pre", 1), lambda x, hook: other)]):
@@ -241,13 +302,18 @@ class ShapesMade(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.shapes |= {tuple(x.shape) for x in torch.utils._pytree.tree_leaves(out) if isinstance(x, Tensor)}
+        self.shapes |= {
+            tuple(x.shape) for x in torch.utils._pytree.tree_leaves(out) if isinstance(x, Tensor)
+        }
         return out
 
 
 @pytest.mark.parametrize("asked", [None, *ON_DEMAND])
 def test_one_stream_per_head_is_computed_only_when_asked_for(asked: str | None) -> None:
-    model, tokens = scramble(CONFIGS["layer_norm_relu_biases"]), draw_tokens(CONFIGS["layer_norm_relu_biases"])
+    model, tokens = (
+        scramble(CONFIGS["layer_norm_relu_biases"]),
+        draw_tokens(CONFIGS["layer_norm_relu_biases"]),
+    )
     with ShapesMade() as made:
         if asked is None:
             model.run_with_cache(tokens)
@@ -258,7 +324,9 @@ def test_one_stream_per_head_is_computed_only_when_asked_for(asked: str | None) 
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit, SystemExit])
-def test_nothing_is_left_behind_after_an_error_also_nested_and_in_a_second_run(error: type[BaseException]) -> None:
+def test_nothing_is_left_behind_after_an_error_also_nested_and_in_a_second_run(
+    error: type[BaseException],
+) -> None:
     model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
     logits = model(tokens)
 
@@ -271,7 +339,9 @@ def test_nothing_is_left_behind_after_an_error_also_nested_and_in_a_second_run(e
             model.hooks([("embed", lambda x, hook: x * 2)]),
             model.hooks([("embed", lambda x, hook: x * 2)]),
         ):
-            model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: x + 1), (("z", 1), fail)])
+            model.run_with_hooks(
+                tokens, fwd_hooks=[("embed", lambda x, hook: x + 1), (("z", 1), fail)]
+            )
         assert nothing_listens(model)
         assert torch.equal(model(tokens), logits)
 
@@ -295,7 +365,9 @@ def test_an_inner_context_takes_away_only_its_own_hooks() -> None:
         with model.hooks([double]):
             both = model(tokens)
         assert torch.equal(model(tokens), outer)
-    assert torch.equal(both, model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: x * 4)]))
+    assert torch.equal(
+        both, model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: x * 4)])
+    )
     assert nothing_listens(model)
 
 
@@ -315,7 +387,9 @@ def test_hooks_on_one_name_run_in_the_order_given_and_see_each_others_edits() ->
 
 def test_a_hook_that_returns_nothing_may_edit_in_place_or_only_look() -> None:
     model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
-    assert torch.equal(model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: None)]), model(tokens))
+    assert torch.equal(
+        model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: None)]), model(tokens)
+    )
 
     def zero(x: Tensor, hook) -> None:
         x.zero_()
@@ -327,7 +401,9 @@ def test_a_hook_that_returns_nothing_may_edit_in_place_or_only_look() -> None:
 def test_a_filter_hooks_every_name_it_matches_and_each_hook_knows_its_name_and_layer() -> None:
     model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
     seen: dict[str, int | None] = {}
-    model.run_with_hooks(tokens, fwd_hooks=[(EVERYTHING, lambda x, hook: seen.update({hook.name: hook.layer}))])
+    model.run_with_hooks(
+        tokens, fwd_hooks=[(EVERYTHING, lambda x, hook: seen.update({hook.name: hook.layer}))]
+    )
     assert seen == {name: int(name[7]) if "blocks" in name else None for name in model.hook_points}
 
 
@@ -337,7 +413,9 @@ def test_hooks_that_no_run_reached_are_an_error_unless_another_error_came_first(
     with pytest.raises(ValueError, match=r"hook on blocks.1.attn.hook_z was never reached"):
         model.run_with_hooks(tokens, fwd_hooks=look, stop_at_layer=1)
     with (
-        pytest.raises(ValueError, match=r"hook on hook_embed, blocks.1.attn.hook_z was never reached"),
+        pytest.raises(
+            ValueError, match=r"hook on hook_embed, blocks.1.attn.hook_z was never reached"
+        ),
         model.hooks(look),
     ):
         pass
@@ -360,7 +438,9 @@ def test_a_copy_of_a_model_has_hooks_of_its_own_and_takes_no_listeners_along() -
         zeroed = other.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: x * 0)])
         assert not torch.equal(zeroed, model(tokens))
         assert {point.name for point in other.hook_points.values()} == set(model.hook_points)
-        assert not {id(point) for point in other.hook_points.values()} & {id(p) for p in model.hook_points.values()}
+        assert not {id(point) for point in other.hook_points.values()} & {
+            id(p) for p in model.hook_points.values()
+        }
 
 
 def test_a_model_that_is_run_twice_under_one_hook_is_edited_twice() -> None:
@@ -387,7 +467,9 @@ def test_layers_count_from_the_end_if_negative() -> None:
 
 def test_a_cache_is_a_mapping_from_names_to_tensors_in_the_order_of_the_run() -> None:
     model = scramble(CONFIGS["no_positions_full_tied"])
-    _, cache = model.run_with_cache(draw_tokens(model.config), names_filter=["embed", ("z", 1), ("mlp_out", 0)])
+    _, cache = model.run_with_cache(
+        draw_tokens(model.config), names_filter=["embed", ("z", 1), ("mlp_out", 0)]
+    )
     assert list(cache) == ["hook_embed", "blocks.0.hook_mlp_out", "blocks.1.attn.hook_z"]
     assert len(cache) == 3
     assert ("z", 1) in cache

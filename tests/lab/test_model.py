@@ -37,7 +37,10 @@ class SlowTransformer:
         if self.c.positions == "learned":
             return self.W["W_pos"][t]
         columns = range(self.c.d_model) if self.c.positions == "sinusoidal" else []
-        waves = [(math.cos if i % 2 else math.sin)(t / 10_000 ** (2 * (i // 2) / self.c.d_model)) for i in columns]
+        waves = [
+            (math.cos if i % 2 else math.sin)(t / 10_000 ** (2 * (i // 2) / self.c.d_model))
+            for i in columns
+        ]
         return np.array(waves or [0.0] * self.c.d_model)
 
     def act(self, x):
@@ -52,7 +55,10 @@ class SlowTransformer:
         added = [np.array(self.W.get(f"{at}b_O", np.zeros(self.c.d_model))) for _ in stream]
         for n in range(self.c.n_heads):
             read = {
-                kind: [x @ self.W[f"{at}W_{kind}"][n] + self.W.get(f"{at}b_{kind}", [0] * (n + 1))[n] for x in inputs]
+                kind: [
+                    x @ self.W[f"{at}W_{kind}"][n] + self.W.get(f"{at}b_{kind}", [0] * (n + 1))[n]
+                    for x in inputs
+                ]
                 for kind, inputs in (("Q", qk_reads), ("K", qk_reads), ("V", normalized))
             }
             for i, q in enumerate(read["Q"]):
@@ -77,9 +83,13 @@ class SlowTransformer:
 
     def logits(self, tokens):
         in_stream = self.c.positions_to == "stream"
-        stream = [self.W["W_E"][token] + in_stream * self.position(t) for t, token in enumerate(tokens)]
+        stream = [
+            self.W["W_E"][token] + in_stream * self.position(t) for t, token in enumerate(tokens)
+        ]
         for layer in range(self.c.n_layers):
-            stream = [x + added for x, added in zip(stream, self.attend(stream, layer), strict=True)]
+            stream = [
+                x + added for x, added in zip(stream, self.attend(stream, layer), strict=True)
+            ]
             stream = [x + self.think(x, layer) if self.c.d_mlp else x for x in stream]
         W_U = self.W["W_E"].T if self.c.tied else self.W["W_U"]
         return [self.norm(x, "ln_final") @ W_U + self.W.get("b_U", 0) for x in stream]
@@ -129,16 +139,30 @@ def test_any_configuration_equals_slow_loops(options: dict, qk: bool) -> None:
 @pytest.mark.parametrize("act", ["relu", "gelu"])
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_block_equals_the_encoder_layer_of_pytorch(act: str, causal: bool) -> None:
-    config = Config(**SIZES | {"n_layers": 1}, d_mlp=8, act=act, norm="layer", biases=True, causal=causal)
+    config = Config(
+        **SIZES | {"n_layers": 1}, d_mlp=8, act=act, norm="layer", biases=True, causal=causal
+    )
     model, d = scramble(config), config.d_model
     block = model.blocks[0]
     theirs = nn.TransformerEncoderLayer(
-        d, config.n_heads, config.d_mlp, dropout=0.0, activation=act, batch_first=True, norm_first=True
+        d,
+        config.n_heads,
+        config.d_mlp,
+        dropout=0.0,
+        activation=act,
+        batch_first=True,
+        norm_first=True,
     ).double()
-    projections = [(block.attn.W_Q, block.attn.b_Q), (block.attn.W_K, block.attn.b_K), (block.attn.W_V, block.attn.b_V)]
+    projections = [
+        (block.attn.W_Q, block.attn.b_Q),
+        (block.attn.W_K, block.attn.b_K),
+        (block.attn.W_V, block.attn.b_V),
+    ]
     theirs.load_state_dict(
         {
-            "self_attn.in_proj_weight": torch.cat([W.transpose(0, 1).reshape(d, d).T for W, _ in projections]),
+            "self_attn.in_proj_weight": torch.cat(
+                [W.transpose(0, 1).reshape(d, d).T for W, _ in projections]
+            ),
             "self_attn.in_proj_bias": torch.cat([b.flatten() for _, b in projections]),
             "self_attn.out_proj.weight": block.attn.W_O.reshape(d, d).T,
             "self_attn.out_proj.bias": block.attn.b_O,
@@ -153,17 +177,25 @@ def test_a_block_equals_the_encoder_layer_of_pytorch(act: str, causal: bool) -> 
         }
     )
     resid = torch.randn(2, 5, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    mask = nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64) if causal else None
+    mask = (
+        nn.Transformer.generate_square_subsequent_mask(5, dtype=torch.float64) if causal else None
+    )
     torch.testing.assert_close(model(resid=resid, stop_at_layer=1), theirs(resid, src_mask=mask))
 
 
 @every_config
 def test_patching_the_whole_residual_stream_restores_the_clean_run(config: Config) -> None:
-    model, clean, corrupt = scramble(config), draw_tokens(config, seed=1), draw_tokens(config, seed=2)
+    model, clean, corrupt = (
+        scramble(config),
+        draw_tokens(config, seed=1),
+        draw_tokens(config, seed=2),
+    )
     logits, cache = model.run_with_cache(clean)
     assert not torch.allclose(logits, model(corrupt))
     for name in [name for name in cache if "hook_resid" in name]:
-        patched = model.run_with_hooks(corrupt, fwd_hooks=[(name, lambda x, hook: cache[hook.name])])
+        patched = model.run_with_hooks(
+            corrupt, fwd_hooks=[(name, lambda x, hook: cache[hook.name])]
+        )
         assert torch.equal(patched, logits), name
 
 
@@ -177,7 +209,8 @@ def test_a_run_resumed_at_any_layer_ends_in_the_same_logits(config: Config) -> N
         if layer < config.n_layers:
             assert torch.equal(resid, cache["resid_pre", layer])
             torch.testing.assert_close(
-                model(resid=resid, start_at_layer=layer, stop_at_layer=layer + 1), cache["resid_post", layer]
+                model(resid=resid, start_at_layer=layer, stop_at_layer=layer + 1),
+                cache["resid_post", layer],
             )
 
 
@@ -203,15 +236,25 @@ def test_each_label_of_the_sum_is_what_that_component_wrote() -> None:
     assert torch.equal(parts["embed"], model.W_E[tokens])
     torch.testing.assert_close(parts["pos_embed"], model.W_pos[:5].expand(2, -1, -1))
     for layer, head in ((0, 0), (1, 2)):
-        without = model.run_with_cache(tokens, names_filter=("attn_out", layer))[1]["attn_out", layer]
-        hooks = [(("z", layer), lambda z, hook, head=head: z.index_fill(2, torch.tensor([head]), 0.0))]
+        without = model.run_with_cache(tokens, names_filter=("attn_out", layer))[1][
+            "attn_out", layer
+        ]
+        hooks = [
+            (("z", layer), lambda z, hook, head=head: z.index_fill(2, torch.tensor([head]), 0.0))
+        ]
         with model.hooks(hooks):
-            ablated = model.run_with_cache(tokens, names_filter=("attn_out", layer))[1]["attn_out", layer]
+            ablated = model.run_with_cache(tokens, names_filter=("attn_out", layer))[1][
+                "attn_out", layer
+            ]
         torch.testing.assert_close(parts[f"a{layer}.h{head}"], without - ablated)
 
 
-@pytest.mark.parametrize("edited", [("resid_pre", 0), ("resid_pre", 1), ("resid_mid", 1), ("attn_out", 0)])
-def test_the_sum_of_writers_refuses_a_run_whose_stream_was_replaced(edited: tuple[str, int]) -> None:
+@pytest.mark.parametrize(
+    "edited", [("resid_pre", 0), ("resid_pre", 1), ("resid_mid", 1), ("attn_out", 0)]
+)
+def test_the_sum_of_writers_refuses_a_run_whose_stream_was_replaced(
+    edited: tuple[str, int],
+) -> None:
     config = CONFIGS["layer_norm_relu_biases"]
     model = scramble(config)
     with model.hooks([(edited, lambda x, hook: x + 1)]):
@@ -220,7 +263,9 @@ def test_the_sum_of_writers_refuses_a_run_whose_stream_was_replaced(edited: tupl
         model.decompose(cache)
 
 
-@pytest.mark.parametrize("edited", ["embed", "pos_embed", ("pattern", 0), ("z", 1), ("result", 1), ("mlp_out", 0)])
+@pytest.mark.parametrize(
+    "edited", ["embed", "pos_embed", ("pattern", 0), ("z", 1), ("result", 1), ("mlp_out", 0)]
+)
 def test_the_sum_of_writers_follows_edits_of_what_is_written(edited: str | tuple[str, int]) -> None:
     config = CONFIGS["layer_norm_relu_biases"]
     model = scramble(config)
@@ -238,7 +283,9 @@ def test_scores_and_results_follow_from_the_QK_and_OV_circuits(head: int) -> Non
         x, pattern = cache["resid_pre", layer], cache["pattern", layer][:, head]
         scores = (x @ model.QK(layer, head) @ x.mT / math.sqrt(config.d_head)).tril()
         torch.testing.assert_close(cache["attn_scores", layer][:, head].tril(), scores)
-        torch.testing.assert_close(cache["result", layer][:, :, head], pattern @ x @ model.OV(layer, head))
+        torch.testing.assert_close(
+            cache["result", layer][:, :, head], pattern @ x @ model.OV(layer, head)
+        )
 
 
 def test_stacked_weights_are_those_of_the_blocks_and_carry_gradients() -> None:
@@ -319,4 +366,7 @@ def test_a_model_draws_itself() -> None:
     assert repr(Transformer(CONFIGS["layer_norm_relu_biases"])).startswith(
         "Transformer(11 tokens -> [3 heads + 8 relu neurons] -> [3 heads + 8 relu neurons] -> 11 logits; d_model 6, "
     )
-    assert repr(Transformer(CONFIGS["no_layers"])) == "Transformer(11 tokens -> 11 logits; d_model 6, 197 weights)"
+    assert (
+        repr(Transformer(CONFIGS["no_layers"]))
+        == "Transformer(11 tokens -> 11 logits; d_model 6, 197 weights)"
+    )

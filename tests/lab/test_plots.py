@@ -28,7 +28,9 @@ DRAWINGS = {
     "heads": lambda ax: plots.plot_heads(VALUES, ax),
     "patching": lambda ax: plots.plot_patching(VALUES, *LABELS, ax),
     "contributions": lambda ax: plots.plot_contributions({"embed": 1.0, "a0.h0": -2.0}, ax),
-    "curves": lambda ax: plots.plot_curves([0, 1, 2], {"loss": [3.0, 1.0, 0.5]}, ax, moment=(1, "here")),
+    "curves": lambda ax: plots.plot_curves(
+        [0, 1, 2], {"loss": [3.0, 1.0, 0.5]}, ax, moment=(1, "here")
+    ),
 }
 
 
@@ -60,7 +62,14 @@ def test_a_patching_map_shows_its_numbers_with_the_first_layer_at_the_bottom():
 
 def test_heads_carry_their_numbers():
     ax = plots.plot_heads(VALUES)
-    assert [text.get_text() for text in ax.texts] == ["0.50", "-0.25", "0.00", "2.00", "1.00", "-1.00"]
+    assert [text.get_text() for text in ax.texts] == [
+        "0.50",
+        "-0.25",
+        "0.00",
+        "2.00",
+        "1.00",
+        "-1.00",
+    ]
 
 
 def test_attention_has_queries_as_rows():
@@ -71,16 +80,23 @@ def test_attention_has_queries_as_rows():
 
 
 def test_contributions_are_bars_of_their_mean_in_the_given_order():
-    ax = plots.plot_contributions({"embed": torch.tensor([1.0, 3.0], requires_grad=True), "a0.h0": -1.5, "m0": 0})
+    ax = plots.plot_contributions(
+        {"embed": torch.tensor([1.0, 3.0], requires_grad=True), "a0.h0": -1.5, "m0": 0}
+    )
     bars = ax.containers[0].patches
     assert [bar.get_width() for bar in bars] == [2.0, -1.5, 0.0]
-    assert [bar.get_facecolor()[:3] for bar in bars[:2]] == [to_rgb(plots.BLUE), to_rgb(plots.ORANGE)]
+    assert [bar.get_facecolor()[:3] for bar in bars[:2]] == [
+        to_rgb(plots.BLUE),
+        to_rgb(plots.ORANGE),
+    ]
     bottom, top = ax.get_ylim()
     assert bottom > top  # the first component is drawn highest
 
 
 def test_curves_mark_the_moment():
-    ax = plots.plot_curves([0, 50, 100], {"loss": [3.0, 2.0, 0.1], "accuracy": [0.0, 0.1, 1.0]}, moment=(50, "formed"))
+    ax = plots.plot_curves(
+        [0, 50, 100], {"loss": [3.0, 2.0, 0.1], "accuracy": [0.0, 0.1, 1.0]}, moment=(50, "formed")
+    )
     loss, accuracy, moment = ax.get_lines()
     assert list(loss.get_ydata()) == [3.0, 2.0, 0.1]
     assert accuracy.get_label() == "accuracy"

@@ -24,7 +24,9 @@ def draw(case: toys.Case) -> toys.Batch:
 def test_the_analysis_finds_the_known_circuit_of_the_hand_set_model(hand_set):
     found, truth = find_circuit(hand_set.model, draw(hand_set)), hand_set.truth.circuits["mean"]
     assert {found.previous, found.induction} == truth.nodes[0] - {"input", "logits"}
-    assert {f"{found.previous}->{found.induction}<{part}>" for part in found.parts} <= truth.edges[0]
+    assert {f"{found.previous}->{found.induction}<{part}>" for part in found.parts} <= truth.edges[
+        0
+    ]
     assert found.parts == {"k"}
     assert found.control == "a0.h1"
 
@@ -97,7 +99,13 @@ def silence_everything(model):
 
 @pytest.mark.parametrize(
     "damage",
-    [cut_output_of_previous, cut_keys_of_the_match, look_two_back, say_another_token, silence_everything],
+    [
+        cut_output_of_previous,
+        cut_keys_of_the_match,
+        look_two_back,
+        say_another_token,
+        silence_everything,
+    ],
 )
 def test_the_tour_says_no_to_a_damaged_model(hand_set, tmp_path, damage):
     with torch.no_grad():
@@ -117,7 +125,9 @@ def test_the_tour_says_no_to_an_untrained_model(hand_set, tmp_path, seed):
 def test_with_json_the_tour_prints_data_and_nothing_else(hand_set, tmp_path, monkeypatch, capsys):
     history = History(loss=[2.7, 1.0, 0.0], accuracy=[0.0, 0.6, 1.0])
     monkeypatch.setattr(
-        run, "train_case", lambda seed, progress: pytest.fail("a progress bar") if progress else (hand_set, history)
+        run,
+        "train_case",
+        lambda seed, progress: pytest.fail("a progress bar") if progress else (hand_set, history),
     )
     tour = run_tour(json=True, out=tmp_path / "new" / "folder")
     printed = capsys.readouterr()
@@ -129,18 +139,30 @@ def test_with_json_the_tour_prints_data_and_nothing_else(hand_set, tmp_path, mon
     assert tour.figure.exists()
 
 
-def test_the_story_ends_with_the_claim_the_figure_and_what_to_do_next(hand_set, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "train_case", lambda seed, progress: (hand_set, History(loss=[1.0], accuracy=[0.0])))
+def test_the_story_ends_with_the_claim_the_figure_and_what_to_do_next(
+    hand_set, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        run, "train_case", lambda seed, progress: (hand_set, History(loss=[1.0], accuracy=[0.0]))
+    )
     run_tour(out=tmp_path)
     story = capsys.readouterr().out
-    for part in ("previous-token head a0.h0", "refuted by", "verdict       holds", "tour-seed-0.png", "minilab init"):
+    for part in (
+        "previous-token head a0.h0",
+        "refuted by",
+        "verdict       holds",
+        "tour-seed-0.png",
+        "minilab init",
+    ):
         assert part in story
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(run, "train_case", lambda seed, progress: pytest.fail("trained first"))
-    with pytest.raises(ValueError, match=r"cannot write to .*file.* choose another folder with --out"):
+    with pytest.raises(
+        ValueError, match=r"cannot write to .*file.* choose another folder with --out"
+    ):
         run_tour(out=tmp_path / "file" / "out")
 
 
@@ -162,5 +184,7 @@ def test_the_whole_tour_finds_the_circuit_from_scratch(tmp_path, seed):
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_tour(tmp_path):
-    first, second = (run_tour(seed=0, json=True, out=tmp_path).to_data() | {"seconds": 0} for _ in range(2))
+    first, second = (
+        run_tour(seed=0, json=True, out=tmp_path).to_data() | {"seconds": 0} for _ in range(2)
+    )
     assert first == second

@@ -24,7 +24,9 @@ from mini_transformer.train import (
     train,
 )
 
-CONFIG = Config(d_vocab=8, n_ctx=6, d_model=8, n_layers=1, n_heads=2, d_mlp=8, norm="layer", biases=True)
+CONFIG = Config(
+    d_vocab=8, n_ctx=6, d_model=8, n_layers=1, n_heads=2, d_mlp=8, norm="layer", biases=True
+)
 RECIPE = Recipe(steps=60, lr=1e-2, warm_up=5, cool_down=20, batch=8, seed=3)
 
 
@@ -53,7 +55,9 @@ def test_the_loop_is_adamw_with_warm_up_and_cool_down_in_bare_pytorch():
     model = start().double()
     recipe = dataclasses.replace(RECIPE, weight_decay=0.3, betas=(0.8, 0.95), clip=0.5)
     ours = train(model, predict_previous, recipe, progress=False)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.3, betas=(0.8, 0.95), foreach=False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), weight_decay=0.3, betas=(0.8, 0.95), foreach=False
+    )
     for step in range(60):
         loss, _ = predict_previous(model, draw_generator(3, step))
         assert loss.item() == pytest.approx(ours.history.loss[step], rel=1e-6)
@@ -61,7 +65,9 @@ def test_the_loop_is_adamw_with_warm_up_and_cool_down_in_bare_pytorch():
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (0.2 * (step + 1) if step < 5 else (60 - step) / 20 if step > 40 else 1)
+            group["lr"] = 1e-2 * (
+                0.2 * (step + 1) if step < 5 else (60 - step) / 20 if step > 40 else 1
+            )
         optimizer.step()
     for expected, got in zip(model.parameters(), ours.model.parameters(), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-8)
@@ -81,7 +87,11 @@ def test_the_same_recipe_gives_the_same_weights_and_another_seed_others():
 
 
 def test_every_step_sees_another_batch():
-    first = [torch.rand(1, generator=draw_generator(seed, step)).item() for seed in range(3) for step in range(100)]
+    first = [
+        torch.rand(1, generator=draw_generator(seed, step)).item()
+        for seed in range(3)
+        for step in range(100)
+    ]
     assert len(set(first)) == 300
 
 
@@ -93,7 +103,9 @@ def test_the_model_that_was_given_stays_as_it_is():
     assert all(parameter.grad is None for parameter in model.parameters())
     assert trained.model is not model
     tokens = torch.tensor([[1, 2, 3]])
-    trained.model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda value, hook: None)])  # its hooks are its own
+    trained.model.run_with_hooks(
+        tokens, fwd_hooks=[("embed", lambda value, hook: None)]
+    )  # its hooks are its own
     assert trained.model.hook_points["hook_embed"] is trained.model.hook_embed
 
 
@@ -136,7 +148,9 @@ def test_it_stops_when_the_signature_holds():
 
 
 def test_what_is_watched_is_measured_after_the_steps_it_says():
-    trained = run(dataclasses.replace(RECIPE, steps=25), watch={"norm": lambda model: model.W_E.norm().item()})
+    trained = run(
+        dataclasses.replace(RECIPE, steps=25), watch={"norm": lambda model: model.W_E.norm().item()}
+    )
     assert trained.history.steps_watched() == [10, 20, 25]
     assert trained.history.watched["norm"][-1] == trained.model.W_E.norm().item()
     assert len(set(trained.history.watched["norm"])) == 3
@@ -157,7 +171,15 @@ def test_a_resumed_run_ends_bit_by_bit_like_an_undisturbed_one(tmp_path, after):
 
     watch = {"norm": lambda model: model.W_E.norm().item()}
     with pytest.raises(Interrupted):
-        train(start(), interrupted, RECIPE, watch=watch, every=10, resume=tmp_path / "state", progress=False)
+        train(
+            start(),
+            interrupted,
+            RECIPE,
+            watch=watch,
+            every=10,
+            resume=tmp_path / "state",
+            progress=False,
+        )
     seen = []
 
     def counted(model, generator):
@@ -165,7 +187,15 @@ def test_a_resumed_run_ends_bit_by_bit_like_an_undisturbed_one(tmp_path, after):
         return predict_previous(model, generator)
 
     other_start = start(seed=99)  # overwritten by what is in the file
-    resumed = train(other_start, counted, RECIPE, watch=watch, every=10, resume=tmp_path / "state", progress=False)
+    resumed = train(
+        other_start,
+        counted,
+        RECIPE,
+        watch=watch,
+        every=10,
+        resume=tmp_path / "state",
+        progress=False,
+    )
     undisturbed = run(watch=watch)
     assert len(seen) == 60 - after // 10 * 10  # it did not begin again
     assert same_weights(resumed.model, undisturbed.model)
@@ -187,7 +217,9 @@ print("done", flush=True)
 """
 
 
-def test_a_process_killed_again_and_again_ends_bit_by_bit_like_an_undisturbed_one(tmp_path, request):
+def test_a_process_killed_again_and_again_ends_bit_by_bit_like_an_undisturbed_one(
+    tmp_path, request
+):
     state, kills, steps = tmp_path / "state", 0, []
     for delay in (0.1, 0.17, None):
         arguments = [sys.executable, "-c", PROGRAM, str(state), str(request.path.parent)]

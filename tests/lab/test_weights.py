@@ -13,13 +13,17 @@ from mini_transformer.weights import center_unembed, center_writing_weights, che
 
 Rewrite = Callable[[Transformer], Transformer]
 FITS: dict[Rewrite, list[str]] = {
-    fold_norms: [key for key, c in CONFIGS.items() if c.norm != "none" and c.positions_to == "stream"],
+    fold_norms: [
+        key for key, c in CONFIGS.items() if c.norm != "none" and c.positions_to == "stream"
+    ],
     center_writing_weights: [key for key, c in CONFIGS.items() if c.norm == "layer"],
     center_unembed: list(CONFIGS),
 }
 ODD_ONES = {  # combinations that need the result to have another configuration
     "tied_layer": dataclasses.replace(CONFIGS["layer_norm_relu_biases"], tied=True, biases=False),
-    "sinusoidal_layer": dataclasses.replace(CONFIGS["layer_norm_relu_biases"], positions="sinusoidal"),
+    "sinusoidal_layer": dataclasses.replace(
+        CONFIGS["layer_norm_relu_biases"], positions="sinusoidal"
+    ),
     "sinusoidal_qk_layer": dataclasses.replace(CONFIGS["sinusoidal_positions_to_qk"], norm="layer"),
 }
 FITS[fold_norms] += ["tied_layer", "sinusoidal_layer"]
@@ -38,13 +42,19 @@ def config_of(which: str) -> Config:
     return (CONFIGS | ODD_ONES)[which]
 
 
-@pytest.mark.parametrize(("rewrite", "which"), CASES, ids=lambda value: getattr(value, "__name__", value))
-def test_the_new_model_computes_the_same_and_the_old_one_is_untouched(rewrite: Rewrite, which: str) -> None:
+@pytest.mark.parametrize(
+    ("rewrite", "which"), CASES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_the_new_model_computes_the_same_and_the_old_one_is_untouched(
+    rewrite: Rewrite, which: str
+) -> None:
     model, tokens = scramble(config_of(which)), draw_tokens(config_of(which), seed=3)
     before, seed = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
     new = rewrite(model)
     as_log_probabilities = rewrite is center_unembed
-    given, expected = (m(tokens).log_softmax(-1) if as_log_probabilities else m(tokens) for m in (new, model))
+    given, expected = (
+        m(tokens).log_softmax(-1) if as_log_probabilities else m(tokens) for m in (new, model)
+    )
     torch.testing.assert_close(given, expected, rtol=1e-9, atol=1e-9)
     assert not {p.data_ptr() for p in new.parameters()} & {p.data_ptr() for p in model.parameters()}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -68,7 +78,9 @@ def test_a_centred_stream_has_mean_zero_in_every_part(which: str) -> None:
     new = center_writing_weights(scramble(config_of(which)))
     saved = new.state_dict()
     new = Transformer(new.config).double()
-    new.load_state_dict(saved)  # nothing may be centred that a checkpoint does not hold, such as fixed positions
+    new.load_state_dict(
+        saved
+    )  # nothing may be centred that a checkpoint does not hold, such as fixed positions
     _, cache = new.run_with_cache(draw_tokens(new.config))
     for label, part in new.decompose(cache).items():
         assert part.mean(-1).abs().max() < 1e-12, label
@@ -84,11 +96,15 @@ def test_the_three_rewritings_follow_each_other_also_in_float32() -> None:
     model = scramble(CONFIGS["layer_norm_relu_biases"]).float()
     new = center_unembed(center_writing_weights(fold_norms(model)))
     tokens = draw_tokens(model.config)
-    torch.testing.assert_close(new(tokens).log_softmax(-1), model(tokens).log_softmax(-1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        new(tokens).log_softmax(-1), model(tokens).log_softmax(-1), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("rewrite", "which", "sentence"), REFUSALS)
-def test_a_rewriting_that_does_not_apply_says_why(rewrite: Rewrite, which: str, sentence: str) -> None:
+def test_a_rewriting_that_does_not_apply_says_why(
+    rewrite: Rewrite, which: str, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         rewrite(scramble(CONFIGS[which]))
 
@@ -99,6 +115,8 @@ def test_a_rewriting_that_changes_the_output_is_caught(monkeypatch: pytest.Monke
     other.b_U.data[0] += 1e-6
     with pytest.raises(ValueError, match="by more than rounding"):
         check_same(other, model)
-    monkeypatch.setattr(weights, "center", lambda writers: [writer.data.mul_(1.001) for writer in writers])
+    monkeypatch.setattr(
+        weights, "center", lambda writers: [writer.data.mul_(1.001) for writer in writers]
+    )
     with pytest.raises(ValueError, match="by more than rounding"):
         center_unembed(model)

@@ -11,7 +11,10 @@ TRAINED = ["modular_addition", "clock", "pizza", "superposition_pentagon", "supe
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_seed_without_checkpoint_says_how_to_train_it(name):
-    with pytest.raises(KeyError, match=f"no trained {name} with seed 99 is shipped .*minilab train {name} --seed 99"):
+    with pytest.raises(
+        KeyError,
+        match=f"no trained {name} with seed 99 is shipped .*minilab train {name} --seed 99",
+    ):
         toys.load(name, 99)
 
 
@@ -31,7 +34,9 @@ def test_an_unknown_corruption_lists_the_known(name):
 
 
 def test_a_kind_that_is_neither_clock_nor_pizza():
-    with pytest.raises(KeyError, match="no model is called 'calzone' here: take 'clock' or 'pizza'"):
+    with pytest.raises(
+        KeyError, match="no model is called 'calzone' here: take 'clock' or 'pizza'"
+    ):
         clock_pizza.train("calzone")
 
 
@@ -47,5 +52,7 @@ def test_a_density_that_is_no_probability(density):
 
 
 def test_a_grid_without_extent():
-    with pytest.raises(ValueError, match="a grid of 1 x 1 settings was asked for, but it needs at least 2 x 2"):
+    with pytest.raises(
+        ValueError, match="a grid of 1 x 1 settings was asked for, but it needs at least 2 x 2"
+    ):
         superposition_phases.make_grid(1)

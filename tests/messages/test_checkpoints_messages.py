@@ -35,7 +35,10 @@ def test_a_truncated_file_says_so(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert "m.safetensors is truncated or damaged: restore it from a copy, or train it again" in message(error)
+    assert (
+        "m.safetensors is truncated or damaged: restore it from a copy, or train it again"
+        in message(error)
+    )
 
 
 def test_a_damaged_file_says_so(tmp_path):
@@ -44,7 +47,8 @@ def test_a_damaged_file_says_so(tmp_path):
     data[-3] ^= 1
     path.write_bytes(data)
     with pytest.raises(
-        CheckpointError, match="is damaged, its checksum is wrong: restore it from a copy, or train it again"
+        CheckpointError,
+        match="is damaged, its checksum is wrong: restore it from a copy, or train it again",
     ):
         load(path)
 
@@ -57,7 +61,9 @@ def test_a_file_of_torch_save_says_why_it_is_not_loaded(tmp_path):
 
 def test_some_other_file_is_foreign(tmp_path):
     (tmp_path / "notes.txt").write_text("This is not a model, it is a shopping list.")
-    with pytest.raises(CheckpointError, match=r"notes\.txt is not a checkpoint of mini-transformer"):
+    with pytest.raises(
+        CheckpointError, match=r"notes\.txt is not a checkpoint of mini-transformer"
+    ):
         load(tmp_path / "notes.txt")
 
 
@@ -75,12 +81,16 @@ def test_another_class_needs_build(tmp_path):
 
 
 def test_the_state_of_a_training_run_is_not_a_model(tmp_path):
-    with pytest.raises(CheckpointError, match="is the state of a training run, not a model: give it to train"):
+    with pytest.raises(
+        CheckpointError, match="is the state of a training run, not a model: give it to train"
+    ):
         load(write_tensors(tmp_path / "state", {}, {"run": {}}))
 
 
 @pytest.mark.parametrize("fact", [torch.ones(1), float("nan"), {1, 2}])
 def test_a_fact_that_json_cannot_hold_is_refused(tmp_path, fact):
-    with pytest.raises(ValueError, match="facts must be what JSON can hold, numbers, strings, lists and dicts"):
+    with pytest.raises(
+        ValueError, match="facts must be what JSON can hold, numbers, strings, lists and dicts"
+    ):
         save(tmp_path / "m", MODEL, fact=fact)
     assert not (tmp_path / "m").exists()

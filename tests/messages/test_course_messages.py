@@ -43,17 +43,24 @@ ON_LOADING = {
 @pytest.mark.parametrize(("source", "sentence"), ON_LOADING.items(), ids=range(len(ON_LOADING)))
 def test_a_file_that_does_not_load_says_where_and_why(tmp_path, source, sentence):
     said = read_sentence(load, tmp_path, source, seconds=0.3)
-    assert said.replace("line 2 runs", "line 1 runs") == sentence  # the loop is interrupted on either of its lines
+    assert (
+        said.replace("line 2 runs", "line 1 runs") == sentence
+    )  # the loop is interrupted on either of its lines
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path):
     (tmp_path / "ex01_sample.py").write_text("")
     said = read_sentence(InProcessStudent, tmp_path / "ex01_samples.py")
-    assert said == f"there is no file {tmp_path / 'ex01_samples.py'}; nearest in its folder: ex01_sample.py"
+    assert (
+        said
+        == f"there is no file {tmp_path / 'ex01_samples.py'}; nearest in its folder: ex01_sample.py"
+    )
 
 
 def test_a_missing_file_in_an_empty_folder_is_missing(tmp_path):
-    assert read_sentence(InProcessStudent, tmp_path / "a.py").endswith("a.py, and its folder holds no .py file")
+    assert read_sentence(InProcessStudent, tmp_path / "a.py").endswith(
+        "a.py, and its folder holds no .py file"
+    )
 
 
 def test_a_file_that_is_no_text_cannot_be_read(tmp_path):
@@ -63,7 +70,9 @@ def test_a_file_that_is_no_text_cannot_be_read(tmp_path):
 
 def test_a_folder_in_the_files_place_cannot_be_read(tmp_path):
     (tmp_path / "ex01_samples.py").mkdir()
-    assert "cannot be read: IsADirectoryError" in read_sentence(InProcessStudent, tmp_path / "ex01_samples.py")
+    assert "cannot be read: IsADirectoryError" in read_sentence(
+        InProcessStudent, tmp_path / "ex01_samples.py"
+    )
 
 
 ON_CALLING = {
@@ -109,7 +118,10 @@ def test_an_answer_that_fails_says_where_and_why(tmp_path, source, sentence):
 
 def test_without_a_stub_a_wrong_signature_is_compared_with_the_call(tmp_path):
     student = load(tmp_path, "def f(x): return 1")
-    assert read_sentence(student.call, "f", 1, mask=None) == "f takes (x), expected (1, mask): give it back the stub's"
+    assert (
+        read_sentence(student.call, "f", 1, mask=None)
+        == "f takes (x), expected (1, mask): give it back the stub's"
+    )
 
 
 def test_an_endless_loop_is_stopped_in_time_and_only_once(tmp_path):
@@ -130,7 +142,9 @@ def test_outside_the_main_thread_there_is_no_time_limit_but_calls_work(tmp_path)
 
 
 def test_a_model_that_is_named_wrongly_says_what_to_give():
-    with pytest.raises(ValueError, match="expected 'random' and Config fields; send any other model as it is"):
+    with pytest.raises(
+        ValueError, match="expected 'random' and Config fields; send any other model as it is"
+    ):
         NamedModel("toy")
 
 
@@ -145,9 +159,15 @@ def workspace(tmp_path, monkeypatch):
     ("typed", "sentence"),
     [
         (["grade", "77"], "no lesson is called '77'; there are 01_residual_stream"),
-        (["grade", "01_residual_strem"], "no lesson is called '01_residual_strem'; nearest: 01_residual_stream"),
+        (
+            ["grade", "01_residual_strem"],
+            "no lesson is called '01_residual_strem'; nearest: 01_residual_stream",
+        ),
         (["grade", "1.9"], "no exercise has the number '1.9'; there are 1.1, 1.2"),
-        (["hint", "attention_patern"], "no exercise is called 'attention_patern'; nearest: attention_pattern"),
+        (
+            ["hint", "attention_patern"],
+            "no exercise is called 'attention_patern'; nearest: attention_pattern",
+        ),
         (["lesson", "77"], "no lesson is called '77'"),
         (["hint", "zzz"], "no exercise is called 'zzz'; nearest: "),
     ],
@@ -171,7 +191,10 @@ def test_outside_a_workspace_every_command_names_the_way_in(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, typed)
     assert result.exit_code == 2
-    assert result.stderr == f"{tmp_path} is not in a workspace: make one with `minilab init DIR`, then `cd DIR`\n"
+    assert (
+        result.stderr
+        == f"{tmp_path} is not in a workspace: make one with `minilab init DIR`, then `cd DIR`\n"
+    )
 
 
 def test_a_tour_that_cannot_write_its_figure_is_one_sentence_before_any_work(tmp_path):

@@ -13,7 +13,9 @@ TOKENS = torch.tensor([[1, 2, 3]])
 
 @pytest.fixture
 def model() -> Iterator[Transformer]:
-    model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4, norm="layer"))
+    model = Transformer(
+        Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4, norm="layer")
+    )
     yield model
     assert not any(point.on for point in model.hook_points.values())
 
@@ -35,7 +37,9 @@ def keep(x: torch.Tensor, hook) -> None:
     ],
     ids=str,
 )
-def test_an_unknown_name_is_answered_with_the_nearest(model: Transformer, wrong, nearest: str) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(
+    model: Transformer, wrong, nearest: str
+) -> None:
     sentence = re.escape(f"no hook is called {wrong!r}; nearest: {nearest}")
     with pytest.raises(KeyError, match=sentence):
         model.run_with_hooks(TOKENS, fwd_hooks=[("embed", keep), (wrong, keep)])
@@ -62,7 +66,9 @@ def test_a_filter_that_matches_nothing_also_when_others_do(model: Transformer) -
 
 @pytest.mark.parametrize("wrong", [5, None, {"embed"}, ["embed"]], ids=str)
 def test_a_name_of_a_wrong_type(model: Transformer, wrong) -> None:
-    sentence = re.escape(f"a hook name is a string, a short name like ('pattern', 0) or a filter, not {wrong!r}")
+    sentence = re.escape(
+        f"a hook name is a string, a short name like ('pattern', 0) or a filter, not {wrong!r}"
+    )
     with pytest.raises(KeyError, match=sentence):
         model.run_with_hooks(TOKENS, fwd_hooks=[(wrong, keep)])
     with pytest.raises(KeyError, match=sentence):
@@ -81,7 +87,9 @@ def test_a_name_of_a_wrong_type(model: Transformer, wrong) -> None:
     ],
     ids=["not a list", "no function", "not a function", "no name", "one of two"],
 )
-def test_hooks_that_are_not_pairs_of_name_and_function(model: Transformer, hooks, culprit: str) -> None:
+def test_hooks_that_are_not_pairs_of_name_and_function(
+    model: Transformer, hooks, culprit: str
+) -> None:
     sentence = re.escape(f"fwd_hooks is a list of pairs (name, function), but {culprit} is in it")
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         model.run_with_hooks(TOKENS, fwd_hooks=hooks)
@@ -90,8 +98,14 @@ def test_hooks_that_are_not_pairs_of_name_and_function(model: Transformer, hooks
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda x: x[:, 0], r"returned shape torch.Size([1, 16]), but the activation has torch.Size([1, 3, 16])"),
-        (lambda x: x.double(), "returned dtype torch.float64, but the activation has torch.float32"),
+        (
+            lambda x: x[:, 0],
+            r"returned shape torch.Size([1, 16]), but the activation has torch.Size([1, 3, 16])",
+        ),
+        (
+            lambda x: x.double(),
+            "returned dtype torch.float64, but the activation has torch.float32",
+        ),
         (lambda x: x.to("meta"), "returned device meta, but the activation has cpu"),
         (lambda x: 0.0, "returned a float: return a tensor, or None"),
         (lambda x: x.detach().numpy(), "returned a ndarray: return a tensor, or None"),
@@ -100,12 +114,16 @@ def test_hooks_that_are_not_pairs_of_name_and_function(model: Transformer, hooks
     ids=["shape", "dtype", "device", "number", "array", "tuple"],
 )
 def test_a_replacement_that_does_not_fit(model: Transformer, spoil, sentence: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"the hook on blocks.1.hook_attn_out {sentence}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"the hook on blocks.1.hook_attn_out {sentence}")
+    ):
         model.run_with_hooks(TOKENS, fwd_hooks=[(("attn_out", 1), lambda x, hook: spoil(x))])
 
 
 def test_a_hook_that_was_not_reached(model: Transformer) -> None:
-    sentence = "the hook on blocks.1.attn.hook_z was never reached: no forward run passed through it"
+    sentence = (
+        "the hook on blocks.1.attn.hook_z was never reached: no forward run passed through it"
+    )
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         model.run_with_hooks(TOKENS, fwd_hooks=[("embed", keep), (("z", 1), keep)], stop_at_layer=1)
     with pytest.raises(ValueError, match=f"^{sentence}$"), model.hooks([(("z", 1), keep)]):
@@ -121,9 +139,13 @@ def test_a_hook_that_was_not_reached(model: Transformer) -> None:
     ],
     ids=["on_demand", "filtered", "stopped"],
 )
-def test_reading_what_was_not_cached(model: Transformer, arguments: dict, name: str, why: str) -> None:
+def test_reading_what_was_not_cached(
+    model: Transformer, arguments: dict, name: str, why: str
+) -> None:
     _, cache = model.run_with_cache(TOKENS, **arguments)
-    sentence = f"{name} was not cached ({why}): use run_with_cache(..., names_filter=['{name}', ...])"
+    sentence = (
+        f"{name} was not cached ({why}): use run_with_cache(..., names_filter=['{name}', ...])"
+    )
     with pytest.raises(KeyError, match=re.escape(sentence)):
         cache[name]
     assert name not in cache

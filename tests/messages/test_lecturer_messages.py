@@ -24,7 +24,9 @@ def test_submissions_must_be_a_folder(tmp_path):
 def test_a_folder_without_submissions_says_what_is_expected(tmp_path):
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "index.html").write_text("")
-    said = refuse("--submissions", tmp_path / "class", "--out", tmp_path / "out", "--unsafe-no-sandbox")
+    said = refuse(
+        "--submissions", tmp_path / "class", "--out", tmp_path / "out", "--unsafe-no-sandbox"
+    )
     expected = "a folder, a zip or .py files for each student are expected"
     assert said == f"{tmp_path / 'class'} holds no submissions: {expected}"
 
@@ -51,7 +53,7 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path):
     pytest.importorskip("distributed")
     (tmp_path / "ex01.py").write_text("x = 1")
     said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--dask", "nowhere")
-    assert said.startswith("no Dask cluster answers at nowhere: ")
+    assert said.startswith("no Dask scheduler answers at 'nowhere': give its tcp")
 
 
 def test_a_damaged_seed_names_its_file(tmp_path):
@@ -59,11 +61,16 @@ def test_a_damaged_seed_names_its_file(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "seed.txt").write_text("soup")
     said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox")
-    assert said == f"{tmp_path / 'out' / 'seed.txt'} cannot be read as a number: give --seed, or delete it"
+    assert (
+        said
+        == f"{tmp_path / 'out' / 'seed.txt'} cannot be read as a number: give --seed, or delete it"
+    )
 
 
 def test_results_that_cannot_be_written_are_one_sentence(tmp_path):
     (tmp_path / "ex01.py").write_text("x = 1")
     (tmp_path / "out").write_text("a file")
-    said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox", "--seed", "1")
+    said = refuse(
+        "--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox", "--seed", "1"
+    )
     assert said == f"{tmp_path / 'out'} cannot be written: File exists"

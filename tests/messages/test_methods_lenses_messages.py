@@ -25,7 +25,9 @@ LENSES = {
     "the model has no layers, but a lens needs at least one": lambda: list_streams(NO_LAYERS),
     "the model has no layers, but a lens": lambda: methods.apply_logit_lens(NO_LAYERS, CLEAN),
     "the model has no layers": lambda: methods.train_tuned_lens(NO_LAYERS, CLEAN),
-    "tokens are (0, 3), but a lens needs at least one prompt": lambda: methods.apply_logit_lens(MODEL, CLEAN[:0]),
+    "tokens are (0, 3), but a lens needs at least one prompt": lambda: methods.apply_logit_lens(
+        MODEL, CLEAN[:0]
+    ),
     "tokens are (1, 0), but a lens needs at least one prompt and position": (
         lambda: methods.train_tuned_lens(MODEL, CLEAN[:, :0])
     ),
@@ -34,15 +36,23 @@ LENSES = {
     "answer is torch.int64 (2,), but must be one integer per prompt: (1,)": (
         lambda: methods.rank_answer(LOGITS, torch.tensor([1, 2]))
     ),
-    "answer runs from 7 to 7, but must be 0 to 6": lambda: methods.read_probability(LOGITS, 7 * ONE),
-    "position runs from 3 to 3, but must be -3 to 2": lambda: methods.read_probability(LOGITS, ONE, 3),
+    "answer runs from 7 to 7, but must be 0 to 6": lambda: methods.read_probability(
+        LOGITS, 7 * ONE
+    ),
+    "position runs from 3 to 3, but must be -3 to 2": lambda: methods.read_probability(
+        LOGITS, ONE, 3
+    ),
     "position is torch.float32 (1,)": lambda: methods.rank_answer(LOGITS, ONE, torch.ones(1)),
     "the logits hold no prompts": lambda: methods.rank_answer(LOGITS[:, :0], ONE[:0]),
     "logits are (1, 0, 3, 7), but a mean needs at least one prompt": (
         lambda: methods.measure_divergence(LOGITS[:, :0])
     ),
-    "rows is 0, but each step needs at least one": lambda: methods.train_tuned_lens(MODEL, CLEAN, rows=0),
-    "steps is 0 and lr 0.01, but both must be positive": lambda: methods.train_tuned_lens(MODEL, CLEAN, steps=0),
+    "rows is 0, but each step needs at least one": lambda: methods.train_tuned_lens(
+        MODEL, CLEAN, rows=0
+    ),
+    "steps is 0 and lr 0.01, but both must be positive": lambda: methods.train_tuned_lens(
+        MODEL, CLEAN, steps=0
+    ),
     "the streams are (3, 1, 3, 4), but this lens is for 3 of width 5": (
         lambda: methods.apply_tuned_lens(MODEL, CLEAN, LENS)
     ),
@@ -51,8 +61,12 @@ LENSES = {
     ),
 }
 PATCHSCOPES = {
-    "the source is (0, 3), but must hold at least one prompt and position": lambda: patch(source=CLEAN[:0]),
-    "the target is (2, 2), but must hold one prompt or 1, like the source": lambda: patch(target=OTHERS),
+    "the source is (0, 3), but must hold at least one prompt and position": lambda: patch(
+        source=CLEAN[:0]
+    ),
+    "the target is (2, 2), but must hold one prompt or 1, like the source": lambda: patch(
+        target=OTHERS
+    ),
     "the target is (1, 0), but must hold": lambda: patch(target=CLEAN[:, :0]),
     "target_layer is 3, but the stream enters blocks 0 to 2 (the end)": lambda: patch(layer=3),
     "target_position is 3, but the target has positions -3 to 2": lambda: patch(target_position=3),
@@ -65,13 +79,17 @@ PATCHSCOPES = {
     ),
     "source layers are [0, 3], but must be at least one, from 0 to 2": lambda: patch(layers=[0, 3]),
     "source layers are [-1], but": lambda: patch(layers=[-1]),
-    "source positions are [3], but must be at least one, from -3 to 2": lambda: patch(positions=[3]),
+    "source positions are [3], but must be at least one, from -3 to 2": lambda: patch(
+        positions=[3]
+    ),
     "source positions are [], but must be at least one": lambda: patch(positions=[]),
     "the transform made (3, 3, 1, 2) of states (3, 3, 1, 4): keep the shape": (
         lambda: patch(transform=lambda states: states[..., :2])
     ),
     "batch_size is 0, but must be at least 1, or None": lambda: patch(batch_size=0),
-    "the sequence has 7 tokens, but the context holds 6": lambda: patch(target=torch.ones(1, 7, dtype=torch.int64)),
+    "the sequence has 7 tokens, but the context holds 6": lambda: patch(
+        target=torch.ones(1, 7, dtype=torch.int64)
+    ),
 }
 DIRECTIONS = {
     "activations are torch.float32 (0, 4), but must be floats of shape (n, d)": (
@@ -81,13 +99,17 @@ DIRECTIONS = {
     "k is 5, but must be from 1 to 4: the 6 rows of width 4 vary along no more directions": (
         lambda: methods.find_principal_directions(X, 5)
     ),
-    "k is 3, but must be from 1 to 2: the 3 rows": lambda: methods.find_principal_directions(X[:3], 3),
+    "k is 3, but must be from 1 to 2: the 3 rows": lambda: methods.find_principal_directions(
+        X[:3], 3
+    ),
     "k is 1, but must be from 1 to 0": lambda: methods.find_principal_directions(X[:1], 1),
     "k is 1, but must be from 1 to 0: the 3 rows": (
         lambda: methods.find_principal_directions(torch.full((3, 4), 0.1).double(), 1)
     ),
     "k is 0, but": lambda: methods.find_principal_directions(X, 0),
-    "k is 2, but must be from 1 to 1: the 6 rows": lambda: methods.find_contrast_directions(X + torch.ones(4), X, 2),
+    "k is 2, but must be from 1 to 1: the 6 rows": lambda: methods.find_contrast_directions(
+        X + torch.ones(4), X, 2
+    ),
     "positive and negative activations are (6, 4) and (5, 4), but must be pairs": (
         lambda: methods.find_contrast_directions(X, X[:5])
     ),
@@ -112,5 +134,7 @@ def test_bad_input_is_answered_with_its_sentence(sentence):
     assert "\n" not in message
     assert len(message) < 250, message
     assert torch.equal(torch.random.get_rng_state(), before[0])
-    assert all(torch.equal(new, old) for new, old in zip(MODEL.parameters(), before[1], strict=True))
+    assert all(
+        torch.equal(new, old) for new, old in zip(MODEL.parameters(), before[1], strict=True)
+    )
     assert not any(point.on for point in MODEL.hook_points.values())

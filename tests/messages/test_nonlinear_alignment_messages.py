@@ -11,14 +11,24 @@ SITE = ("resid_post", 0)
 
 
 def align(**changed):
-    given = {"base": CLEAN, "source": CORRUPT, "answers": ANSWERS, "site": SITE, "dim": 2, "steps": 1}
+    given = {
+        "base": CLEAN,
+        "source": CORRUPT,
+        "answers": ANSWERS,
+        "hook": SITE,
+        "dim": 2,
+        "steps": 1,
+    }
     return methods.align_nonlinearly(MODEL, **(given | changed))
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"dim": 9}, "dim is 9, but must be from 1 to the site's width 8, which must be at least 2"),
+        (
+            {"dim": 9},
+            "dim is 9, but must be from 1 to the hook's width 8, which must be at least 2",
+        ),
         ({"dim": 0}, "dim is 0, but must be from 1"),
         ({"n_layers": -1}, "n_layers is -1 and hidden 128, but must be at least 0 and 1"),
         ({"hidden": 0}, "n_layers is 4 and hidden 0, but must be at least 0 and 1"),
@@ -26,9 +36,12 @@ def align(**changed):
         ({"source": CORRUPT[:, :2]}, "must be pairs of one shape"),
         ({"answers": torch.tensor([9])}, "answers run to 9, but must be from 0 to 8"),
         ({"answers": torch.tensor([1, 2])}, "must be one token per pair"),
-        ({"base": CLEAN[:0], "source": CORRUPT[:0], "answers": ANSWERS[:0]}, "must be one token per pair"),
+        (
+            {"base": CLEAN[:0], "source": CORRUPT[:0], "answers": ANSWERS[:0]},
+            "must be one token per pair",
+        ),
         ({"position": 3}, "position is 3, but the prompts have 3 tokens"),
-        ({"site": ("pattern", 0)}, "a site with axes"),
+        ({"hook": ("pattern", 0)}, "a hook with axes"),
     ],
     ids=range(11),
 )
@@ -39,5 +52,5 @@ def test_what_cannot_be_aligned(changed, sentence):
 
 def test_a_map_of_another_width():
     found = methods.AlignmentMap(torch.eye(4), (), 2, torch.eye(4)[:2])
-    with pytest.raises(ValueError, match="the map takes width 4, but the site's width is 8"):
+    with pytest.raises(ValueError, match="the map takes width 4, but the hook's width is 8"):
         methods.swap_by_map(MODEL, CLEAN, CORRUPT, found, SITE)

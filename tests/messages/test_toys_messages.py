@@ -12,7 +12,9 @@ from mini_transformer.toys.verify import verify
 
 
 @pytest.mark.parametrize("ask", [toys.load, verify])
-@pytest.mark.parametrize(("name", "nearest"), [("inductoin", "induction"), ("boolean_nand", "boolean_and"), ("", "")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("inductoin", "induction"), ("boolean_nand", "boolean_and"), ("", "")]
+)
 def test_an_unknown_toy_is_answered_with_the_nearest(ask, name, nearest):
     if name or ask is toys.load:  # verify("") means all
         with pytest.raises(KeyError, match=f"no toy is called '{name}'; nearest: '{nearest}"):
@@ -41,7 +43,10 @@ def test_a_batch_needs_a_prompt_and_a_known_corruption():
     task = toys.load("unused_feature").task
     with pytest.raises(ValueError, match="a batch of 0 prompts was asked for; expected at least 1"):
         task.draw(0)
-    with pytest.raises(ValueError, match=r"corrupt is 'z', but this task can corrupt prompts by \('both', 'x', 'y'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"corrupt is 'z', but this task can corrupt prompts by \('both', 'x', 'y'\)",
+    ):
         task.draw(4, corrupt="z")
 
 
@@ -50,14 +55,18 @@ def test_the_search_for_circuits_says_what_it_cannot_search():
     batch = case.task.everything()
     with pytest.raises(ValueError, match="level is 'heads', but must be 'edges' or 'nodes'"):
         find_circuits(case.model, batch, "zero", "heads")
-    with pytest.raises(ValueError, match="ablation kind is 'median', but must be 'zero', 'mean' or 'resample'"):
+    with pytest.raises(
+        ValueError, match="ablation is 'median', but must be 'zero', 'mean' or 'resample'"
+    ):
         find_circuits(case.model, batch, "median")
     with pytest.raises(KeyError, match="no edge is called 'm0->m1'"):
         find_circuits(case.model, batch, "zero", among=["m0->m1"])
     with pytest.raises(KeyError, match="no node is called 'm1' in this model; it has"):
         find_circuits(case.model, batch, "zero", "nodes", among=["m1"])
     big = Transformer(Config(d_vocab=4, n_ctx=6, d_model=8, n_layers=2, n_heads=2))
-    with pytest.raises(ValueError, match="29 edges have too many subsets, at most 20 have few enough: give `among`"):
+    with pytest.raises(
+        ValueError, match="29 edges have too many subsets, at most 20 have few enough: give `among`"
+    ):
         find_circuits(big, batch, "zero")
 
 
@@ -67,7 +76,9 @@ def test_ablating_what_is_not_there():
 
 
 def test_directions_and_neurons_that_are_not_there():
-    with pytest.raises(KeyError, match=r"no directions are called 'tokens'; this stream has \['token'\]"):
+    with pytest.raises(
+        KeyError, match=r"no directions are called 'tokens'; this stream has \['token'\]"
+    ):
         by_hand.Stream(token=3)["tokens"]
     blank = by_hand.make_blank(Config(d_vocab=3, n_ctx=2, d_model=3, n_layers=1))
     with pytest.raises(ValueError, match="layer 0 has no MLP, or no biases, to look something up"):
@@ -75,7 +86,8 @@ def test_directions_and_neurons_that_are_not_there():
 
 
 @pytest.mark.parametrize(
-    "change", [{"norm": "rms"}, {"biases": True}, {"d_mlp": 4}, {"positions_to": "qk"}, {"tied": True}]
+    "change",
+    [{"norm": "rms"}, {"biases": True}, {"d_mlp": 4}, {"positions_to": "qk"}, {"tied": True}],
 )
 def test_models_that_cannot_be_rotated(change):
     model = Transformer(Config(d_vocab=3, n_ctx=2, d_model=4, n_layers=1, **change))

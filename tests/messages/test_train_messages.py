@@ -50,7 +50,10 @@ def test_a_diverging_run_names_the_step_and_the_way_out(tmp_path):
         ({"weight_decay": -0.1}, "weight_decay is -0.1, but must be at least 0"),
         ({"clip": float("nan")}, "clip is nan, but must be at least 0"),
         ({"lr": 0.0}, "lr is 0.0, but must be positive: try 1e-3"),
-        ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\), but must be two numbers from 0 to below 1"),
+        (
+            {"betas": (0.9, 1.0)},
+            r"betas are \(0.9, 1.0\), but must be two numbers from 0 to below 1",
+        ),
         ({"betas": (0.9,)}, r"betas are \(0.9,\), but must be two numbers from 0 to below 1"),
     ],
 )
@@ -70,7 +73,8 @@ def test_a_loss_that_cannot_be_trained_on_says_what_to_return(loss):
 def test_resuming_with_another_recipe_says_what_differs(tmp_path):
     run(resume=tmp_path / "state")
     with pytest.raises(
-        ValueError, match=r"state was begun with lr 0\.1, not 0\.2: give the same again, or another file"
+        ValueError,
+        match=r"state was begun with lr 0\.1, not 0\.2: give the same again, or another file",
     ):
         run(Recipe(steps=20, lr=0.2), resume=tmp_path / "state")
     with pytest.raises(ValueError, match="begun with every 50, not 7"):
@@ -81,14 +85,17 @@ def test_resuming_with_another_recipe_says_what_differs(tmp_path):
 
 def test_resuming_with_another_model_says_so(tmp_path):
     run(resume=tmp_path / "state")
-    with pytest.raises(ValueError, match=r"another model \(bias is not a weight of this model\): give another file"):
+    with pytest.raises(
+        ValueError, match=r"another model \(bias is not a weight of this model\): give another file"
+    ):
         run(model=nn.Linear(2, 1, bias=False), resume=tmp_path / "state")
 
 
 def test_resuming_from_a_finished_model_says_so(tmp_path):
     path = save(tmp_path / "model", nn.Linear(2, 1))
     with pytest.raises(
-        CheckpointError, match="holds a model, not the state of a training run: resume from another file"
+        CheckpointError,
+        match="holds a model, not the state of a training run: resume from another file",
     ):
         run(resume=path)
 
@@ -102,4 +109,7 @@ def test_resuming_from_a_damaged_file_says_so(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_work_is_done(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="choose a folder you can write to"):
-        run(resume=tmp_path / "file" / "state", objective=lambda model, generator: pytest.fail("it began"))
+        run(
+            resume=tmp_path / "file" / "state",
+            objective=lambda model, generator: pytest.fail("it began"),
+        )

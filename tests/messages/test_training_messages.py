@@ -10,12 +10,17 @@ TRAINED = ["max_of_list", "facts", "style_grammar", "brackets", "belief_states"]
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_seed_without_checkpoint_says_how_to_train_it(name):
-    with pytest.raises(KeyError, match=f"no trained {name} with seed 99 is shipped .*minilab train {name} --seed 99"):
+    with pytest.raises(
+        KeyError,
+        match=f"no trained {name} with seed 99 is shipped .*minilab train {name} --seed 99",
+    ):
         toys.load(name, 99)
 
 
 def test_training_an_unknown_toy_names_the_nearest():
-    with pytest.raises(KeyError, match="no trained toy is called 'max_of_lists'; nearest: 'max_of_list'"):
+    with pytest.raises(
+        KeyError, match="no trained toy is called 'max_of_lists'; nearest: 'max_of_list'"
+    ):
         train_toy("max_of_lists")
 
 
@@ -26,7 +31,9 @@ def test_training_takes_a_whole_seed(seed):
 
 
 def test_a_shipped_model_is_not_overwritten_unasked():
-    with pytest.raises(ValueError, match=r"facts with seed 0 is there already, facts-0.safetensors"):
+    with pytest.raises(
+        ValueError, match=r"facts with seed 0 is there already, facts-0.safetensors"
+    ):
         train_toy("facts", 0)
 
 

@@ -83,7 +83,9 @@ def head_by_head(q, k):
     pattern = torch.zeros(q.shape[0], q.shape[2], q.shape[1], q.shape[1])
     for head in range(q.shape[2]):
         for i in range(q.shape[1]):
-            scores = (q[:, i, head].unsqueeze(1) * k[:, : i + 1, head]).sum(-1) / math.sqrt(q.shape[-1])
+            scores = (q[:, i, head].unsqueeze(1) * k[:, : i + 1, head]).sum(-1) / math.sqrt(
+                q.shape[-1]
+            )
             weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
             pattern[:, head, i, : i + 1] = weights / weights.sum(dim=-1, keepdim=True)
     return pattern
@@ -100,7 +102,9 @@ def with_matmul_and_a_large_negative_number(q, k):
 
 def attend(stream, weights, layer, heads=None, scale=None, causal=True):
     """What some heads of a layer write (by default all)."""
-    Q, K, V, O = (weights[name][layer][heads or slice(None)] for name in ("W_Q", "W_K", "W_V", "W_O"))  # noqa: E741
+    Q, K, V, O = (  # noqa: E741
+        weights[name][layer][heads or slice(None)] for name in ("W_Q", "W_K", "W_V", "W_O")
+    )
     q, k, v = (torch.einsum("btd,ndh->btnh", stream, W) for W in (Q, K, V))
     scores = score(q, k, scale)
     pattern = (hide(scores) if causal else scores).softmax(dim=-1)
@@ -248,7 +252,9 @@ def ignores_the_head(model, tokens, layer, head):
 @mutant("split_head_by_source")
 def skips_the_value_and_output_weights(model, tokens, layer, head):
     cache = model.run_with_cache(tokens)[1]
-    return torch.einsum("bqk,bkd,dv->bqkv", cache["pattern", layer][:, head], cache["resid_pre", layer], model.W_U)
+    return torch.einsum(
+        "bqk,bkd,dv->bqkv", cache["pattern", layer][:, head], cache["resid_pre", layer], model.W_U
+    )
 
 
 @mutant("split_head_by_source")
@@ -283,14 +289,19 @@ def measure_pushes(config, weights, tokens, answer, wrong):
     """Writer -> what it adds to the logit difference, (b, t)."""
     model = Transformer(Config(**config))
     model.load_state_dict(weights)
-    logits = {name: part @ model.W_U for name, part in model.decompose(model.run_with_cache(tokens)[1]).items()}
+    logits = {
+        name: part @ model.W_U
+        for name, part in model.decompose(model.run_with_cache(tokens)[1]).items()
+    }
     row = torch.arange(len(tokens))
     return {name: part[row, :, answer] - part[row, :, wrong] for name, part in logits.items()}
 
 
 def sort_out(pushes):
     names = sorted(pushes, key=lambda name: pushes[name].item(), reverse=True)
-    return [name for name in names if pushes[name] >= 1], [name for name in names[::-1] if pushes[name] <= -1]
+    return [name for name in names if pushes[name] >= 1], [
+        name for name in names[::-1] if pushes[name] <= -1
+    ]
 
 
 def solve(*inputs):
@@ -299,7 +310,9 @@ def solve(*inputs):
 
 @mutant("find_deciders")
 def reads_the_answer_logit_alone(config, weights, tokens, answer, wrong):
-    nothing = torch.zeros(config["d_model"], 1)  # compare the answer with a token whose logit is always 0
+    nothing = torch.zeros(
+        config["d_model"], 1
+    )  # compare the answer with a token whose logit is always 0
     wider = weights | {"W_U": torch.cat([weights["W_U"], nothing], dim=1)}
     config = config | {"d_vocab_out": config["d_vocab"] + 1}
     return solve(config, wider, tokens, answer, torch.full_like(wrong, config["d_vocab"]))
@@ -335,7 +348,10 @@ def forgets_those_against(config, weights, tokens, answer, wrong):
 
 @mutant("find_deciders")
 def forgets_the_sign(config, weights, tokens, answer, wrong):
-    pushes = {name: push[:, -1].mean() for name, push in measure_pushes(config, weights, tokens, answer, wrong).items()}
+    pushes = {
+        name: push[:, -1].mean()
+        for name, push in measure_pushes(config, weights, tokens, answer, wrong).items()
+    }
     return sort_out({name: push.abs() for name, push in pushes.items()})[0], sort_out(pushes)[1]
 
 
@@ -353,10 +369,15 @@ def constant_output(config, weights, tokens, answer, wrong):
 def by_differences_of_partial_sums(config, weights, tokens, answer, wrong):
     model = Transformer(Config(**config))
     model.load_state_dict(weights)
-    cache = model.run_with_cache(tokens, names_filter=["embed", "pos_embed", lambda name: name.endswith("result")])[1]
+    cache = model.run_with_cache(
+        tokens, names_filter=["embed", "pos_embed", lambda name: name.endswith("result")]
+    )[1]
     parts = {"embed": cache["embed"], "pos_embed": cache["pos_embed"]}
     for layer in range(config["n_layers"]):
-        parts |= {f"a{layer}.h{head}": cache["result", layer][:, :, head] for head in range(config["n_heads"])}
+        parts |= {
+            f"a{layer}.h{head}": cache["result", layer][:, :, head]
+            for head in range(config["n_heads"])
+        }
     total, pushes, row = torch.zeros_like(cache["embed"]), [], torch.arange(len(tokens))
     for name, part in parts.items():
         before, after = (stream[:, -1] @ model.W_U for stream in (total, total + part))
@@ -364,4 +385,6 @@ def by_differences_of_partial_sums(config, weights, tokens, answer, wrong):
         pushes.append((float(gain.mean()), name))
         total = total + part
     pushes.sort()
-    return [name for push, name in pushes[::-1] if push >= 1], [name for push, name in pushes if push <= -1]
+    return [name for push, name in pushes[::-1] if push >= 1], [
+        name for push, name in pushes if push <= -1
+    ]

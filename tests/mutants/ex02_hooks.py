@@ -77,7 +77,9 @@ def with_a_partial_and_an_exit_stack(model, tokens, names):
     store = {}
     with contextlib.ExitStack() as stack:
         for name in names:
-            handle = model.get_submodule(name).register_forward_hook(functools.partial(keep, store, name))
+            handle = model.get_submodule(name).register_forward_hook(
+                functools.partial(keep, store, name)
+            )
             stack.callback(handle.remove)
         model(tokens)
     return store
@@ -102,7 +104,9 @@ def run_all(model, batches, hang_up):
 def one_hook_per_batch(model, batches, name, factor):
     handles, scaled = [], []
     for batch in batches:
-        handles.append(model.get_submodule(name).register_forward_hook(lambda m, i, output: factor * output))
+        handles.append(
+            model.get_submodule(name).register_forward_hook(lambda m, i, output: factor * output)
+        )
         try:
             scaled.append(model(batch))
         except ValueError:
@@ -117,7 +121,9 @@ def left_behind_by_an_error(model, batches, name, factor):
     scaled = []
     for batch in batches:
         try:
-            handle = model.get_submodule(name).register_forward_hook(lambda m, i, output: factor * output)
+            handle = model.get_submodule(name).register_forward_hook(
+                lambda m, i, output: factor * output
+            )
             logits = model(batch)
             handle.remove()
         except ValueError:
@@ -150,12 +156,18 @@ def scales_the_input(model, batches, name, factor):
     def scale(module, inputs):
         return tuple(x if x is None else factor * x for x in inputs)
 
-    return run_all(model, batches, lambda: model.get_submodule(name).register_forward_pre_hook(scale))
+    return run_all(
+        model, batches, lambda: model.get_submodule(name).register_forward_pre_hook(scale)
+    )
 
 
 @mutant("scale_and_clean_up")
 def ignores_the_factor(model, batches, name, factor):
-    return run_all(model, batches, lambda: model.get_submodule(name).register_forward_hook(lambda m, i, out: 0 * out))
+    return run_all(
+        model,
+        batches,
+        lambda: model.get_submodule(name).register_forward_hook(lambda m, i, out: 0 * out),
+    )
 
 
 @mutant("scale_and_clean_up")
@@ -175,9 +187,16 @@ def stops_at_the_first_error(model, batches, name, factor):
 @mutant("scale_and_clean_up")
 def drops_bad_batches(model, batches, name, factor):
     runs = run_all(
-        model, batches, lambda: model.get_submodule(name).register_forward_hook(lambda m, i, output: factor * output)
+        model,
+        batches,
+        lambda: model.get_submodule(name).register_forward_hook(
+            lambda m, i, output: factor * output
+        ),
     )
-    return {"scaled": [logits for logits in runs["scaled"] if logits is not None], "after": runs["after"]}
+    return {
+        "scaled": [logits for logits in runs["scaled"] if logits is not None],
+        "after": runs["after"],
+    }
 
 
 @alternative("scale_and_clean_up")
@@ -234,7 +253,13 @@ def replaces_the_stream(model, tokens, layer, direction, strength, position):
 
 @mutant("add_direction", name="off_by_one_layer")
 def adds_before_the_block(model, tokens, layer, direction, strength, position):
-    return edit_stream(model, tokens, layer, add_at((slice(None), position), strength * direction), name="resid_pre")
+    return edit_stream(
+        model,
+        tokens,
+        layer,
+        add_at((slice(None), position), strength * direction),
+        name="resid_pre",
+    )
 
 
 @mutant("add_direction")
@@ -267,7 +292,9 @@ def with_a_one_hot_and_a_pytorch_hook(model, tokens, layer, direction, strength,
     here = torch.zeros(tokens.shape[1], 1)
     here[position] = 1
     block = model.blocks[layer]
-    handle = block.register_forward_hook(lambda module, inputs, stream: stream + strength * here * direction)
+    handle = block.register_forward_hook(
+        lambda module, inputs, stream: stream + strength * here * direction
+    )
     try:
         return model(tokens)
     finally:
@@ -293,7 +320,9 @@ def sums_all_logits(model, tokens, answers, name):
 
 @mutant("logit_gradient")
 def answer_at_every_position(model, tokens, answers, name):
-    return differentiate(model, tokens, name, lambda logits: logits[torch.arange(len(answers)), :, answers])
+    return differentiate(
+        model, tokens, name, lambda logits: logits[torch.arange(len(answers)), :, answers]
+    )
 
 
 @mutant("logit_gradient")
@@ -303,7 +332,9 @@ def same_answer_for_all(model, tokens, answers, name):
 
 @mutant("logit_gradient")
 def probability_instead_of_logit(model, tokens, answers, name):
-    return differentiate(model, tokens, name, lambda logits: pick(logits.log_softmax(dim=-1), answers))
+    return differentiate(
+        model, tokens, name, lambda logits: pick(logits.log_softmax(dim=-1), answers)
+    )
 
 
 @mutant("logit_gradient")
@@ -321,7 +352,9 @@ def gradient_times_activation(model, tokens, answers, name):
 def graph_was_cut(model, tokens, answers, name):
     logits, cache = model.run_with_cache(tokens, names_filter=[name])
     activation = cache[name].detach().requires_grad_()  # a copy that the run never used
-    return torch.autograd.grad(pick(logits, answers).sum(), activation, materialize_grads=True, allow_unused=True)[0]
+    return torch.autograd.grad(
+        pick(logits, answers).sum(), activation, materialize_grads=True, allow_unused=True
+    )[0]
 
 
 @alternative("logit_gradient")
@@ -362,7 +395,11 @@ def silence(layer, heads, name="z", positions=slice(None)):
 
 @mutant("find_needed_heads")
 def names_every_head(model, tokens, share):
-    return [(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
+    return [
+        (layer, head)
+        for layer in range(model.config.n_layers)
+        for head in range(model.config.n_heads)
+    ]
 
 
 @mutant("find_needed_heads")
@@ -379,13 +416,17 @@ def hooks_pile_up(model, tokens, share):
 @mutant("find_needed_heads")
 def silences_every_layer(model, tokens, share):
     layers = range(model.config.n_layers)
-    return find_with(model, tokens, share, lambda layer, head: [silence(each, head) for each in layers])
+    return find_with(
+        model, tokens, share, lambda layer, head: [silence(each, head) for each in layers]
+    )
 
 
 @mutant("find_needed_heads")
 def silences_the_others(model, tokens, share):
     heads = range(model.config.n_heads)
-    return find_with(model, tokens, share, lambda layer, head: [silence(layer, [h for h in heads if h != head])])
+    return find_with(
+        model, tokens, share, lambda layer, head: [silence(layer, [h for h in heads if h != head])]
+    )
 
 
 @mutant("find_needed_heads")
@@ -415,10 +456,14 @@ def with_the_heads_results(model, tokens, share):
     changed = torch.zeros(n_layers, n_heads)
     with torch.no_grad():
         answers = model(tokens)[:, -1].topk(1).indices[:, 0].tolist()
-        for layer, head in torch.cartesian_prod(torch.arange(n_layers), torch.arange(n_heads)).tolist():
+        for layer, head in torch.cartesian_prod(
+            torch.arange(n_layers), torch.arange(n_heads)
+        ).tolist():
             keep = torch.ones(n_heads, 1)
             keep[head] = 0
             with model.hooks([(("result", layer), lambda result, hook, keep=keep: result * keep)]):
                 now = model(tokens)[:, -1].topk(1).indices[:, 0].tolist()
-            changed[layer, head] = sum(a != b for a, b in zip(answers, now, strict=True)) / len(answers)
+            changed[layer, head] = sum(a != b for a, b in zip(answers, now, strict=True)) / len(
+                answers
+            )
     return (changed >= share).nonzero().tolist()

@@ -95,7 +95,9 @@ def as_a_sum_of_outer_products(position, strength, d_head, attn_scale):
 
 
 @alternative("previous_token_qk")
-def rolled_around(position, strength, d_head, attn_scale):  # position 0 looks for the last, which it cannot see
+def rolled_around(
+    position, strength, d_head, attn_scale
+):  # position 0 looks for the last, which it cannot see
     return read_pairs(position, position.roll(1, dims=0), d_head, strength * attn_scale)
 
 
@@ -204,7 +206,9 @@ def looks_for_what_the_first_head_would_write(W_E, W_V, W_O, strength, attn_scal
 def build(d_vocab, n_ctx, strength=20.0, key="previous", reads="token", said="following"):
     """The solution's model, with a part exchanged."""
     sizes = {"token": d_vocab, "position": n_ctx, "previous": d_vocab, "following": d_vocab}
-    stream = dict(zip(sizes, torch.eye(sum(sizes.values())).split(list(sizes.values())), strict=True))
+    stream = dict(
+        zip(sizes, torch.eye(sum(sizes.values())).split(list(sizes.values())), strict=True)
+    )
     d_head, position = max(d_vocab, n_ctx), stream["position"]
     first = (
         *read_pairs(position[1:], position[:-1], d_head, strength),
@@ -215,7 +219,10 @@ def build(d_vocab, n_ctx, strength=20.0, key="previous", reads="token", said="fo
         *move(stream[reads], stream["following"], d_head),
     )
     names = ("W_Q", "W_K", "W_V", "W_O")
-    heads = {name: torch.stack([a, b]).unsqueeze(1) for name, a, b in zip(names, first, second, strict=True)}
+    heads = {
+        name: torch.stack([a, b]).unsqueeze(1)
+        for name, a, b in zip(names, first, second, strict=True)
+    }
     return heads | {"W_E": stream["token"], "W_pos": position, "W_U": stream[said].T}
 
 
@@ -233,7 +240,9 @@ def attends_evenly(d_vocab, n_ctx):
 @mutant("induction_weights", "attends_to_itself")
 def first_layer_attends_to_itself(d_vocab, n_ctx):
     weights = build(d_vocab, n_ctx)
-    weights["W_Q"][0, 0], weights["W_K"][0, 0] = read_pairs(*[weights["W_pos"]] * 2, max(d_vocab, n_ctx), 20.0)
+    weights["W_Q"][0, 0], weights["W_K"][0, 0] = read_pairs(
+        *[weights["W_pos"]] * 2, max(d_vocab, n_ctx), 20.0
+    )
     return weights
 
 
@@ -270,8 +279,14 @@ def turned_and_with_an_idle_head(d_vocab, n_ctx):
     turn = torch.linalg.qr(torch.randn(len(weights["W_U"]), len(weights["W_U"]))).Q
     idle = {name: torch.zeros_like(weights[name]) for name in ("W_Q", "W_K", "W_V", "W_O")}
     heads = {name: torch.cat([idle[name], weights[name]], dim=1) for name in idle}
-    turned = {name: turn.T @ heads[name] for name in ("W_Q", "W_K", "W_V")} | {"W_O": heads["W_O"] @ turn}
-    ends = {"W_E": weights["W_E"] @ turn, "W_pos": weights["W_pos"] @ turn, "W_U": 3 * turn.T @ weights["W_U"]}
+    turned = {name: turn.T @ heads[name] for name in ("W_Q", "W_K", "W_V")} | {
+        "W_O": heads["W_O"] @ turn
+    }
+    ends = {
+        "W_E": weights["W_E"] @ turn,
+        "W_pos": weights["W_pos"] @ turn,
+        "W_U": 3 * turn.T @ weights["W_U"],
+    }
     return turned | ends
 
 
@@ -293,7 +308,9 @@ def run(weights, tokens):
     future = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
     patterns = {}
     for layer in range(2):
-        q, k, v = (torch.einsum("btd,ndh->bnth", x, weights[name][layer]) for name in ("W_Q", "W_K", "W_V"))
+        q, k, v = (
+            torch.einsum("btd,ndh->bnth", x, weights[name][layer]) for name in ("W_Q", "W_K", "W_V")
+        )
         pattern = (q @ k.transpose(2, 3)).masked_fill(future, float("-inf")).softmax(dim=-1)
         x = x + torch.einsum("bnth,nhd->btd", pattern @ v, weights["W_O"][layer])
         patterns |= {(layer, head): pattern[:, head] for head in range(pattern.shape[1])}
@@ -307,21 +324,37 @@ def silence(weights, layer, head):
 
 
 def accuracy_without(weights, layer, head, tokens, answer):
-    return (run(silence(weights, layer, head), tokens)[0].argmax(dim=-1) == answer).float().mean().item()
+    return (
+        (run(silence(weights, layer, head), tokens)[0].argmax(dim=-1) == answer)
+        .float()
+        .mean()
+        .item()
+    )
 
 
 def name_roles(weights, is_needed):
     words = ("previous", "match")
     heads = list_heads(weights)
-    return {f"a{layer}.h{head}": words[layer] if is_needed(layer, head) else "decoy" for layer, head in heads}
+    return {
+        f"a{layer}.h{head}": words[layer] if is_needed(layer, head) else "decoy"
+        for layer, head in heads
+    }
 
 
 @mutant("find_roles")
 def trusts_attention(weights, tokens, answer):
     patterns = run(weights, tokens)[1]
-    before = (tokens[:, :-1] == tokens[:, -1:]).float()  # the last token's earlier occurrences; the match is one later
-    scores = {(0, h): p.diagonal(-1, 1, 2).mean() for (layer, h), p in patterns.items() if layer == 0}
-    scores |= {(1, h): (p[:, -1, 1:] * before).sum(1).mean() for (layer, h), p in patterns.items() if layer == 1}
+    before = (
+        tokens[:, :-1] == tokens[:, -1:]
+    ).float()  # the last token's earlier occurrences; the match is one later
+    scores = {
+        (0, h): p.diagonal(-1, 1, 2).mean() for (layer, h), p in patterns.items() if layer == 0
+    }
+    scores |= {
+        (1, h): (p[:, -1, 1:] * before).sum(1).mean()
+        for (layer, h), p in patterns.items()
+        if layer == 1
+    }
     return name_roles(weights, lambda layer, head: scores[layer, head] > 0.9)
 
 
@@ -335,14 +368,22 @@ def trusts_size(weights, tokens, answer):
 def counts_any_change(weights, tokens, answer):
     logits = run(weights, tokens)[0]
     return name_roles(
-        weights, lambda layer, head: (run(silence(weights, layer, head), tokens)[0] - logits).abs().max() > 1e-2
+        weights,
+        lambda layer, head: (
+            (run(silence(weights, layer, head), tokens)[0] - logits).abs().max() > 1e-2
+        ),
     )
 
 
 @mutant("find_roles")
 def swaps_the_roles(weights, tokens, answer):
-    roles = name_roles(weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) < 0.5)
-    return {head: {"previous": "match", "match": "previous"}.get(role, role) for head, role in roles.items()}
+    roles = name_roles(
+        weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) < 0.5
+    )
+    return {
+        head: {"previous": "match", "match": "previous"}.get(role, role)
+        for head, role in roles.items()
+    }
 
 
 @mutant("find_roles")
@@ -352,14 +393,19 @@ def the_same_for_every_model(weights, tokens, answer):
 
 @mutant("find_roles")
 def nothing_matters(weights, tokens, answer):
-    return name_roles(weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) == 2)
+    return name_roles(
+        weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) == 2
+    )
 
 
 @alternative("find_roles")
 def by_what_remains_of_the_answer(weights, tokens, answer):
     rows = torch.arange(len(answer))
     full = run(weights, tokens)[0][rows, answer].mean()
-    losses = {at: full - run(silence(weights, *at), tokens)[0][rows, answer].mean() for at in list_heads(weights)}
+    losses = {
+        at: full - run(silence(weights, *at), tokens)[0][rows, answer].mean()
+        for at in list_heads(weights)
+    }
     return name_roles(weights, lambda layer, head: losses[layer, head] > full / 2)
 
 
@@ -374,6 +420,8 @@ def from_the_weights_alone(weights, tokens, answer):
     for first in range(OV.shape[1]):
         for second in range(OV.shape[1]):
             matched = (W_E @ QK[1, second] @ (W_E @ OV[0, first]).T).diagonal().mean()
-            score[first, second] = shifts[first] * matched * (W_E @ OV[1, second] @ weights["W_U"]).diagonal().mean()
+            score[first, second] = (
+                shifts[first] * matched * (W_E @ OV[1, second] @ weights["W_U"]).diagonal().mean()
+            )
     found = max(score, key=score.__getitem__)
     return name_roles(weights, lambda layer, head: head == found[layer])

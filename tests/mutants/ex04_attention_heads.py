@@ -62,7 +62,9 @@ def uses_the_first_occurrence_only(pattern, tokens):
 @mutant("prefix_matching_scores")
 def averages_over_the_occurrences(pattern, tokens):
     earlier = same_and_earlier(tokens)
-    return score(pattern, shift(earlier) / earlier.sum(2, keepdim=True).clamp(min=1), earlier.any(dim=2))
+    return score(
+        pattern, shift(earlier) / earlier.sum(2, keepdim=True).clamp(min=1), earlier.any(dim=2)
+    )
 
 
 @mutant("prefix_matching_scores")
@@ -89,7 +91,9 @@ def swaps_query_and_key(pattern, tokens):
 
 @mutant("prefix_matching_scores")
 def mixes_up_the_prompts(pattern, tokens):
-    anywhere = (tokens[:, :, None, None] == tokens).any(dim=2).tril(-1).float()  # in any prompt, before the query
+    anywhere = (
+        (tokens[:, :, None, None] == tokens).any(dim=2).tril(-1).float()
+    )  # in any prompt, before the query
     return score(pattern, shift(anywhere), anywhere.any(dim=2))
 
 
@@ -122,7 +126,9 @@ def parse(name):
 
 
 def make_table(model, writer, reader):
-    return model.W_E @ model.QK(*reader) @ (model.W_E @ model.OV(*writer)).T / model.config.attn_scale
+    return (
+        model.W_E @ model.QK(*reader) @ (model.W_E @ model.OV(*writer)).T / model.config.attn_scale
+    )
 
 
 @mutant("match_table")
@@ -196,7 +202,11 @@ def fill_table(model, writer_layer, reader_layer, part, score):
     """score(OV, R) for every pair of heads."""
     heads = range(model.config.n_heads)
     rows = [
-        [float(score(model.OV(writer_layer, i), read_part(model, reader_layer, j, part))) for j in heads] for i in heads
+        [
+            float(score(model.OV(writer_layer, i), read_part(model, reader_layer, j, part)))
+            for j in heads
+        ]
+        for i in heads
     ]
     return torch.tensor(rows)
 
@@ -212,7 +222,9 @@ def ignores_part(model, writer_layer, reader_layer, part):
 
 @mutant("composition_scores")
 def exchanges_query_and_key(model, writer_layer, reader_layer, part):
-    return fill_table(model, writer_layer, reader_layer, {"q": "k", "k": "q", "v": "v"}[part], compose)
+    return fill_table(
+        model, writer_layer, reader_layer, {"q": "k", "k": "q", "v": "v"}[part], compose
+    )
 
 
 @mutant("composition_scores")
@@ -222,7 +234,9 @@ def forgets_to_divide(model, writer_layer, reader_layer, part):
 
 @mutant("composition_scores")
 def divides_by_the_writer_only(model, writer_layer, reader_layer, part):
-    return fill_table(model, writer_layer, reader_layer, part, lambda A, B: (A @ B).norm() / A.norm())
+    return fill_table(
+        model, writer_layer, reader_layer, part, lambda A, B: (A @ B).norm() / A.norm()
+    )
 
 
 @mutant("composition_scores")
@@ -239,7 +253,9 @@ def forgets_the_root(model, writer_layer, reader_layer, part):
     def size(M):
         return (M**2).sum()
 
-    return fill_table(model, writer_layer, reader_layer, part, lambda A, B: size(A @ B) / (size(A) * size(B)))
+    return fill_table(
+        model, writer_layer, reader_layer, part, lambda A, B: size(A @ B) / (size(A) * size(B))
+    )
 
 
 @mutant("composition_scores")
@@ -261,7 +277,9 @@ def swaps_writer_and_reader(model, writer_layer, reader_layer, part):
 
 @mutant("composition_scores")
 def nan_for_silent_heads(model, writer_layer, reader_layer, part):
-    return fill_table(model, writer_layer, reader_layer, part, lambda A, B: (A @ B).norm() / (A.norm() * B.norm()))
+    return fill_table(
+        model, writer_layer, reader_layer, part, lambda A, B: (A @ B).norm() / (A.norm() * B.norm())
+    )
 
 
 @alternative("composition_scores")
@@ -297,12 +315,16 @@ def measure_accuracy(model, tokens, answer, alive):
     def silence(z, hook):
         z[:, :, [head for head in HEADS if (hook.layer, head) not in alive]] = 0.0
 
-    says = model.run_with_hooks(tokens, fwd_hooks=[(("z", 0), silence), (("z", 1), silence)])[:, -1].argmax(dim=-1)
+    says = model.run_with_hooks(tokens, fwd_hooks=[(("z", 0), silence), (("z", 1), silence)])[
+        :, -1
+    ].argmax(dim=-1)
     return (says == answer).float().mean()
 
 
 def find_right(model, tokens, answer):
-    return [(i, j) for i, j in EVERY if measure_accuracy(model, tokens, answer, [(0, i), (1, j)]) > 0.5]
+    return [
+        (i, j) for i, j in EVERY if measure_accuracy(model, tokens, answer, [(0, i), (1, j)]) > 0.5
+    ]
 
 
 def list_heads():
@@ -325,7 +347,11 @@ def find_matching(model, tokens):
 @mutant("find_induction_pairs")
 def silences_one_at_a_time(model, tokens, answer):
     everyone = list_heads()
-    needed = [at for at in everyone if measure_accuracy(model, tokens, answer, [h for h in everyone if h != at]) < 0.5]
+    needed = [
+        at
+        for at in everyone
+        if measure_accuracy(model, tokens, answer, [h for h in everyone if h != at]) < 0.5
+    ]
     return name((i, j) for i, j in EVERY if (0, i) in needed and (1, j) in needed)
 
 

@@ -10,12 +10,24 @@ from mini_transformer.methods import apply_patchscope, attribute_logits
 
 def read_heads(model, cache, position=-1):
     """What each head wrote at one position, (b, l, n, d)."""
-    z = torch.stack([cache["z", layer][:, position] for layer in range(model.config.n_layers)], dim=1)
+    z = torch.stack(
+        [cache["z", layer][:, position] for layer in range(model.config.n_layers)], dim=1
+    )
     return torch.einsum("blnh,lnhd->blnd", z, model.W_O)
 
 
 def push(
-    model, tokens, answer, wrong, centre=True, gain=True, divide=True, bias=False, position=-1, scale_at=None, lead=True
+    model,
+    tokens,
+    answer,
+    wrong,
+    centre=True,
+    gain=True,
+    divide=True,
+    bias=False,
+    position=-1,
+    scale_at=None,
+    lead=True,
 ):
     cache = model.run_with_cache(tokens)[1]
     x = read_heads(model, cache, position)
@@ -36,7 +48,11 @@ def forgets_the_norm(model, tokens, answer, wrong):
 @mutant("head_pushes")
 def norms_each_head_by_itself(model, tokens, answer, wrong):
     x = read_heads(model, model.run_with_cache(tokens)[1])
-    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * model.ln_final.w
+    x = (
+        (x - x.mean(-1, keepdim=True))
+        / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+        * model.ln_final.w
+    )
     return torch.einsum("blnd,bd->bln", x, (model.W_U[:, answer] - model.W_U[:, wrong]).T)
 
 
@@ -90,7 +106,9 @@ def swaps_layer_and_head(model, tokens, answer, wrong):
 def by_the_package(model, tokens, answer, wrong):
     parts = attribute_logits(model, model.run_with_cache(tokens)[1], answer, wrong)
     layers, heads = range(model.config.n_layers), range(model.config.n_heads)
-    return torch.stack([torch.stack([parts[f"a{i}.h{j}"] for j in heads], dim=1) for i in layers], dim=1)
+    return torch.stack(
+        [torch.stack([parts[f"a{i}.h{j}"] for j in heads], dim=1) for i in layers], dim=1
+    )
 
 
 @alternative("head_pushes")
@@ -98,7 +116,10 @@ def by_the_gradient_behind_a_frozen_scale(model, tokens, answer, wrong):
     cache = model.run_with_cache(tokens)[1]
     x = cache["resid_post", -1][:, -1].detach().requires_grad_()
     logits = (
-        (x - x.mean(-1, keepdim=True)) / cache["ln_final.hook_scale"][:, -1].detach() * model.ln_final.w @ model.W_U
+        (x - x.mean(-1, keepdim=True))
+        / cache["ln_final.hook_scale"][:, -1].detach()
+        * model.ln_final.w
+        @ model.W_U
     )
     lead = logits.gather(1, answer[:, None]) - logits.gather(1, wrong[:, None])
     (gradient,) = torch.autograd.grad(lead.sum(), x)
@@ -193,7 +214,10 @@ def kl(read, logits):
 
 def train(streams, logits, W_U, loss=kl, steps=200, lr=0.05, fitted="Ab", keep=1.0):
     d = len(W_U)
-    A, b = torch.zeros(d, d, requires_grad="A" in fitted), torch.zeros(d, requires_grad="b" in fitted)
+    A, b = (
+        torch.zeros(d, d, requires_grad="A" in fitted),
+        torch.zeros(d, requires_grad="b" in fitted),
+    )
     optimizer = torch.optim.Adam([x for x in (A, b) if x.requires_grad], lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -224,13 +248,20 @@ def leaves_out_the_stream(streams, logits, W_U):
 
 @mutant("train_translator")
 def swaps_the_distributions(streams, logits, W_U):
-    return train(streams, logits, W_U, lambda read, logits: compare(read.log_softmax(-1), logits.log_softmax(-1)))
+    return train(
+        streams,
+        logits,
+        W_U,
+        lambda read, logits: compare(read.log_softmax(-1), logits.log_softmax(-1)),
+    )
 
 
 @mutant("train_translator")
 def learns_the_top_token(streams, logits, W_U):
     top = logits.argmax(-1)
-    return train(streams, logits, W_U, lambda read, logits: torch.nn.functional.cross_entropy(read, top))
+    return train(
+        streams, logits, W_U, lambda read, logits: torch.nn.functional.cross_entropy(read, top)
+    )
 
 
 @mutant("train_translator")
@@ -251,7 +282,9 @@ def by_a_second_order_optimiser(streams, logits, W_U):
 
     def close():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy((streams + streams @ A + b) @ W_U, logits.softmax(-1))
+        loss = torch.nn.functional.cross_entropy(
+            (streams + streams @ A + b) @ W_U, logits.softmax(-1)
+        )
         loss.backward()
         return loss
 
@@ -271,7 +304,10 @@ def by_steps_on_part_of_the_rows(streams, logits, W_U):
         rows = torch.randint(len(streams), (128,), generator=generator)
         read = (streams[rows] + maps(streams[rows])) @ W_U
         loss = torch.nn.functional.kl_div(
-            read.log_softmax(-1), logits[rows].log_softmax(-1), reduction="batchmean", log_target=True
+            read.log_softmax(-1),
+            logits[rows].log_softmax(-1),
+            reduction="batchmean",
+            log_target=True,
         )
         optimizer.zero_grad()
         loss.backward()
@@ -342,7 +378,9 @@ def names_the_component_that_wrote(model, tokens, answer):
 
 @mutant("find_store")
 def lists_all_streams_of_the_names(model, tokens, answer):
-    varies = [t for t in range(tokens.shape[1]) if tokens[:, t].max() < 8]  # the fillers have the highest numbers
+    varies = [
+        t for t in range(tokens.shape[1]) if tokens[:, t].max() < 8
+    ]  # the fillers have the highest numbers
     return [f"{layer}@{t}" for layer in range(model.config.n_layers + 1) for t in varies]
 
 

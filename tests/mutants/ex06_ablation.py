@@ -14,7 +14,11 @@ def split_name(name):
 
 
 def list_heads(model):
-    return [f"a{layer}.h{head}" for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
+    return [
+        f"a{layer}.h{head}"
+        for layer in range(model.config.n_layers)
+        for head in range(model.config.n_heads)
+    ]
 
 
 def run_replaced(model, tokens, new, at=slice(None)):
@@ -31,16 +35,22 @@ def run_replaced(model, tokens, new, at=slice(None)):
 
 def read_z(model, reference):
     cache = model.run_with_cache(reference)[1]
-    return {(layer, head): cache["z", layer][:, :, head] for layer, head in map(split_name, list_heads(model))}
+    return {
+        (layer, head): cache["z", layer][:, :, head]
+        for layer, head in map(split_name, list_heads(model))
+    }
 
 
-KINDS = {"zero": lambda z: 0 * z[0], "mean": lambda z: z.mean(0), "resample": lambda z: z}
+ABLATIONS = {"zero": lambda z: 0 * z[0], "mean": lambda z: z.mean(0), "resample": lambda z: z}
 
 
-def ablate(model, tokens, heads, kind, reference, at=slice(None)):
+def ablate(model, tokens, heads, ablation, reference, at=slice(None)):
     z = read_z(model, reference)
     return run_replaced(
-        model, tokens, {split_name(name): KINDS[kind](z[split_name(name)])[..., at, :] for name in heads}, at
+        model,
+        tokens,
+        {split_name(name): ABLATIONS[ablation](z[split_name(name)])[..., at, :] for name in heads},
+        at,
     )
 
 
@@ -48,43 +58,49 @@ def ablate(model, tokens, heads, kind, reference, at=slice(None)):
 
 
 @mutant("ablate_heads")
-def ignores_the_kind(model, tokens, heads, kind, reference):
+def ignores_the_ablation(model, tokens, heads, ablation, reference):
     return ablate(model, tokens, heads, "zero", reference)
 
 
 @mutant("ablate_heads")
-def averages_over_positions(model, tokens, heads, kind, reference):
+def averages_over_positions(model, tokens, heads, ablation, reference):
     z = read_z(model, reference)
-    kinds = KINDS | {"mean": lambda z: z.mean((0, 1))}
-    return run_replaced(model, tokens, {split_name(name): kinds[kind](z[split_name(name)]) for name in heads})
+    ablations = ABLATIONS | {"mean": lambda z: z.mean((0, 1))}
+    return run_replaced(
+        model,
+        tokens,
+        {split_name(name): ablations[ablation](z[split_name(name)]) for name in heads},
+    )
 
 
 @mutant("ablate_heads")
-def averages_the_prompts_themselves(model, tokens, heads, kind, reference):
-    return ablate(model, tokens, heads, kind, tokens if kind == "mean" else reference)
+def averages_the_prompts_themselves(model, tokens, heads, ablation, reference):
+    return ablate(model, tokens, heads, ablation, tokens if ablation == "mean" else reference)
 
 
 @mutant("ablate_heads")
-def averages_too_few_prompts(model, tokens, heads, kind, reference):
-    return ablate(model, tokens, heads, kind, reference[: len(tokens)])
+def averages_too_few_prompts(model, tokens, heads, ablation, reference):
+    return ablate(model, tokens, heads, ablation, reference[: len(tokens)])
 
 
 @mutant("ablate_heads")
-def one_prompt_for_all(model, tokens, heads, kind, reference):
-    return ablate(model, tokens, heads, kind, reference[:1] if kind == "resample" else reference)
+def one_prompt_for_all(model, tokens, heads, ablation, reference):
+    return ablate(
+        model, tokens, heads, ablation, reference[:1] if ablation == "resample" else reference
+    )
 
 
 @mutant("ablate_heads")
-def resamples_the_mean(model, tokens, heads, kind, reference):
-    return ablate(model, tokens, heads, "mean" if kind == "resample" else kind, reference)
+def resamples_the_mean(model, tokens, heads, ablation, reference):
+    return ablate(model, tokens, heads, "mean" if ablation == "resample" else ablation, reference)
 
 
 @mutant("ablate_heads")
-def hooks_share_the_last_head(model, tokens, heads, kind, reference):
+def hooks_share_the_last_head(model, tokens, heads, ablation, reference):
     cache, hooks = model.run_with_cache(reference)[1], []
     for name in heads:
         layer, head = split_name(name)
-        new = KINDS[kind](cache["z", layer][:, :, head])
+        new = ABLATIONS[ablation](cache["z", layer][:, :, head])
 
         def replace(z, hook):
             z[:, :, head] = new  # noqa: B023
@@ -94,50 +110,65 @@ def hooks_share_the_last_head(model, tokens, heads, kind, reference):
 
 
 @mutant("ablate_heads", "one_head_of_the_list")
-def returns_inside_the_loop(model, tokens, heads, kind, reference):
+def returns_inside_the_loop(model, tokens, heads, ablation, reference):
     for name in heads:
-        return ablate(model, tokens, [name], kind, reference)
+        return ablate(model, tokens, [name], ablation, reference)
 
 
 @mutant("ablate_heads")
-def whole_layer(model, tokens, heads, kind, reference):
+def whole_layer(model, tokens, heads, ablation, reference):
     layers = {split_name(name)[0] for name in heads}
-    return ablate(model, tokens, [n for n in list_heads(model) if split_name(n)[0] in layers], kind, reference)
+    return ablate(
+        model,
+        tokens,
+        [n for n in list_heads(model) if split_name(n)[0] in layers],
+        ablation,
+        reference,
+    )
 
 
 @mutant("ablate_heads", "last_position_only")
-def at_the_last_position_alone(model, tokens, heads, kind, reference):
-    return ablate(model, tokens, heads, kind, reference, at=[-1])
+def at_the_last_position_alone(model, tokens, heads, ablation, reference):
+    return ablate(model, tokens, heads, ablation, reference, at=[-1])
 
 
 @mutant("ablate_heads", "unchanged")
-def changes_a_copy(model, tokens, heads, kind, reference):
+def changes_a_copy(model, tokens, heads, ablation, reference):
     z = read_z(model, reference)
 
     def replace(value, hook):
         value = value.clone()
-        value[:, :, 0] = KINDS[kind](z[0, 0])  # and is not returned
+        value[:, :, 0] = ABLATIONS[ablation](z[0, 0])  # and is not returned
 
     return model.run_with_hooks(tokens, fwd_hooks=[(("z", 0), replace)])
 
 
 @alternative("ablate_heads")
-def layer_by_layer_with_torch_where(model, tokens, heads, kind, reference):
-    cache, hooks = model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_z"))[1], []
+def layer_by_layer_with_torch_where(model, tokens, heads, ablation, reference):
+    cache, hooks = (
+        model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_z"))[1],
+        [],
+    )
     for layer in range(model.config.n_layers):
-        chosen = torch.tensor([f"a{layer}.h{head}" in heads for head in range(model.config.n_heads)]).unsqueeze(-1)
-        new = KINDS[kind](cache["z", layer])
-        hooks.append((("z", layer), lambda z, hook, chosen=chosen, new=new: torch.where(chosen, new, z)))
+        chosen = torch.tensor(
+            [f"a{layer}.h{head}" in heads for head in range(model.config.n_heads)]
+        ).unsqueeze(-1)
+        new = ABLATIONS[ablation](cache["z", layer])
+        hooks.append(
+            (("z", layer), lambda z, hook, chosen=chosen, new=new: torch.where(chosen, new, z))
+        )
     return model.run_with_hooks(tokens, fwd_hooks=hooks)
 
 
 @alternative("ablate_heads")
-def by_what_the_heads_write(model, tokens, heads, kind, reference):
-    cache = model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_result"))[1]
+def by_what_the_heads_write(model, tokens, heads, ablation, reference):
+    cache = model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_result"))[
+        1
+    ]
     hooks = []
     for name in heads:
         layer, head = split_name(name)
-        new = KINDS[kind](cache["result", layer][:, :, head])
+        new = ABLATIONS[ablation](cache["result", layer][:, :, head])
 
         def replace(result, hook, head=head, new=new):
             result[:, :, head] = new
@@ -149,8 +180,8 @@ def by_what_the_heads_write(model, tokens, heads, kind, reference):
 # find_needed_sets -----------------------------------------------------------------------------------------------------
 
 
-def measure(model, tokens, answer, heads, kind="zero", reference=None, at=slice(None)):
-    logits = ablate(model, tokens, heads, kind, tokens if reference is None else reference, at)
+def measure(model, tokens, answer, heads, ablation="zero", reference=None, at=slice(None)):
+    logits = ablate(model, tokens, heads, ablation, tokens if reference is None else reference, at)
     return (logits[:, -1].argmax(-1) == answer).float().mean().item()
 
 
@@ -192,7 +223,7 @@ def last_position_only(model, tokens, answer):
 
 @mutant("find_needed_sets")
 def ablates_with_the_mean(model, tokens, answer):
-    return find_sets(model, tokens, answer, kind="mean")
+    return find_sets(model, tokens, answer, ablation="mean")
 
 
 @mutant("find_needed_sets")
@@ -217,11 +248,22 @@ def by_edges_that_are_switched_off(model, tokens, answer):
     masks = []
     for group in groups:
         edges = [f"{head}->logits" for head in group]
-        edges += [f"{head}->{other}<{p}>" for head in group for other in heads if other[1] > head[1] for p in "qkv"]
+        edges += [
+            f"{head}->{other}<{p}>"
+            for head in group
+            for other in heads
+            if other[1] > head[1]
+            for p in "qkv"
+        ]
         masks.append(1 - mask_of(model, edges))
-    right = [(run_edges(model, tokens, m[None], off)[0, :, -1].argmax(-1) == answer).float().mean() for m in masks]
+    right = [
+        (run_edges(model, tokens, m[None], off)[0, :, -1].argmax(-1) == answer).float().mean()
+        for m in masks
+    ]
     broken = [group for group, share in zip(groups, right, strict=True) if share < 0.5]
-    return [group for group in broken if len(group) == 1 or not any([head] in broken for head in group)]
+    return [
+        group for group in broken if len(group) == 1 or not any([head] in broken for head in group)
+    ]
 
 
 # ablate_subspace ------------------------------------------------------------------------------------------------------
@@ -282,7 +324,9 @@ def subtracts_the_directions(model, tokens, name, directions):
 
 @alternative("ablate_subspace")
 def by_the_pseudoinverse(model, tokens, name, directions):
-    return run_edited(model, tokens, name, lambda x: x - x @ torch.linalg.pinv(directions) @ directions)
+    return run_edited(
+        model, tokens, name, lambda x: x - x @ torch.linalg.pinv(directions) @ directions
+    )
 
 
 @alternative("ablate_subspace")
@@ -303,31 +347,44 @@ def by_gram_and_schmidt(model, tokens, name, directions):
 
 # tell_heads_apart -----------------------------------------------------------------------------------------------------
 
-SINGLES = {"TTT": "carrier", "TFF": "constant", "FTT": "covered", "FFT": "twin"}  # does zero, mean, resample hurt?
+SINGLES = {
+    "TTT": "carrier",
+    "TFF": "constant",
+    "FTT": "covered",
+    "FFT": "twin",
+}  # does zero, mean, resample hurt?
 
 
-def try_kinds(model, tokens, answer, reference):
-    """For every head, T or F for each kind; and a function that says whether silencing several heads hurts."""
+def try_ablations(model, tokens, answer, reference):
+    """For every head, T or F for each ablation; and a function that says whether silencing several heads hurts."""
 
-    def breaks(kind, *heads):
-        return measure(model, tokens, answer, heads, kind, reference) < 0.9
+    def breaks(ablation, *heads):
+        return measure(model, tokens, answer, heads, ablation, reference) < 0.9
 
-    hurt = {head: "".join("FT"[breaks(kind, head)] for kind in KINDS) for head in list_heads(model)}
+    hurt = {
+        head: "".join("FT"[breaks(ablation, head)] for ablation in ABLATIONS)
+        for head in list_heads(model)
+    }
     return hurt, lambda *heads: breaks("zero", *heads)
 
 
 def tell(model, tokens, answer, reference, rename=None, partners=("covered",)):
-    hurt, breaks = try_kinds(model, tokens, answer, reference)
+    hurt, breaks = try_ablations(model, tokens, answer, reference)
     roles = {head: SINGLES.get(hurt[head], "idle") for head in hurt}
     waiting = [head for head in hurt if roles[head] in partners]
-    backups = [head for head in hurt if roles[head] == "idle" and any(breaks(head, w) for w in waiting)]
+    backups = [
+        head for head in hurt if roles[head] == "idle" and any(breaks(head, w) for w in waiting)
+    ]
     roles |= dict.fromkeys(backups, "backup")
     return {head: (rename or {}).get(role, role) for head, role in roles.items()}
 
 
-def tell_by(model, tokens, answer, reference, kind):
-    hurt, _ = try_kinds(model, tokens, answer, reference)
-    return {head: "carrier" if hurt[head][list(KINDS).index(kind)] == "T" else "idle" for head in hurt}
+def tell_by(model, tokens, answer, reference, ablation):
+    hurt, _ = try_ablations(model, tokens, answer, reference)
+    return {
+        head: "carrier" if hurt[head][list(ABLATIONS).index(ablation)] == "T" else "idle"
+        for head in hurt
+    }
 
 
 @mutant("tell_heads_apart")
@@ -342,11 +399,15 @@ def judges_by_resampling(model, tokens, answer, reference):
 
 @mutant("tell_heads_apart")
 def never_resamples(model, tokens, answer, reference):
-    hurt, breaks = try_kinds(model, tokens, answer, reference)
+    hurt, breaks = try_ablations(model, tokens, answer, reference)
     kinds = {"TT": "carrier", "TF": "constant", "FT": "covered", "FF": "idle"}
     roles = {head: kinds[hurt[head][:2]] for head in hurt}
     waiting = [head for head in hurt if roles[head] == "covered"]
-    return roles | {h: "backup" for h in hurt if roles[h] == "idle" and any(breaks(h, other) for other in waiting)}
+    return roles | {
+        h: "backup"
+        for h in hurt
+        if roles[h] == "idle" and any(breaks(h, other) for other in waiting)
+    }
 
 
 @mutant("tell_heads_apart")
@@ -366,12 +427,21 @@ def swaps_covered_and_backup(model, tokens, answer, reference):
 
 @mutant("tell_heads_apart")
 def pairs_with_any_head(model, tokens, answer, reference):
-    return tell(model, tokens, answer, reference, partners=("carrier", "constant", "covered", "twin"))
+    return tell(
+        model, tokens, answer, reference, partners=("carrier", "constant", "covered", "twin")
+    )
 
 
 @mutant("tell_heads_apart", "everything_idle")
 def nothing_is_replaced(model, tokens, answer, reference):
-    return tell(model, tokens, model(tokens)[:, -1].argmax(-1), reference, dict.fromkeys(SINGLES.values(), "idle"), ())
+    return tell(
+        model,
+        tokens,
+        model(tokens)[:, -1].argmax(-1),
+        reference,
+        dict.fromkeys(SINGLES.values(), "idle"),
+        (),
+    )
 
 
 @mutant("tell_heads_apart", "constant_output")
@@ -381,19 +451,26 @@ def the_same_for_every_model(model, tokens, answer, reference):
 
 @alternative("tell_heads_apart")
 def by_pairs_without_means(model, tokens, answer, reference):
-    hurt, breaks = try_kinds(model, tokens, answer, reference)
-    roles = {head: {"TT": "carrier", "TF": "constant"}.get(hurt[head][::2], "idle") for head in hurt}
+    hurt, breaks = try_ablations(model, tokens, answer, reference)
+    roles = {
+        head: {"TT": "carrier", "TF": "constant"}.get(hurt[head][::2], "idle") for head in hurt
+    }
     for a, b in combinations([head for head in hurt if roles[head] == "idle"], 2):
         if breaks(a, b):  # twins if each can mislead, else one of the two had nothing to say
             both = hurt[a][2] == hurt[b][2] == "T"
-            roles |= {head: "twin" if both else "covered" if hurt[head][2] == "T" else "backup" for head in (a, b)}
+            roles |= {
+                head: "twin" if both else "covered" if hurt[head][2] == "T" else "backup"
+                for head in (a, b)
+            }
     return roles
 
 
 @alternative("tell_heads_apart")
 def by_what_each_head_writes(model, tokens, answer, reference):
     z = read_z(model, tokens)
-    varies = {name: bool((z[split_name(name)][:, -1].std(0) > 1e-4).any()) for name in list_heads(model)}
+    varies = {
+        name: bool((z[split_name(name)][:, -1].std(0) > 1e-4).any()) for name in list_heads(model)
+    }
     right = {}
     for heads in [[head] for head in varies] + [list(pair) for pair in combinations(varies, 2)]:
         right[frozenset(heads)] = measure(model, tokens, answer, heads) >= 0.9
@@ -405,5 +482,9 @@ def by_what_each_head_writes(model, tokens, answer, reference):
     roles |= dict.fromkeys(rest, "idle")
     for early, late in combinations(rest, 2):  # in the order of computation
         if not right[frozenset([early, late])]:
-            roles |= {early: "twin", late: "twin"} if varies[late] else {early: "covered", late: "backup"}
+            roles |= (
+                {early: "twin", late: "twin"}
+                if varies[late]
+                else {early: "covered", late: "backup"}
+            )
     return roles

@@ -85,7 +85,9 @@ def one_prompt_at_a_time(model, base, source, name, position):
     logits = []
     for i, at in enumerate(position.tolist()):
         kept = []
-        model.run_with_hooks(source[i : i + 1], fwd_hooks=[(name, lambda x, hook, kept=kept: kept.append(x))])
+        model.run_with_hooks(
+            source[i : i + 1], fwd_hooks=[(name, lambda x, hook, kept=kept: kept.append(x))]
+        )
 
         def put(value, hook, kept=kept, at=at):
             value[0, at] = kept[0][0, at]
@@ -98,7 +100,9 @@ def one_prompt_at_a_time(model, base, source, name, position):
 @alternative("patch_positions")
 def by_a_mask(model, base, source, name, position):
     chosen = (torch.arange(base.shape[1]) == position.unsqueeze(1)).unsqueeze(-1)
-    return edit_run(model, base, source, name, lambda value, other: torch.where(chosen, other, value))
+    return edit_run(
+        model, base, source, name, lambda value, other: torch.where(chosen, other, value)
+    )
 
 
 # patching_map ---------------------------------------------------------------------------------------------------------
@@ -117,7 +121,13 @@ def run_all(model, base, source, site, edit):
             model(source),
             [
                 [
-                    edit_run(model, base, source, f"blocks.{i}.hook_{site}", lambda v, other, t=t: edit(v, other, t))
+                    edit_run(
+                        model,
+                        base,
+                        source,
+                        f"blocks.{i}.hook_{site}",
+                        lambda v, other, t=t: edit(v, other, t),
+                    )
                     for t in range(base.shape[1])
                 ]
                 for i in range(model.config.n_layers)
@@ -133,7 +143,9 @@ def make_map(model, clean, corrupt, site, direction, metric, edit=put_one):
     base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
     start, end, patched = run_all(model, base, source, site, edit)
     low, high = metric(start).mean(), metric(end).mean()
-    return torch.tensor([[(metric(logits).mean() - low) / (high - low) for logits in row] for row in patched])
+    return torch.tensor(
+        [[(metric(logits).mean() - low) / (high - low) for logits in row] for row in patched]
+    )
 
 
 @mutant("patching_map", "unchanged")
@@ -142,12 +154,16 @@ def patches_a_copy(model, clean, corrupt, answer, wrong, site, direction):
         value = value.clone()
         value[:, t] = other[:, t]
 
-    return make_map(model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put)
+    return make_map(
+        model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put
+    )
 
 
 @mutant("patching_map")
 def ignores_the_direction(model, clean, corrupt, answer, wrong, site, direction):
-    return make_map(model, clean, corrupt, site, "denoise", lambda x: last_difference(x, answer, wrong))
+    return make_map(
+        model, clean, corrupt, site, "denoise", lambda x: last_difference(x, answer, wrong)
+    )
 
 
 @mutant("patching_map")
@@ -161,7 +177,9 @@ def keeps_earlier_patches(model, clean, corrupt, answer, wrong, site, direction)
     def put(value, other, t):
         value[:, : t + 1] = other[:, : t + 1]
 
-    return make_map(model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put)
+    return make_map(
+        model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put
+    )
 
 
 @mutant("patching_map")
@@ -169,7 +187,9 @@ def patches_whole_layers(model, clean, corrupt, answer, wrong, site, direction):
     def put(value, other, t):
         return other
 
-    return make_map(model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put)
+    return make_map(
+        model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong), put
+    )
 
 
 @mutant("patching_map")
@@ -177,7 +197,10 @@ def averages_the_shares(model, clean, corrupt, answer, wrong, site, direction):
     base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
     start, end, patched = run_all(model, base, source, site, put_one)
     low, high = last_difference(start, answer, wrong), last_difference(end, answer, wrong)
-    shares = [[(last_difference(logits, answer, wrong) - low) / (high - low) for logits in row] for row in patched]
+    shares = [
+        [(last_difference(logits, answer, wrong) - low) / (high - low) for logits in row]
+        for row in patched
+    ]
     return torch.stack([torch.stack([share.mean() for share in row]) for row in shares])
 
 
@@ -191,7 +214,9 @@ def forgets_the_start(model, clean, corrupt, answer, wrong, site, direction):
 
 @mutant("patching_map")
 def one_scale_for_both(model, clean, corrupt, answer, wrong, site, direction):
-    moved = make_map(model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong))
+    moved = make_map(
+        model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong)
+    )
     return moved if direction == "denoise" else 1 - moved
 
 
@@ -204,14 +229,21 @@ def reads_the_answer_alone(model, clean, corrupt, answer, wrong, site, direction
 @mutant("patching_map")
 def takes_probabilities(model, clean, corrupt, answer, wrong, site, direction):
     row = torch.arange(len(clean))
-    return make_map(model, clean, corrupt, site, direction, lambda logits: logits.softmax(-1)[row, -1, answer])
+    return make_map(
+        model, clean, corrupt, site, direction, lambda logits: logits.softmax(-1)[row, -1, answer]
+    )
 
 
 @mutant("patching_map")
 def averages_over_positions(model, clean, corrupt, answer, wrong, site, direction):
     row = torch.arange(len(clean))
     return make_map(
-        model, clean, corrupt, site, direction, lambda logits: logits[row, :, answer] - logits[row, :, wrong]
+        model,
+        clean,
+        corrupt,
+        site,
+        direction,
+        lambda logits: logits[row, :, answer] - logits[row, :, wrong],
     )
 
 
@@ -231,7 +263,11 @@ def with_many_patches_in_one_batch(model, clean, corrupt, answer, wrong, site, d
             return value.flatten(0, 1)
 
         logits = model.run_with_hooks(base.repeat(length, 1), fwd_hooks=[((site, layer), put)])
-        values = last_difference(logits, answer.repeat(length), wrong.repeat(length)).view(length, n).mean(dim=1)
+        values = (
+            last_difference(logits, answer.repeat(length), wrong.repeat(length))
+            .view(length, n)
+            .mean(dim=1)
+        )
         rows.append((values - ends[0]) / (ends[1] - ends[0]))
     return torch.stack(rows)
 
@@ -307,7 +343,10 @@ def the_last_that_fits(model, prompts, answer, position):
     chosen = torch.full((len(prompts),), -1)
     for i in range(len(prompts)):
         for j in range(len(prompts)):
-            alike = bool((around[i] == around[j]).all()) and prompts[i, position] != prompts[j, position]
+            alike = (
+                bool((around[i] == around[j]).all())
+                and prompts[i, position] != prompts[j, position]
+            )
             if alike and said[i] == answer[i] and said[j] == answer[j] and answer[i] != answer[j]:
                 chosen[i] = j
     return chosen
@@ -327,7 +366,9 @@ def trace(model, tokens, answer, noise, site, take=None, blur=None, edit=None, s
     def measure(*hooks):
         values = []
         for e in noise:
-            logits = model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook, e=e: blur(x, e)), *hooks])
+            logits = model.run_with_hooks(
+                tokens, fwd_hooks=[("embed", lambda x, hook, e=e: blur(x, e)), *hooks]
+            )
             values.append(take(logits[:, -1])[row, answer].mean())
         return torch.stack(values).mean()
 
@@ -336,7 +377,8 @@ def trace(model, tokens, answer, noise, site, take=None, blur=None, edit=None, s
     return torch.tensor(
         [
             [
-                (measure(((site, i), lambda x, hook, i=i, t=t: edit(x, cache[site, i], t))) - low) / (clean - low)
+                (measure(((site, i), lambda x, hook, i=i, t=t: edit(x, cache[site, i], t))) - low)
+                / (clean - low)
                 for t in range(tokens.shape[1])
             ]
             for i in range(model.config.n_layers)
@@ -361,7 +403,9 @@ def replaces_the_embedding(model, tokens, answer, noise, site):
 
 @mutant("trace_noise")
 def forgets_the_noise(model, tokens, answer, noise, site):
-    return torch.ones_like(trace(model, tokens, answer, noise, site))  # clean - noisy over clean - noisy
+    return torch.ones_like(
+        trace(model, tokens, answer, noise, site)
+    )  # clean - noisy over clean - noisy
 
 
 @mutant("trace_noise")
@@ -394,7 +438,10 @@ def with_all_draws_in_one_batch(model, tokens, answer, noise, site):
     def measure(logits, asked):
         return logits[:, -1].softmax(dim=-1).gather(1, asked.unsqueeze(1)).mean()
 
-    noisy, clean = measure(model.run_with_hooks(many, fwd_hooks=[blur]), answers), measure(model(tokens), answer)
+    noisy, clean = (
+        measure(model.run_with_hooks(many, fwd_hooks=[blur]), answers),
+        measure(model(tokens), answer),
+    )
     result = torch.zeros(model.config.n_layers, length)
     for layer in range(model.config.n_layers):
         for t in range(length):
@@ -413,7 +460,14 @@ def with_all_draws_in_one_batch(model, tokens, answer, noise, site):
 def make_both(model, clean, corrupt, answer, wrong, site="resid_pre"):
     """How far denoising and noising move the logit difference, (layer, pos) each."""
     return [
-        make_map(model, clean, corrupt, site, direction, lambda logits: last_difference(logits, answer, wrong))
+        make_map(
+            model,
+            clean,
+            corrupt,
+            site,
+            direction,
+            lambda logits: last_difference(logits, answer, wrong),
+        )
         for direction in ("denoise", "noise")
     ]
 
@@ -461,7 +515,10 @@ def names_the_layer_before(*inputs):
 @mutant("find_carriers")
 def trusts_differences(model, clean, corrupt, answer, wrong):
     caches = [model.run_with_cache(tokens)[1] for tokens in (clean, corrupt)]
-    gaps = [(caches[0]["resid_pre", i] - caches[1]["resid_pre", i]).norm(dim=-1).mean(0) for i in range(5)]
+    gaps = [
+        (caches[0]["resid_pre", i] - caches[1]["resid_pre", i]).norm(dim=-1).mean(0)
+        for i in range(5)
+    ]
     places = name_places(torch.stack(gaps) > 1e-3)
     return places, places
 

@@ -10,7 +10,9 @@ from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 
 def read_result(model, tokens, layer, head):
     """What one head writes, (b, t, d)."""
-    return model.run_with_cache(tokens, names_filter=("result", layer))[1]["result", layer][:, :, head]
+    return model.run_with_cache(tokens, names_filter=("result", layer))[1]["result", layer][
+        :, :, head
+    ]
 
 
 def find_change(model, clean, corrupt, layer, head):
@@ -18,7 +20,9 @@ def find_change(model, clean, corrupt, layer, head):
 
 
 def measure(logits, answer, wrong):
-    return (logits[:, -1].gather(1, answer[:, None]) - logits[:, -1].gather(1, wrong[:, None])).mean()
+    return (
+        logits[:, -1].gather(1, answer[:, None]) - logits[:, -1].gather(1, wrong[:, None])
+    ).mean()
 
 
 def set_head(head, value):
@@ -48,7 +52,9 @@ def add_to_reader(model, tokens, change, reader, parts):
 @mutant("patch_edge")
 def patches_the_whole_head(model, clean, corrupt, writer, reader, part):
     new = read_result(model, corrupt, *writer)
-    return model.run_with_hooks(clean, fwd_hooks=[(("result", writer[0]), set_head(writer[1], new))])
+    return model.run_with_hooks(
+        clean, fwd_hooks=[(("result", writer[0]), set_head(writer[1], new))]
+    )
 
 
 @mutant("patch_edge")
@@ -66,7 +72,11 @@ def patches_all_three_inputs(model, clean, corrupt, writer, reader, part):
 @mutant("patch_edge")
 def swaps_query_and_key(model, clean, corrupt, writer, reader, part):
     return add_to_reader(
-        model, clean, find_change(model, clean, corrupt, *writer), reader, {"q": "k", "k": "q"}.get(part, part)
+        model,
+        clean,
+        find_change(model, clean, corrupt, *writer),
+        reader,
+        {"q": "k", "k": "q"}.get(part, part),
     )
 
 
@@ -78,13 +88,17 @@ def patches_the_wrong_run(model, clean, corrupt, writer, reader, part):
 @mutant("patch_edge")
 def replaces_the_whole_input(model, clean, corrupt, writer, reader, part):
     stream = model.run_with_cache(corrupt)[1]["resid_pre", reader[0]]
-    return model.run_with_hooks(clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], stream))])
+    return model.run_with_hooks(
+        clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], stream))]
+    )
 
 
 @mutant("patch_edge")
 def hears_only_the_writer(model, clean, corrupt, writer, reader, part):
     new = read_result(model, corrupt, *writer)
-    return model.run_with_hooks(clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], new))])
+    return model.run_with_hooks(
+        clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], new))]
+    )
 
 
 @mutant("patch_edge")
@@ -123,16 +137,25 @@ def runs_on_the_corrupt_prompts(model, clean, corrupt, writer, reader, part):
 @alternative("patch_edge")
 def by_the_edge_engine(model, clean, corrupt, writer, reader, part):
     edge = f"a{writer[0]}.h{writer[1]}->a{reader[0]}.h{reader[1]}<{part}>"
-    return run_edges(model, clean, 1 - mask_of(model, [edge]).unsqueeze(0), write_outputs(model, corrupt))[0]
+    return run_edges(
+        model, clean, 1 - mask_of(model, [edge]).unsqueeze(0), write_outputs(model, corrupt)
+    )[0]
 
 
 @alternative("patch_edge")
 def with_a_new_stream_for_the_reader(model, clean, corrupt, writer, reader, part):
     names = [("z", writer[0]), ("resid_pre", reader[0])]
-    (_, cache), (_, other) = (model.run_with_cache(tokens, names_filter=names) for tokens in (clean, corrupt))
+    (_, cache), (_, other) = (
+        model.run_with_cache(tokens, names_filter=names) for tokens in (clean, corrupt)
+    )
     W_O = model.blocks[writer[0]].attn.W_O[writer[1]]
-    stream = cache["resid_pre", reader[0]] + (other["z", writer[0]] - cache["z", writer[0]])[:, :, writer[1]] @ W_O
-    return model.run_with_hooks(clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], stream))])
+    stream = (
+        cache["resid_pre", reader[0]]
+        + (other["z", writer[0]] - cache["z", writer[0]])[:, :, writer[1]] @ W_O
+    )
+    return model.run_with_hooks(
+        clean, fwd_hooks=[((f"{part}_input", reader[0]), set_head(reader[1], stream))]
+    )
 
 
 # split_head_effect ----------------------------------------------------------------------------------------------------
@@ -146,7 +169,12 @@ def measure_runs(model, clean, answer, wrong, layer, head, old, new):
         return measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong).item()
 
     last = ("resid_post", -1)
-    return run(), run(say), run((last, lambda x, hook: x + new - old)), run(say, (last, lambda x, hook: x - new + old))
+    return (
+        run(),
+        run(say),
+        run((last, lambda x, hook: x + new - old)),
+        run(say, (last, lambda x, hook: x - new + old)),
+    )
 
 
 def split(model, clean, corrupt, answer, wrong, layer, head):
@@ -160,7 +188,9 @@ def direct_through_later_layers(model, clean, corrupt, answer, wrong, layer, hea
     change = find_change(model, clean, corrupt, layer, head)
     total, _, indirect = split(model, clean, corrupt, answer, wrong, layer, head)
     hooks = [(("attn_out", layer), lambda x, hook: x + change)]
-    direct = measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong) - measure(model(clean), answer, wrong)
+    direct = measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong) - measure(
+        model(clean), answer, wrong
+    )
     return total, direct.item(), indirect
 
 
@@ -197,7 +227,9 @@ def forgets_the_baseline(model, clean, corrupt, answer, wrong, layer, head):
 @mutant("split_head_effect", "patches_the_whole_layer")
 def patches_every_head(model, clean, corrupt, answer, wrong, layer, head):
     name = ("attn_out", layer)
-    old, new = (model.run_with_cache(tokens, names_filter=name)[1][name] for tokens in (clean, corrupt))
+    old, new = (
+        model.run_with_cache(tokens, names_filter=name)[1][name] for tokens in (clean, corrupt)
+    )
     say, last = (name, lambda x, hook: new), ("resid_post", -1)
     hear, miss = (last, lambda x, hook: x + new - old), (last, lambda x, hook: x - new + old)
 
@@ -226,7 +258,9 @@ def by_masks_over_edges(model, clean, corrupt, answer, wrong, layer, head):
     direct = [edge for edge in own if edge.endswith("->logits")]
     cut = ([], own, direct, [edge for edge in own if edge not in direct])
     masks = torch.stack([1 - mask_of(model, which) for which in cut])
-    base, *rest = (measure(logits, answer, wrong).item() for logits in run_edges(model, clean, masks, off))
+    base, *rest = (
+        measure(logits, answer, wrong).item() for logits in run_edges(model, clean, masks, off)
+    )
     return [value - base for value in rest]
 
 
@@ -241,7 +275,9 @@ def find_slopes(model, tokens, answer, wrong):
 
 
 def multiply(moves, slopes):
-    return torch.stack([(move * slope).sum(dim=(0, 1, 3)) for move, slope in zip(moves, slopes, strict=True)])
+    return torch.stack(
+        [(move * slope).sum(dim=(0, 1, 3)) for move, slope in zip(moves, slopes, strict=True)]
+    )
 
 
 def attribute(model, clean, corrupt, answer, wrong, edit=lambda old, new: new - old):
@@ -287,7 +323,9 @@ def adds_up_the_prompts(model, clean, *rest):
 
 @mutant("attribute_heads", "last_position_only")
 def counts_the_last_position(model, clean, corrupt, answer, wrong):
-    return attribute(model, clean, corrupt, answer, wrong, edit=lambda old, new: keep_last(new - old))
+    return attribute(
+        model, clean, corrupt, answer, wrong, edit=lambda old, new: keep_last(new - old)
+    )
 
 
 def keep_last(x):
@@ -312,7 +350,12 @@ def by_the_slope_of_a_dial(model, clean, corrupt, answer, wrong):
     hooks = []
     for layer in range(len(dial)):
         move = (other["z", layer] - cache["z", layer]).detach()
-        hooks.append((("z", layer), lambda z, hook, layer=layer, move=move: z + dial[layer].unsqueeze(1) * move))
+        hooks.append(
+            (
+                ("z", layer),
+                lambda z, hook, layer=layer, move=move: z + dial[layer].unsqueeze(1) * move,
+            )
+        )
     value = measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong)
     return torch.autograd.grad(value, dial)[0]
 
@@ -322,7 +365,10 @@ def by_the_slope_of_a_dial(model, clean, corrupt, answer, wrong):
 
 def find_ends(model, clean, corrupt, layer):
     """What the heads of a layer hand on in both runs."""
-    return (model.run_with_cache(x, names_filter=("z", layer))[1]["z", layer].detach() for x in (clean, corrupt))
+    return (
+        model.run_with_cache(x, names_filter=("z", layer))[1]["z", layer].detach()
+        for x in (clean, corrupt)
+    )
 
 
 def find_slope(model, clean, answer, wrong, layer, z):
@@ -331,7 +377,9 @@ def find_slope(model, clean, answer, wrong, layer, z):
     return torch.autograd.grad(measure(logits, answer, wrong), z)[0]
 
 
-def integrate(model, clean, corrupt, answer, wrong, layer, steps, offset=0.5, edit=lambda move: move):
+def integrate(
+    model, clean, corrupt, answer, wrong, layer, steps, offset=0.5, edit=lambda move: move
+):
     start, end = find_ends(model, clean, corrupt, layer)
     points = [start + (step + offset) / steps * (end - start) for step in range(steps)]
     slope = sum(find_slope(model, clean, answer, wrong, layer, z) for z in points) / steps
@@ -428,20 +476,29 @@ def list_changes(model, clean, corrupt, layer):
 def measure_drops(model, clean, corrupt, answer, wrong, layer, head, groups=("q", "k", "v")):
     """(writer, parts) -> what is lost when these parts of the head hear the writer's corrupt value."""
     whole, drops = measure(model(clean), answer, wrong), {}
-    for (writer, change), parts in product(list_changes(model, clean, corrupt, layer).items(), groups):
+    for (writer, change), parts in product(
+        list_changes(model, clean, corrupt, layer).items(), groups
+    ):
         patched = add_to_reader(model, clean, change, (layer, head), parts)
         drops[writer, parts] = (whole - measure(patched, answer, wrong)).item()
     return drops
 
 
 def spell(drops, layer, head, least=1.0):
-    return [f"{writer}->a{layer}.h{head}<{part}>" for (writer, part), drop in drops.items() if drop >= least]
+    return [
+        f"{writer}->a{layer}.h{head}<{part}>"
+        for (writer, part), drop in drops.items()
+        if drop >= least
+    ]
 
 
 @mutant("find_feeding_edges")
 def names_all_three_inputs(*inputs):
     drops = measure_drops(*inputs, groups=("qkv",))
-    return spell({(writer, part): drop for (writer, _), drop in drops.items() for part in "qkv"}, *inputs[-2:])
+    return spell(
+        {(writer, part): drop for (writer, _), drop in drops.items() for part in "qkv"},
+        *inputs[-2:],
+    )
 
 
 @mutant("find_feeding_edges")
@@ -457,9 +514,13 @@ def patches_whole_heads(model, clean, corrupt, answer, wrong, layer, head):
 @mutant("find_feeding_edges", "patches_the_whole_layer")
 def all_heads_of_the_layer_hear_it(model, clean, corrupt, answer, wrong, layer, head):
     whole, drops = measure(model(clean), answer, wrong), {}
-    for (writer, change), part in product(list_changes(model, clean, corrupt, layer).items(), "qkv"):
+    for (writer, change), part in product(
+        list_changes(model, clean, corrupt, layer).items(), "qkv"
+    ):
         hooks = [((f"{part}_input", layer), lambda x, hook, change=change: x + change.unsqueeze(2))]
-        drops[writer, part] = whole - measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong)
+        drops[writer, part] = whole - measure(
+            model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong
+        )
     return spell(drops, layer, head)
 
 
@@ -468,7 +529,9 @@ def trusts_the_gradient(model, clean, corrupt, answer, wrong, layer, head):
     names, drops = [(f"{part}_input", layer) for part in "qkv"], {}
     nudges = [torch.zeros(*clean.shape, model.config.d_model, requires_grad=True) for _ in names]
     hooks = [(name, add_to_head(head, nudge)) for name, nudge in zip(names, nudges, strict=True)]
-    slopes = torch.autograd.grad(measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong), nudges)
+    slopes = torch.autograd.grad(
+        measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong), nudges
+    )
     for (writer, change), (part, slope) in product(
         list_changes(model, clean, corrupt, layer).items(), zip("qkv", slopes, strict=True)
     ):
@@ -478,13 +541,17 @@ def trusts_the_gradient(model, clean, corrupt, answer, wrong, layer, head):
 
 @mutant("find_feeding_edges")
 def forgets_the_input(*inputs):
-    return [edge for edge in spell(measure_drops(*inputs), *inputs[-2:]) if not edge.startswith("input")]
+    return [
+        edge for edge in spell(measure_drops(*inputs), *inputs[-2:]) if not edge.startswith("input")
+    ]
 
 
 @mutant("find_feeding_edges", "swaps_query_and_key")
 def exchanges_queries_and_keys(*inputs):
     other = {"q": "k", "k": "q", "v": "v"}
-    return spell({(w, other[part]): drop for (w, part), drop in measure_drops(*inputs).items()}, *inputs[-2:])
+    return spell(
+        {(w, other[part]): drop for (w, part), drop in measure_drops(*inputs).items()}, *inputs[-2:]
+    )
 
 
 @mutant("find_feeding_edges")

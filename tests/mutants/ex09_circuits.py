@@ -17,7 +17,11 @@ def measure_gaps(logits, answer, wrong):
 def share_right(logits, answer):
     last = logits[..., -1, :].detach()
     others = last.scatter(-1, answer.view(-1, 1).expand(*last.shape[:-1], 1), float("-inf"))
-    return (last[..., torch.arange(len(answer)), answer] > others.amax(dim=-1) + 0.01).float().mean(dim=-1)
+    return (
+        (last[..., torch.arange(len(answer)), answer] > others.amax(dim=-1) + 0.01)
+        .float()
+        .mean(dim=-1)
+    )
 
 
 def ends_of(edge):
@@ -31,11 +35,11 @@ def names_of(model, mask):
 # 9.1
 
 
-def measure_three(model, clean, corrupt, answer, wrong, edges, kind):
+def measure_three(model, clean, corrupt, answer, wrong, edges, ablation):
     """The metric per prompt with the circuit on, with nothing, with everything."""
     n_edges = len(list_edges(model))
     masks = torch.stack([mask_of(model, edges), torch.zeros(n_edges), torch.ones(n_edges)])
-    runs = run_edges(model, clean, masks, write_outputs(model, corrupt, kind))
+    runs = run_edges(model, clean, masks, write_outputs(model, corrupt, ablation))
     return [measure_gaps(logits, answer, wrong).detach() for logits in runs]
 
 
@@ -43,80 +47,92 @@ def list_inside(model, nodes):
     return [edge for edge in list_edges(model) if ends_of(edge) <= {*nodes, "logits"}]
 
 
-def measure_share(model, clean, corrupt, answer, wrong, edges, kind):
-    c, n, w = (gaps.mean() for gaps in measure_three(model, clean, corrupt, answer, wrong, edges, kind))
+def measure_share(model, clean, corrupt, answer, wrong, edges, ablation):
+    c, n, w = (
+        gaps.mean() for gaps in measure_three(model, clean, corrupt, answer, wrong, edges, ablation)
+    )
     return ((c - n) / (w - n)).item()
 
 
 @mutant("node_faithfulness")
-def keeps_what_it_should_cut(model, clean, corrupt, answer, wrong, nodes, kind):
+def keeps_what_it_should_cut(model, clean, corrupt, answer, wrong, nodes, ablation):
     inside = list_inside(model, nodes)
     outside = [edge for edge in list_edges(model) if edge not in inside]
-    return measure_share(model, clean, corrupt, answer, wrong, outside, kind)
+    return measure_share(model, clean, corrupt, answer, wrong, outside, ablation)
 
 
 @mutant("node_faithfulness")
-def keeps_every_edge_that_touches_a_node(model, clean, corrupt, answer, wrong, nodes, kind):
+def keeps_every_edge_that_touches_a_node(model, clean, corrupt, answer, wrong, nodes, ablation):
     touching = [edge for edge in list_edges(model) if ends_of(edge) & {*nodes, "logits"}]
-    return measure_share(model, clean, corrupt, answer, wrong, touching, kind)
+    return measure_share(model, clean, corrupt, answer, wrong, touching, ablation)
 
 
 @mutant("node_faithfulness")
-def takes_a_part_for_another_node(model, clean, corrupt, answer, wrong, nodes, kind):
+def takes_a_part_for_another_node(model, clean, corrupt, answer, wrong, nodes, ablation):
     inside = [edge for edge in list_edges(model) if {*edge.split("->")} <= {*nodes, "logits"}]
-    return measure_share(model, clean, corrupt, answer, wrong, inside, kind)
+    return measure_share(model, clean, corrupt, answer, wrong, inside, ablation)
 
 
 @mutant("node_faithfulness")
-def forgets_the_logits(model, clean, corrupt, answer, wrong, nodes, kind):
+def forgets_the_logits(model, clean, corrupt, answer, wrong, nodes, ablation):
     inside = [edge for edge in list_edges(model) if ends_of(edge) <= {*nodes}]
-    return measure_share(model, clean, corrupt, answer, wrong, inside, kind)
+    return measure_share(model, clean, corrupt, answer, wrong, inside, ablation)
 
 
 @mutant("node_faithfulness")
-def divides_by_the_model(model, clean, corrupt, answer, wrong, nodes, kind):
-    c, _, w = measure_three(model, clean, corrupt, answer, wrong, list_inside(model, nodes), kind)
+def divides_by_the_model(model, clean, corrupt, answer, wrong, nodes, ablation):
+    c, _, w = measure_three(
+        model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation
+    )
     return (c.mean() / w.mean()).item()
 
 
 @mutant("node_faithfulness")
-def forgets_to_subtract_above(model, clean, corrupt, answer, wrong, nodes, kind):
-    c, n, w = measure_three(model, clean, corrupt, answer, wrong, list_inside(model, nodes), kind)
+def forgets_to_subtract_above(model, clean, corrupt, answer, wrong, nodes, ablation):
+    c, n, w = measure_three(
+        model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation
+    )
     return (c.mean() / (w.mean() - n.mean())).item()
 
 
 @mutant("node_faithfulness")
-def forgets_to_subtract_below(model, clean, corrupt, answer, wrong, nodes, kind):
-    c, n, w = measure_three(model, clean, corrupt, answer, wrong, list_inside(model, nodes), kind)
+def forgets_to_subtract_below(model, clean, corrupt, answer, wrong, nodes, ablation):
+    c, n, w = measure_three(
+        model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation
+    )
     return ((c.mean() - n.mean()) / w.mean()).item()
 
 
 @mutant("node_faithfulness")
-def ignores_the_kind(model, clean, corrupt, answer, wrong, nodes, kind):
-    return measure_share(model, clean, corrupt, answer, wrong, list_inside(model, nodes), "resample")
+def ignores_the_ablation(model, clean, corrupt, answer, wrong, nodes, ablation):
+    return measure_share(
+        model, clean, corrupt, answer, wrong, list_inside(model, nodes), "resample"
+    )
 
 
 @mutant("node_faithfulness")
-def off_from_the_clean_prompts(model, clean, corrupt, answer, wrong, nodes, kind):
-    return measure_share(model, clean, clean, answer, wrong, list_inside(model, nodes), kind)
+def off_from_the_clean_prompts(model, clean, corrupt, answer, wrong, nodes, ablation):
+    return measure_share(model, clean, clean, answer, wrong, list_inside(model, nodes), ablation)
 
 
 @mutant("node_faithfulness")
-def averages_the_ratios(model, clean, corrupt, answer, wrong, nodes, kind):
-    c, n, w = measure_three(model, clean, corrupt, answer, wrong, list_inside(model, nodes), kind)
+def averages_the_ratios(model, clean, corrupt, answer, wrong, nodes, ablation):
+    c, n, w = measure_three(
+        model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation
+    )
     return ((c - n) / (w - n)).mean().item()
 
 
 @mutant("node_faithfulness")
-def bounds_the_share(model, clean, corrupt, answer, wrong, nodes, kind):
-    share = measure_share(model, clean, corrupt, answer, wrong, list_inside(model, nodes), kind)
+def bounds_the_share(model, clean, corrupt, answer, wrong, nodes, ablation):
+    share = measure_share(model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation)
     return min(1.0, max(0.0, share))
 
 
 @alternative("node_faithfulness")
-def by_what_the_nodes_write(model, clean, corrupt, answer, wrong, nodes, kind):
+def by_what_the_nodes_write(model, clean, corrupt, answer, wrong, nodes, ablation):
     """All edges out of the nodes: those into nodes that nobody hears change nothing."""
-    off = write_outputs(model, corrupt, kind)
+    off = write_outputs(model, corrupt, ablation)
     masks = [
         [float(edge.split("->")[0] in kept) for edge in list_edges(model)]
         for kept in (nodes, (), {edge.split("->")[0] for edge in list_edges(model)})
@@ -142,33 +158,50 @@ def prune(model, cost, order=reversed, **options):
         trial = base.clone()
         trial[i] = 0.0
         found = cost(trial)
-        if found - (0.0 if options.get("alone") or options.get("total") else value) < options["tau"]:
+        if (
+            found - (0.0 if options.get("alone") or options.get("total") else value)
+            < options["tau"]
+        ):
             mask[i], value = 0.0, found
     return mask
 
 
-def divergence_cost(model, clean, corrupt, kind="resample", at=slice(-1, None), measure=diverge):
-    off, p = write_outputs(model, corrupt, kind).detach(), model(clean)[:, at].log_softmax(dim=-1).detach()
+def divergence_cost(
+    model, clean, corrupt, ablation="resample", at=slice(-1, None), measure=diverge
+):
+    off, p = (
+        write_outputs(model, corrupt, ablation).detach(),
+        model(clean)[:, at].log_softmax(dim=-1).detach(),
+    )
 
     def cost(mask):
-        return measure(p, run_edges(model, clean, mask.unsqueeze(0), off)[0][:, at].log_softmax(dim=-1).detach())
+        return measure(
+            p,
+            run_edges(model, clean, mask.unsqueeze(0), off)[0][:, at].log_softmax(dim=-1).detach(),
+        )
 
     return cost
 
 
 @mutant("prune_by_divergence")
 def judges_each_edge_alone(model, clean, corrupt, tau):
-    return names_of(model, prune(model, divergence_cost(model, clean, corrupt), tau=tau, alone=True))
+    return names_of(
+        model, prune(model, divergence_cost(model, clean, corrupt), tau=tau, alone=True)
+    )
 
 
 @mutant("prune_by_divergence")
 def compares_with_the_whole_model(model, clean, corrupt, tau):
-    return names_of(model, prune(model, divergence_cost(model, clean, corrupt), tau=tau, total=True))
+    return names_of(
+        model, prune(model, divergence_cost(model, clean, corrupt), tau=tau, total=True)
+    )
 
 
 @mutant("prune_by_divergence")
 def starts_from_the_input(model, clean, corrupt, tau):
-    return names_of(model, prune(model, divergence_cost(model, clean, corrupt), order=iter, tau=tau))
+    return names_of(
+        model, prune(model, divergence_cost(model, clean, corrupt), order=iter, tau=tau)
+    )
 
 
 @mutant("prune_by_divergence")
@@ -184,13 +217,17 @@ def swaps_the_divergence(model, clean, corrupt, tau):
 
 @mutant("prune_by_divergence")
 def averages_over_the_vocabulary(model, clean, corrupt, tau):
-    cost = divergence_cost(model, clean, corrupt, measure=lambda p, q: (p.exp() * (p - q)).mean().item())
+    cost = divergence_cost(
+        model, clean, corrupt, measure=lambda p, q: (p.exp() * (p - q)).mean().item()
+    )
     return names_of(model, prune(model, cost, tau=tau))
 
 
 @mutant("prune_by_divergence")
 def looks_at_every_position(model, clean, corrupt, tau):
-    return names_of(model, prune(model, divergence_cost(model, clean, corrupt, at=slice(None)), tau=tau))
+    return names_of(
+        model, prune(model, divergence_cost(model, clean, corrupt, at=slice(None)), tau=tau)
+    )
 
 
 @mutant("prune_by_divergence")
@@ -210,7 +247,9 @@ def with_names_and_a_library(model, clean, corrupt, tau):
 
     def diverge_from(edges):
         logits = run_edges(model, clean, mask_of(model, edges)[None], off)[0, :, -1]
-        return torch.distributions.kl_divergence(whole, torch.distributions.Categorical(logits=logits)).mean()
+        return torch.distributions.kl_divergence(
+            whole, torch.distributions.Categorical(logits=logits)
+        ).mean()
 
     for edge in list_edges(model)[::-1]:
         if diverge_from(kept - {edge}) < diverge_from(kept) + tau:
@@ -228,7 +267,9 @@ def find_slope(model, clean, corrupt, answer, wrong, point, total=torch.mean):
 
 
 def average_slopes(*inputs, steps, part=0.5, **options):
-    return sum(find_slope(*inputs, (step + part) / steps, **options) for step in range(steps)) / steps
+    return (
+        sum(find_slope(*inputs, (step + part) / steps, **options) for step in range(steps)) / steps
+    )
 
 
 @mutant("integrate_masks")
@@ -269,7 +310,10 @@ def takes_the_size(model, clean, corrupt, answer, wrong, steps):
 @mutant("integrate_masks")
 def weighs_by_the_mask(model, clean, corrupt, answer, wrong, steps):
     points = [(step + 0.5) / steps for step in range(steps)]
-    return sum(point * find_slope(model, clean, corrupt, answer, wrong, point) for point in points) / steps
+    return (
+        sum(point * find_slope(model, clean, corrupt, answer, wrong, point) for point in points)
+        / steps
+    )
 
 
 @alternative("integrate_masks")
@@ -287,14 +331,20 @@ def all_steps_in_one_run(model, clean, corrupt, answer, wrong, steps):
 class Shares:
     """F of any set of edges."""
 
-    def __init__(self, model, clean, corrupt, answer, kind):
-        self.model, self.clean, self.answer, self.off = model, clean, answer, write_outputs(model, corrupt, kind)
+    def __init__(self, model, clean, corrupt, answer, ablation):
+        self.model, self.clean, self.answer, self.off = (
+            model,
+            clean,
+            answer,
+            write_outputs(model, corrupt, ablation),
+        )
         self.edges = frozenset(list_edges(model))
 
     def __call__(self, edges):
-        return share_right(run_edges(self.model, self.clean, mask_of(self.model, edges)[None], self.off), self.answer)[
-            0
-        ].item()
+        return share_right(
+            run_edges(self.model, self.clean, mask_of(self.model, edges)[None], self.off),
+            self.answer,
+        )[0].item()
 
 
 def judge(F, circuit, gaps=None, complete=None, minimal=None):
@@ -310,66 +360,66 @@ def judge(F, circuit, gaps=None, complete=None, minimal=None):
 
 
 @mutant("judge_circuit")
-def constant_output(model, clean, corrupt, answer, kind, circuit):
+def constant_output(model, clean, corrupt, answer, ablation, circuit):
     return ["faithful", "complete", "minimal"]
 
 
 @mutant("judge_circuit")
-def knocks_out_of_the_circuit_alone(model, clean, corrupt, answer, kind, circuit):
-    F, C = Shares(model, clean, corrupt, answer, kind), frozenset(circuit)
+def knocks_out_of_the_circuit_alone(model, clean, corrupt, answer, ablation, circuit):
+    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
     return judge(F, C, gaps=[abs(F(C - {e}) - F(F.edges)) for e in C])
 
 
 @mutant("judge_circuit")
-def asks_what_the_rest_can_do(model, clean, corrupt, answer, kind, circuit):
-    F = Shares(model, clean, corrupt, answer, kind)
+def asks_what_the_rest_can_do(model, clean, corrupt, answer, ablation, circuit):
+    F = Shares(model, clean, corrupt, answer, ablation)
     return judge(F, circuit, complete=F(F.edges - set(circuit)) < 0.2)
 
 
 @mutant("judge_circuit")
-def one_needed_edge_is_enough(model, clean, corrupt, answer, kind, circuit):
-    F, C = Shares(model, clean, corrupt, answer, kind), frozenset(circuit)
+def one_needed_edge_is_enough(model, clean, corrupt, answer, ablation, circuit):
+    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
     return judge(F, C, minimal=any(F(C - {e}) <= F(C) - 0.2 for e in C))
 
 
 @mutant("judge_circuit")
-def cuts_the_whole_model(model, clean, corrupt, answer, kind, circuit):
-    F, C = Shares(model, clean, corrupt, answer, kind), frozenset(circuit)
+def cuts_the_whole_model(model, clean, corrupt, answer, ablation, circuit):
+    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
     return judge(F, C, minimal=all(F(F.edges - {e}) <= F(F.edges) - 0.2 for e in C))
 
 
 @mutant("judge_circuit")
-def averages_over_the_edges(model, clean, corrupt, answer, kind, circuit):
-    F, C = Shares(model, clean, corrupt, answer, kind), frozenset(circuit)
+def averages_over_the_edges(model, clean, corrupt, answer, ablation, circuit):
+    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
     cut, cut_model = (sum(F(S - {e}) for e in C) / len(C) for S in (C, F.edges))
     return judge(F, C, complete=abs(cut - cut_model) < 0.2, minimal=cut <= F(C) - 0.2)
 
 
-@mutant("judge_circuit", "forgets_the_kind")
-def judge_forgets_the_kind(model, clean, corrupt, answer, kind, circuit):
+@mutant("judge_circuit", "forgets_the_ablation")
+def judge_forgets_the_ablation(model, clean, corrupt, answer, ablation, circuit):
     return judge(Shares(model, clean, corrupt, answer, "resample"), circuit)
 
 
 @alternative("judge_circuit")
-def one_run_at_a_time(model, clean, corrupt, answer, kind, circuit):
-    return judge(Shares(model, clean, corrupt, answer, kind), circuit)[::-1]
+def one_run_at_a_time(model, clean, corrupt, answer, ablation, circuit):
+    return judge(Shares(model, clean, corrupt, answer, ablation), circuit)[::-1]
 
 
 # 9.5
 
 
-def call_it(model, clean, corrupt, answer, kind, edges):
+def call_it(model, clean, corrupt, answer, ablation, edges):
     """The edges with the words for them."""
-    return edges, judge(Shares(model, clean, corrupt, answer, kind), edges)
+    return edges, judge(Shares(model, clean, corrupt, answer, ablation), edges)
 
 
 def names_above(model, scores, limit):
     return names_of(model, scores > limit)
 
 
-def find_range(model, clean, corrupt, answer, wrong, kind):
+def find_range(model, clean, corrupt, answer, wrong, ablation):
     """How much the metric falls from the whole model to no edges."""
-    _, n, w = measure_three(model, clean, corrupt, answer, wrong, [], kind)
+    _, n, w = measure_three(model, clean, corrupt, answer, wrong, [], ablation)
     return (w.mean() - n.mean()).item()
 
 
@@ -385,60 +435,72 @@ def rightness(answer):
 
 
 @mutant("find_circuit")
-def tests_single_edges(model, clean, corrupt, answer, wrong, kind):
-    losses = patch_edges(model, clean, corrupt, rightness(answer), kind)
-    return call_it(model, clean, corrupt, answer, kind, names_above(model, losses, 1e-6))
+def tests_single_edges(model, clean, corrupt, answer, wrong, ablation):
+    losses = patch_edges(model, clean, corrupt, rightness(answer), ablation)
+    return call_it(model, clean, corrupt, answer, ablation, names_above(model, losses, 1e-6))
 
 
 @mutant("find_circuit")
-def trusts_the_gradient(model, clean, corrupt, answer, wrong, kind):
+def trusts_the_gradient(model, clean, corrupt, answer, wrong, ablation):
     mask = torch.ones(1, len(list_edges(model)), requires_grad=True)
-    value = measure_gaps(run_edges(model, clean, mask, write_outputs(model, corrupt, kind))[0], answer, wrong).mean()
-    limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, kind)
+    value = measure_gaps(
+        run_edges(model, clean, mask, write_outputs(model, corrupt, ablation))[0], answer, wrong
+    ).mean()
+    limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, ablation)
     found = names_above(model, torch.autograd.grad(value, mask)[0][0], limit)
-    return call_it(model, clean, corrupt, answer, kind, found)
+    return call_it(model, clean, corrupt, answer, ablation, found)
 
 
 @mutant("find_circuit")
-def counts_any_effect(model, clean, corrupt, answer, wrong, kind):
-    losses = patch_edges(model, clean, corrupt, lambda logits: measure_gaps(logits, answer, wrong), kind)
-    limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, kind)
-    return call_it(model, clean, corrupt, answer, kind, names_above(model, losses.abs(), limit))
+def counts_any_effect(model, clean, corrupt, answer, wrong, ablation):
+    losses = patch_edges(
+        model, clean, corrupt, lambda logits: measure_gaps(logits, answer, wrong), ablation
+    )
+    limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, ablation)
+    return call_it(model, clean, corrupt, answer, ablation, names_above(model, losses.abs(), limit))
 
 
 @mutant("find_circuit")
-def prunes_by_the_average(model, clean, corrupt, answer, wrong, kind):
-    found = find_circuit_acdc(model, clean, corrupt, lambda logits: measure_gaps(logits, answer, wrong), kind, 0.05)
-    return call_it(model, clean, corrupt, answer, kind, sorted(found))
+def prunes_by_the_average(model, clean, corrupt, answer, wrong, ablation):
+    found = find_circuit_acdc(
+        model, clean, corrupt, lambda logits: measure_gaps(logits, answer, wrong), ablation, 0.05
+    )
+    return call_it(model, clean, corrupt, answer, ablation, sorted(found))
 
 
-@mutant("find_circuit", "forgets_the_kind")
-def find_forgets_the_kind(model, clean, corrupt, answer, wrong, kind):
+@mutant("find_circuit", "forgets_the_ablation")
+def find_forgets_the_ablation(model, clean, corrupt, answer, wrong, ablation):
     found = find_circuit_acdc(model, clean, corrupt, rightness(answer), "resample", 1e-6)
     return call_it(model, clean, corrupt, answer, "resample", sorted(found))
 
 
 @mutant("find_circuit")
-def stops_at_the_whole_model(model, clean, corrupt, answer, wrong, kind):
+def stops_at_the_whole_model(model, clean, corrupt, answer, wrong, ablation):
     return list_edges(model), ["faithful", "complete"]
 
 
 @mutant("find_circuit")
-def the_same_for_every_model(model, clean, corrupt, answer, wrong, kind):
-    found = ["input->a0.h0<v>", "a0.h0->a1.h0<k>", "input->a1.h0<q>", "input->a1.h0<v>", "a1.h0->logits"]
+def the_same_for_every_model(model, clean, corrupt, answer, wrong, ablation):
+    found = [
+        "input->a0.h0<v>",
+        "a0.h0->a1.h0<k>",
+        "input->a1.h0<q>",
+        "input->a1.h0<v>",
+        "a1.h0->logits",
+    ]
     return found, ["faithful", "complete", "minimal"]
 
 
 @alternative("find_circuit")
-def by_the_package(model, clean, corrupt, answer, wrong, kind):
-    found = find_circuit_acdc(model, clean, corrupt, rightness(answer), kind, 1e-6)
-    return call_it(model, clean, corrupt, answer, kind, sorted(found))
+def by_the_package(model, clean, corrupt, answer, wrong, ablation):
+    found = find_circuit_acdc(model, clean, corrupt, rightness(answer), ablation, 1e-6)
+    return call_it(model, clean, corrupt, answer, ablation, sorted(found))
 
 
 @alternative("find_circuit")
-def by_whole_readers_first(model, clean, corrupt, answer, wrong, kind):
+def by_whole_readers_first(model, clean, corrupt, answer, wrong, ablation):
     """First drops readers with all their edges, then single edges."""
-    F, kept = Shares(model, clean, corrupt, answer, kind), list_edges(model)
+    F, kept = Shares(model, clean, corrupt, answer, ablation), list_edges(model)
     groups = {edge.split("->")[1]: [] for edge in reversed(kept)}
     for edge in kept:
         groups[edge.split("->")[1]].append(edge)
@@ -446,4 +508,4 @@ def by_whole_readers_first(model, clean, corrupt, answer, wrong, kind):
         tried = [edge for edge in kept if edge not in group]
         if len(tried) < len(kept) and F(tried) == 1:
             kept = tried
-    return call_it(model, clean, corrupt, answer, kind, kept)
+    return call_it(model, clean, corrupt, answer, ablation, kept)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme import make_rows
+from pages import make_rows
 
 from mini_transformer.board.summary import overview
 from mini_transformer.board.table import is_reference, sort_lines
@@ -23,7 +23,10 @@ TRAPS = {
     "dormant and disconnected direction": (("variables", "dormant/x"),),
     "unrestricted map on random weights": (("variables", "unused_feature/x_beside_untrained"),),
     "backup head": (("circuit", "backup_head/zero"),),
-    "noising and denoising disagree": (("circuit", "boolean_or/both_bits"), ("circuit", "boolean_and/both_bits")),
+    "noising and denoising disagree": (
+        ("circuit", "boolean_or/both_bits"),
+        ("circuit", "boolean_and/both_bits"),
+    ),
     "saturated softmax": (("circuit", "induction_by_hand/sharp"),),
     "cancelling paths": (("circuit", "cancelling/resample"),),
     "strong attention, nothing written": (("circuit", "induction_by_hand/zero"),),
@@ -37,8 +40,14 @@ TRAPS = {
     "one period only": (("circuit", "fixed_period/zero"),),
 }
 KINDS = {
-    "which edges must be there?": {"zero": "boolean_and/zero", "resample": "boolean_and/needed_by_resample"},
-    "which edges carry x or y?": {"zero": "boolean_and/informative_by_zero", "resample": "boolean_and/resample"},
+    "which edges must be there?": {
+        "zero": "boolean_and/zero",
+        "resample": "boolean_and/needed_by_resample",
+    },
+    "which edges carry x or y?": {
+        "zero": "boolean_and/informative_by_zero",
+        "resample": "boolean_and/resample",
+    },
 }
 Summary = dict[str, Any]
 
@@ -48,20 +57,33 @@ def shorten(summary: Summary) -> Summary:
     scores = {(s["family"], s["problem"], s["entrant"]): s for s in summary["scores"]}
     about = {(known["family"], known["problem"]): known["trap"] for known in summary["problems"]}
     lines = [
-        line for family in dict.fromkeys(key[0] for key in scores) for line in sort_lines(overview(summary), family)
+        line
+        for family in dict.fromkeys(key[0] for key in scores)
+        for line in sort_lines(overview(summary), family)
     ]
     return {
         "overview": [
-            {k: line[k] for k in ("family", "entrant", "mean", "worst", "problems", "traps")} for line in lines
+            {k: line[k] for k in ("family", "entrant", "mean", "worst", "problems", "traps")}
+            for line in lines
         ],
         "traps": [
-            {"trap": title, "family": family, "problem": problem, "verdict": about[family, problem]["verdict"], **sides}
+            {
+                "trap": title,
+                "family": family,
+                "problem": problem,
+                "verdict": about[family, problem]["verdict"],
+                **sides,
+            }
             for title, problems in TRAPS.items()
             for family, problem in problems
             for sides in [list_sides(summary, family, problem)]
         ],
         "kinds": [
-            {"question": question, "kind": kind, **read_kind(scores["circuit", problem, "edge_patching"])}
+            {
+                "question": question,
+                "kind": kind,
+                **read_kind(scores["circuit", problem, "edge_patching"]),
+            }
             for question, problems in KINDS.items()
             for kind, problem in problems.items()
         ],
@@ -71,7 +93,11 @@ def shorten(summary: Summary) -> Summary:
 
 def list_sides(summary: Summary, family: str, problem: str) -> dict[str, list[str]]:
     """Which methods fell for the trap of a problem, at one seed or more, and which at none."""
-    met = [s for s in summary["scores"] if (s["family"], s["problem"]) == (family, problem) and s["fell"] is not None]
+    met = [
+        s
+        for s in summary["scores"]
+        if (s["family"], s["problem"]) == (family, problem) and s["fell"] is not None
+    ]
     met = [s for s in met if not is_reference(s["entrant"])]
     return {
         "fell": [s["entrant"] for s in met if s["fell"]],
@@ -115,7 +141,8 @@ def list_traps(shown: Summary) -> str:
 
 def list_kinds(shown: Summary) -> str:
     rows = [
-        (entry["question"], entry["kind"], f"{entry['auroc']:.3f}", f"{entry['f1']:.3f}") for entry in shown["kinds"]
+        (entry["question"], entry["kind"], f"{entry['auroc']:.3f}", f"{entry['f1']:.3f}")
+        for entry in shown["kinds"]
     ]
     return make_rows(("question", "asked with", "AUROC", "F1"), rows)
 
@@ -126,11 +153,21 @@ def list_mechanisms(shown: Summary) -> str:
         (entry["model"], str(entry["seed"]), *(f"{entry[figure]:.3f}" for figure in figures))
         for entry in shown["mechanisms"]
     ]
-    head = ("accuracy", "gradient symmetry", "distance irrelevance", "accuracy, attention made uniform")
+    head = (
+        "accuracy",
+        "gradient symmetry",
+        "distance irrelevance",
+        "accuracy, attention made uniform",
+    )
     return make_rows(("model", "seed", *head), rows)
 
 
-TABLES = {"overview": list_overview, "traps": list_traps, "kinds": list_kinds, "mechanisms": list_mechanisms}
+TABLES = {
+    "overview": list_overview,
+    "traps": list_traps,
+    "kinds": list_kinds,
+    "mechanisms": list_mechanisms,
+}
 
 
 def fill_in(text: str, shown: Summary) -> str:

@@ -14,12 +14,22 @@ from mini_transformer.course.report import find_registered
 
 
 def main(wanted: str = "") -> int:
-    table, killed, everything = Table("exercise", "mutant", "", "what the learner reads", box=None), 0, 0
+    table, killed, everything = (
+        Table("exercise", "mutant", "", "what the learner reads", box=None),
+        0,
+        0,
+    )
     for key in (key for key in MUTANTS if key.startswith(wanted)):
         for exercise, name, answer in find_registered(MUTANTS[key], "mutants"):
             failed = judge(key, exercise, answer)
             by_name = failed is not None and failed.mistake == name
-            mark = "killed" if by_name else "SURVIVES" if failed is None else "killed, but not by its name"
+            mark = (
+                "killed"
+                if by_name
+                else "SURVIVES"
+                if failed is None
+                else "killed, but not by its name"
+            )
             table.add_row(exercise, name, mark, Text(failed.sentence if failed else ""))
             killed, everything = killed + by_name, everything + 1
     console = Console(width=None if sys.stdout.isatty() else 200)

@@ -11,7 +11,14 @@ from mini_transformer.board import problems, traps
 from mini_transformer.board.jobs import Job, run_job
 
 TEXT, KEPT = PAGE.read_text(), json.loads(SHOWN.read_text())
-CHEAP = ("edge_patching", "eap", "class_means", "varying_axes", "principal_axes", "attention_patterns")
+CHEAP = (
+    "edge_patching",
+    "eap",
+    "class_means",
+    "varying_axes",
+    "principal_axes",
+    "attention_patterns",
+)
 
 
 def test_the_tables_are_those_of_the_run_that_is_kept():
@@ -35,7 +42,9 @@ def test_every_trap_of_the_board_is_on_the_page():
     assert known == {problem for met in TRAPS.values() for problem in met}
 
 
-@pytest.mark.parametrize("entry", KEPT["traps"], ids=lambda entry: f"{entry['family']}-{entry['problem']}")
+@pytest.mark.parametrize(
+    "entry", KEPT["traps"], ids=lambda entry: f"{entry['family']}-{entry['problem']}"
+)
 def test_cheap_methods_still_fall_or_stand_as_the_page_says(entry):
     seeds = range(3)
     for entrant in set(CHEAP) & {*entry["fell"], *entry["stood"]}:
@@ -43,14 +52,20 @@ def test_cheap_methods_still_fall_or_stand_as_the_page_says(entry):
         assert any(row["fell"] for row in rows) == (entrant in entry["fell"]), entrant
 
 
-def test_the_ablation_kinds_still_measure_what_the_page_says():
+def test_the_ablations_still_measure_what_the_page_says():
     for entry in KEPT["kinds"]:
         problem = KINDS[entry["question"]][entry["kind"]]
         rows = [run_job(Job("circuit", problem, "edge_patching", seed)) for seed in range(3)]
-        assert sum(row["metrics"]["auroc_best"] for row in rows) / 3 == pytest.approx(entry["auroc"], abs=1e-3)
+        assert sum(row["metrics"]["auroc_best"] for row in rows) / 3 == pytest.approx(
+            entry["auroc"], abs=1e-3
+        )
 
 
 def test_references_are_not_counted_as_methods_that_fell():
     score = {"family": "circuit", "problem": "p", "fell": 1}
-    summary = {"scores": [{**score, "entrant": name} for name in ("mine", "random", "oracle", "mine (untrained)")]}
+    summary = {
+        "scores": [
+            {**score, "entrant": name} for name in ("mine", "random", "oracle", "mine (untrained)")
+        ]
+    }
     assert list_sides(summary, "circuit", "p") == {"fell": ["mine"], "stood": []}

@@ -8,22 +8,43 @@ from pathlib import Path
 
 import pytest
 
-from mini_transformer.course.exercises import count_answer_lines, read_course, read_exercises, read_stub
+from mini_transformer.course.exercises import (
+    count_answer_lines,
+    read_course,
+    read_exercises,
+    read_stub,
+)
 from mini_transformer.course.grading import find_checks
 from mini_transformer.course.material import find_material
-from mini_transformer.course.report import CheckResult, find_registered, grade_file, load_module, run_check
+from mini_transformer.course.report import (
+    CheckResult,
+    find_registered,
+    grade_file,
+    load_module,
+    run_check,
+)
 from mini_transformer.course.student import InProcessStudent
 
 TOP = Path(__file__).parents[2]
 MATERIAL = find_material()
 KEYS = MATERIAL.list_keys()
 COURSE = read_course(MATERIAL)
-GRADERS = {key: load_module(path) for key in KEYS if (path := MATERIAL.graders / f"test_ex{key}.py").exists()}
-MUTANTS = {key: load_module(path) for key in KEYS if (path := TOP / "tests" / "mutants" / f"ex{key}.py").exists()}
+GRADERS = {
+    key: load_module(path)
+    for key in KEYS
+    if (path := MATERIAL.graders / f"test_ex{key}.py").exists()
+}
+MUTANTS = {
+    key: load_module(path)
+    for key in KEYS
+    if (path := TOP / "tests" / "mutants" / f"ex{key}.py").exists()
+}
 
 # ids start with exNN_topic, so that `pytest tests/repo -k ex01` looks at one lesson
 each_lesson = pytest.mark.parametrize("key", KEYS, ids="ex{}".format)
-each_exercise = pytest.mark.parametrize("exercise", COURSE, ids=lambda exercise: f"ex{exercise.key}-{exercise.name}")
+each_exercise = pytest.mark.parametrize(
+    "exercise", COURSE, ids=lambda exercise: f"ex{exercise.key}-{exercise.name}"
+)
 
 
 def list_cases(where: str) -> list:
@@ -33,7 +54,9 @@ def list_cases(where: str) -> list:
 
 def judge(key: str, exercise: str, answer: Callable, base_seed: int = 0) -> CheckResult | None:
     """The first check that fails when `answer` stands in the solution's place, or None."""
-    student = InProcessStudent(MATERIAL.solutions / f"ex{key}.py", base_seed, overrides={exercise: answer})
+    student = InProcessStudent(
+        MATERIAL.solutions / f"ex{key}.py", base_seed, overrides={exercise: answer}
+    )
     results = (run_check(check, student) for check in find_checks(vars(GRADERS[key]))[exercise])
     return next((result for result in results if result.outcome != "passed"), None)
 
@@ -44,8 +67,13 @@ def test_lessons_exercises_solutions_graders_and_mutants_have_the_same_keys():
         "exercises": {path.stem.removeprefix("ex") for path in (TOP / "exercises").glob("*.py")},
         "solutions": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.py")},
         "facts": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.toml")},
-        "graders": {path.stem.removeprefix("test_ex") for path in (TOP / "tests" / "exercises").glob("test_*.py")},
-        "mutants": {path.stem.removeprefix("ex") for path in (TOP / "tests" / "mutants").glob("*.py")},
+        "graders": {
+            path.stem.removeprefix("test_ex")
+            for path in (TOP / "tests" / "exercises").glob("test_*.py")
+        },
+        "mutants": {
+            path.stem.removeprefix("ex") for path in (TOP / "tests" / "mutants").glob("*.py")
+        },
     }
     assert trees == {tree: set(KEYS) for tree in trees}
     assert KEYS
@@ -66,7 +94,9 @@ def test_every_stub_fails_as_not_written_yet(key, tmp_path):
     assert {result.name: (result.points, result.unwritten) for result in report.exercises} == {
         exercise.name: (0.0, True) for exercise in read_exercises(MATERIAL, key)
     }
-    assert all(check.outcome == "unwritten" for result in report.exercises for check in result.checks)
+    assert all(
+        check.outcome == "unwritten" for result in report.exercises for check in result.checks
+    )
 
 
 def assert_solved(key: str, base_seed: int) -> None:
@@ -105,11 +135,17 @@ def test_every_alternative_passes(key, exercise, name, answer):
 
 @each_exercise
 def test_mistakes_and_mutants_are_the_same_and_at_least_five(exercise):
-    mutants = [name for of, name, _ in find_registered(MUTANTS[exercise.key], "mutants") if of == exercise.name]
+    mutants = [
+        name
+        for of, name, _ in find_registered(MUTANTS[exercise.key], "mutants")
+        if of == exercise.name
+    ]
     mistakes = GRADERS[exercise.key].MISTAKES[exercise.name]
     assert sorted(mutants) == sorted(mistakes)
     assert len(mutants) >= 5
-    assert any(of == exercise.name for of, _, _ in find_registered(MUTANTS[exercise.key], "alternatives"))
+    assert any(
+        of == exercise.name for of, _, _ in find_registered(MUTANTS[exercise.key], "alternatives")
+    )
 
 
 @each_lesson
@@ -117,7 +153,11 @@ def test_graders_name_only_exercises_that_exist_and_check_each(key):
     names = {exercise.name for exercise in read_exercises(MATERIAL, key)}
     assert set(find_checks(vars(GRADERS[key]))) == names
     assert set(GRADERS[key].MISTAKES) == names
-    assert {of for where in ("mutants", "alternatives") for of, _, _ in find_registered(MUTANTS[key], where)} == names
+    assert {
+        of
+        for where in ("mutants", "alternatives")
+        for of, _, _ in find_registered(MUTANTS[key], where)
+    } == names
 
 
 @each_lesson
@@ -133,7 +173,9 @@ def test_no_two_checks_share_a_name_and_each_says_what_it_checks(key):
 def test_each_mistake_has_a_sentence_of_its_own(exercise):
     sentences = list(GRADERS[exercise.key].MISTAKES[exercise.name].values())
     assert len(set(sentences)) == len(sentences)
-    assert all(len(sentence.split()) >= 5 and sentence.strip()[-1] in ".?!" for sentence in sentences)
+    assert all(
+        len(sentence.split()) >= 5 and sentence.strip()[-1] in ".?!" for sentence in sentences
+    )
 
 
 @each_exercise

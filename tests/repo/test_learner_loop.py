@@ -47,8 +47,12 @@ def test_from_an_empty_folder_to_a_green_lesson(workspace):
     said = type_command("next")
     assert f"Exercise 1.1 · {FIRST.name}" in said
     assert FIRST.task in said
-    path, line = next(row.split()[-1] for row in said.splitlines() if row.startswith("write in")).rsplit(":", 1)
-    assert (workspace / path).read_text().splitlines()[int(line) - 1].startswith(f"def {FIRST.name}(")
+    path, line = next(
+        row.split()[-1] for row in said.splitlines() if row.startswith("write in")
+    ).rsplit(":", 1)
+    assert (
+        (workspace / path).read_text().splitlines()[int(line) - 1].startswith(f"def {FIRST.name}(")
+    )
 
     said = type_command("grade", "01", status=1)
     assert f"not written yet: {', '.join(exercise.name for exercise in LESSON)}" in said
@@ -69,7 +73,9 @@ def test_from_an_empty_folder_to_a_green_lesson(workspace):
     assert "not written yet" not in said
     assert " ".join(FIRST.explanation.split()) not in said  # said once, when it was news
 
-    assert " ".join(FIRST.explanation.split()) in type_command("grade", FIRST.name)  # to read it again
+    assert " ".join(FIRST.explanation.split()) in type_command(
+        "grade", FIRST.name
+    )  # to read it again
 
     points = sum(exercise.points for exercise in LESSON)
     assert (
@@ -198,20 +204,28 @@ def test_a_lesson_without_jupyter_says_how_to_open_it(workspace, monkeypatch):
 def test_a_lesson_opens_in_the_jupyter_that_is_there(workspace, monkeypatch):
     ran = []
     monkeypatch.setattr("mini_transformer.course.doctor.find_jupyter", lambda: "notebook")
-    monkeypatch.setattr(subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0))
+    monkeypatch.setattr(
+        subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0)
+    )
     type_command("lesson", "01")
-    assert ran == [[sys.executable, "-m", "notebook", str(workspace / "lessons" / f"{FIRST.key}.ipynb")]]
+    assert ran == [
+        [sys.executable, "-m", "notebook", str(workspace / "lessons" / f"{FIRST.key}.ipynb")]
+    ]
 
 
 def test_the_doctor_finds_this_installation_well():
     findings = json.loads(type_command("doctor", "--json"))
-    assert {"torch", "numpy", "speed", "threads", "checkpoints"} <= {finding["what"] for finding in findings}
+    assert {"torch", "numpy", "speed", "threads", "checkpoints"} <= {
+        finding["what"] for finding in findings
+    }
     assert all(finding["fine"] for finding in findings)
     assert "All is well." in type_command("doctor")
 
 
 def test_the_doctor_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr("mini_transformer.course.doctor.list_requirements", lambda: ["torch", "no-such-package"])
+    monkeypatch.setattr(
+        "mini_transformer.course.doctor.list_requirements", lambda: ["torch", "no-such-package"]
+    )
     assert "pip install no-such-package" in type_command("doctor", status=1)
 
 

@@ -23,18 +23,18 @@ def count_call() -> None:
             file.write("called\n")
 
 
-def honest(model, clean, corrupt, metric, kind):
+def honest(model, clean, corrupt, metric, ablation):
     count_call()
     return torch.linspace(0, 1, len(list_edges(model)))
 
 
-def slow(model, clean, corrupt, metric, kind):
+def slow(model, clean, corrupt, metric, ablation):
     count_call()
     time.sleep(0.5)
     return torch.linspace(0, 1, len(list_edges(model)))
 
 
-def random_by_global_seed(model, clean, corrupt, metric, kind):
+def random_by_global_seed(model, clean, corrupt, metric, ablation):
     n = len(list_edges(model))
     return (
         torch.rand(n)
@@ -43,62 +43,62 @@ def random_by_global_seed(model, clean, corrupt, metric, kind):
     )
 
 
-def raises(model, clean, corrupt, metric, kind):
+def raises(model, clean, corrupt, metric, ablation):
     raise RuntimeError("no such thing")
 
 
-def complains(model, clean, corrupt, metric, kind):
+def complains(model, clean, corrupt, metric, ablation):
     raise ValueError("I do not like this model")
 
 
-def exits(model, clean, corrupt, metric, kind):
+def exits(model, clean, corrupt, metric, ablation):
     sys.exit(0)
 
 
-def exits_at_once(model, clean, corrupt, metric, kind):
+def exits_at_once(model, clean, corrupt, metric, ablation):
     os._exit(0)
 
 
-def segfaults(model, clean, corrupt, metric, kind):
+def segfaults(model, clean, corrupt, metric, ablation):
     ctypes.string_at(0)
 
 
-def hangs(model, clean, corrupt, metric, kind):
+def hangs(model, clean, corrupt, metric, ablation):
     while True:
         with contextlib.suppress(BaseException):
             time.sleep(1000)
 
 
-def returns_nothing(model, clean, corrupt, metric, kind):
+def returns_nothing(model, clean, corrupt, metric, ablation):
     pass
 
 
-def returns_nan(model, clean, corrupt, metric, kind):
+def returns_nan(model, clean, corrupt, metric, ablation):
     return HONEST / 0 * 0
 
 
-def returns_wrong_shape(model, clean, corrupt, metric, kind):
+def returns_wrong_shape(model, clean, corrupt, metric, ablation):
     return torch.zeros(7)
 
 
-def returns_text(model, clean, corrupt, metric, kind):
+def returns_text(model, clean, corrupt, metric, ablation):
     return "all of them"
 
 
-def scores_unknown_edge(model, clean, corrupt, metric, kind):
+def scores_unknown_edge(model, clean, corrupt, metric, ablation):
     return {"a9.h9->logits": 1.0}
 
 
-def prints_much(model, clean, corrupt, metric, kind):
+def prints_much(model, clean, corrupt, metric, ablation):
     for _ in range(10000):
         print("look" * 20)
     os.system("echo and from a child")
     return HONEST
 
 
-def changes_everything(model, clean, corrupt, metric, kind):
+def changes_everything(model, clean, corrupt, metric, ablation):
     """Ruins what it is given and the global state, and answers honestly."""
-    scores = honest(model, clean, corrupt, metric, kind)
+    scores = honest(model, clean, corrupt, metric, ablation)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

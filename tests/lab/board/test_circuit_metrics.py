@@ -31,7 +31,9 @@ def draw_scores(draw):
 def count_pairs(scores, truth):
     """AUROC as the share of pairs (an edge in, an edge out) in the right order, ties one half."""
     inside, outside = scores[truth].tolist(), scores[~truth].tolist()
-    return sum((a > b) + (a == b) / 2 for a in inside for b in outside) / (len(inside) * len(outside))
+    return sum((a > b) + (a == b) / 2 for a in inside for b in outside) / (
+        len(inside) * len(outside)
+    )
 
 
 def add_up_precision(scores, truth):
@@ -56,7 +58,10 @@ def test_areas_are_those_counted_pair_by_pair_and_threshold_by_threshold(drawn):
 def test_random_scores_have_half_the_area_within_the_interval_over_seeds():
     truth = torch.arange(60) < 6
     areas = torch.tensor(
-        [measure_auroc(torch.rand(60, generator=torch.Generator().manual_seed(seed)), truth) for seed in range(200)]
+        [
+            measure_auroc(torch.rand(60, generator=torch.Generator().manual_seed(seed)), truth)
+            for seed in range(200)
+        ]
     )
     half_width = 1.96 * (areas.std() / 200**0.5).item()
     assert abs(areas.mean().item() - 0.5) < half_width < 0.03
@@ -72,8 +77,18 @@ def test_every_member_of_the_set_is_right_and_the_union_too(drawn):
     members = torch.stack([first, second])
     for member in members:
         found = score_circuit(member.float(), members)
-        perfect = {name: found[f"{name}_best"] for name in ("auroc", "auprc", "precision", "recall", "f1", "distance")}
-        assert perfect == {"auroc": 1, "auprc": 1, "precision": 1, "recall": 1, "f1": 1, "distance": 0}
+        perfect = {
+            name: found[f"{name}_best"]
+            for name in ("auroc", "auprc", "precision", "recall", "f1", "distance")
+        }
+        assert perfect == {
+            "auroc": 1,
+            "auprc": 1,
+            "precision": 1,
+            "recall": 1,
+            "f1": 1,
+            "distance": 0,
+        }
     if not (first | second).all():
         assert score_circuit((first | second).float(), members)["auroc_union"] == 1
 
@@ -101,7 +116,9 @@ def test_other_names_for_the_edges_change_nothing(drawn, order):
     members = torch.stack([truth, truth.roll(1)])
     edges = list(range(len(truth)))
     order.shuffle(edges)
-    assert score_circuit(scores[edges], members[:, edges]) == pytest.approx(score_circuit(scores, members))
+    assert score_circuit(scores[edges], members[:, edges]) == pytest.approx(
+        score_circuit(scores, members)
+    )
     assert score_circuit(scores, members.flip(0)) == pytest.approx(score_circuit(scores, members))
 
 
@@ -117,12 +134,17 @@ def test_where_every_edge_is_in_some_member_there_is_no_union_to_find():
 def test_only_the_order_of_the_scores_counts(drawn):
     scores, truth = drawn
     stretched = torch.where(scores == 2, torch.inf, scores.exp())
-    assert score_circuit(stretched, truth[None]) == pytest.approx(score_circuit(scores, truth[None]))
+    assert score_circuit(stretched, truth[None]) == pytest.approx(
+        score_circuit(scores, truth[None])
+    )
 
 
 def test_a_union_has_edges_too_many_for_the_best_member_and_a_member_too_few_for_the_union():
     members = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]]).bool()
-    one, both = (score_circuit(scores, members) for scores in (members[0].float(), members.any(dim=0).float()))
+    one, both = (
+        score_circuit(scores, members)
+        for scores in (members[0].float(), members.any(dim=0).float())
+    )
     assert (one["recall_best"], one["recall_union"], one["distance_union"]) == (1, 0.5, 2)
     assert (both["precision_best"], both["precision_union"], both["distance_best"]) == (0.5, 1, 2)
 
@@ -138,9 +160,13 @@ def test_sets_are_compared_as_in_a_loop():
     for _ in range(20):
         kept, truth = ([order.random() < 0.4 for _ in range(9)] for _ in range(2))
         both = list(zip(kept, truth, strict=True))
-        hits, extra, missed = (both.count(pair) for pair in ((True, True), (True, False), (False, True)))
+        hits, extra, missed = (
+            both.count(pair) for pair in ((True, True), (True, False), (False, True))
+        )
         found = compare_sets(torch.tensor(kept), torch.tensor(truth))
         assert found["distance"] == extra + missed
         assert found["precision"] == (hits / (hits + extra) if hits + extra else 0)
         assert found["recall"] == (hits / (hits + missed) if hits + missed else 0)
-        assert found["f1"] == (2 * hits / (2 * hits + extra + missed) if hits + extra + missed else 0)
+        assert found["f1"] == (
+            2 * hits / (2 * hits + extra + missed) if hits + extra + missed else 0
+        )

@@ -9,7 +9,10 @@ from mini_transformer.edges import list_edges, run_edges, write_outputs
 from mini_transformer.methods import estimate_patches, patch_activations
 
 CONFIG = Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=3, n_heads=2)
-CLEAN, CORRUPT = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([[1, 2, 3, 5], [5, 6, 7, 1]])
+CLEAN, CORRUPT = (
+    torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]),
+    torch.tensor([[1, 2, 3, 5], [5, 6, 7, 1]]),
+)
 
 
 def last_logit(logits: torch.Tensor) -> torch.Tensor:

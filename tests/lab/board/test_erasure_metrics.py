@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from mini_transformer.board.erasure_metrics import balance, measure_change, measure_leakage, measure_share
+from mini_transformer.board.erasure_metrics import (
+    balance,
+    measure_change,
+    measure_leakage,
+    measure_share,
+)
 
 
 def plant(n=600, share=0.5, seed=0):
@@ -16,9 +21,9 @@ def plant(n=600, share=0.5, seed=0):
     return x, labels
 
 
-def leak(x, labels, kind="linear"):
+def leak(x, labels, hidden=None):
     half = len(x) // 2
-    return measure_leakage(x[:half], labels[:half], x[half:], labels[half:], kind)
+    return measure_leakage(x[:half], labels[:half], x[half:], labels[half:], hidden)
 
 
 def test_all_leaks_before_and_nothing_linear_after_the_axis_is_gone():
@@ -26,7 +31,7 @@ def test_all_leaks_before_and_nothing_linear_after_the_axis_is_gone():
     blind = x * torch.tensor([0.0, 1, 1, 1])
     assert leak(x, labels) > 0.98
     assert leak(blind, labels) < 0.15
-    assert leak(blind, labels, "mlp") > 0.5  # the product is still there
+    assert leak(blind, labels, hidden=32) > 0.5  # the product is still there
 
 
 def test_leakage_counts_from_the_majority_on():
@@ -60,7 +65,10 @@ def test_erasing_nothing_and_erasing_everything_are_worth_nothing():
 
 
 def test_shares_stay_between_0_and_1():
-    assert [measure_share(*pair) for pair in ((1.0, 2.0), (3.0, 2.0), (-1.0, 2.0), (0.0, 0.0), (-0.1, 0.0))] == [
+    assert [
+        measure_share(*pair)
+        for pair in ((1.0, 2.0), (3.0, 2.0), (-1.0, 2.0), (0.0, 0.0), (-0.1, 0.0))
+    ] == [
         0.5,
         1,
         0,

@@ -1,4 +1,4 @@
-"""What the board must show: one method right and wrong by ablation kind; equal behaviour and different mechanisms."""
+"""What the board must show: one method right and wrong by ablation; equal behaviour and different mechanisms."""
 
 import torch
 
@@ -9,13 +9,18 @@ from mini_transformer.methods import measure_gradient_symmetry
 
 
 def measure(problem, figure):
-    return [run_job(Job("circuit", problem, "edge_patching", seed))["metrics"][figure] for seed in range(3)]
+    return [
+        run_job(Job("circuit", problem, "edge_patching", seed))["metrics"][figure]
+        for seed in range(3)
+    ]
 
 
 def test_what_must_be_there_is_found_by_zeros_and_not_by_resampling():
     assert min(measure("boolean_and/zero", "auroc_best")) == 1
     assert max(measure("boolean_and/needed_by_resample", "auroc_best")) < 0.75
-    assert measure("boolean_and/needed_by_resample", "told_apart") == [0.5] * 3  # constants rank as what does nothing
+    assert (
+        measure("boolean_and/needed_by_resample", "told_apart") == [0.5] * 3
+    )  # constants rank as what does nothing
 
 
 def test_what_carries_the_bits_is_found_by_resampling_and_not_by_zeros():
@@ -25,7 +30,9 @@ def test_what_carries_the_bits_is_found_by_resampling_and_not_by_zeros():
 
 def test_clock_and_pizza_answer_alike_and_work_differently():
     entries = exhibits.compare_mechanisms(seeds=3)
-    clock, pizza = ([entry for entry in entries if entry["model"] == name] for name in exhibits.MODELS)
+    clock, pizza = (
+        [entry for entry in entries if entry["model"] == name] for name in exhibits.MODELS
+    )
     assert [len(clock), len(pizza)] == [3, 3]
     assert {entry["accuracy"] for entry in entries} == {1.0}
     assert (
@@ -47,7 +54,10 @@ def test_the_numbers_of_the_exhibit_are_those_of_the_methods():
     entry = exhibits.measure_mechanism("pizza", 1)
     model = exhibits.toys.load("pizza", 1).model
     tokens, targets = exhibits.draw_triples()
-    halves = [measure_gradient_symmetry(model, tokens[part], targets[part]) for part in (slice(128), slice(128, None))]
+    halves = [
+        measure_gradient_symmetry(model, tokens[part], targets[part])
+        for part in (slice(128), slice(128, None))
+    ]
     assert abs(sum(halves) / 2 - entry["gradient_symmetry"]) < 1e-3
     pairs = torch.cartesian_prod(torch.arange(59), torch.arange(59))
     right = model(pairs)[:, -1].argmax(dim=1) == pairs.sum(dim=1) % 59

@@ -15,7 +15,10 @@ from mini_transformer.edges import list_edges
 
 MODEL = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1, n_heads=2))
 CIRCUIT = (MODEL, None, None, None, "zero")
-X, LABELS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 0, 1])
+X, LABELS = (
+    torch.randn(6, 3, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([0, 1, 0, 1, 0, 1]),
+)
 
 
 def test_scores_by_edge_are_put_in_the_order_of_the_edges() -> None:
@@ -50,7 +53,9 @@ def test_the_right_and_the_random_answer_of_every_problem_are_accepted(family: s
 def test_the_headline_of_every_family_is_a_metric_of_each_of_its_problems(family: str) -> None:
     for name in problems.list_problems(family, quick=True):
         problem = problems.build(family, name, 0)
-        assert problem.measure(problem.oracle())[FAMILIES[family].headline] == pytest.approx(1, abs=1e-6)
+        assert problem.measure(problem.oracle())[FAMILIES[family].headline] == pytest.approx(
+            1, abs=1e-6
+        )
 
 
 BAD = [
@@ -89,15 +94,27 @@ BAD = [
     ("erasure", X, "the answer is a Tensor, expected a function of activations"),
     ("erasure", lambda x: x[:, :2], r"shape is \(6, 2\), expected erased activations"),
     ("erasure", lambda x: x / 0, "NaN or infinite in erased activations"),
-    ("steering", torch.ones(3), r"the answer is a Tensor, expected a pair \(vector, site\)"),
-    ("steering", (torch.ones(3), "there"), "the site is 'there', expected one of 'here'"),
-    ("steering", (torch.ones(4), "here"), r"shape is \(4,\), expected a vector as wide as the site: \(3\)"),
-    ("steering", ("up", "here"), "the answer has a str where a vector as wide as the site is expected"),
+    ("steering", torch.ones(3), r"the answer is a Tensor, expected a pair \(vector, hook\)"),
+    ("steering", (torch.ones(3), "there"), "the hook is 'there', expected one of 'here'"),
+    (
+        "steering",
+        (torch.ones(4), "here"),
+        r"shape is \(4,\), expected a vector as wide as the hook: \(3\)",
+    ),
+    (
+        "steering",
+        ("up", "here"),
+        "the answer has a str where a vector as wide as the hook is expected",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("family", "answer", "sentence"), BAD, ids=[f"{b[0]}-{i}" for i, b in enumerate(BAD)])
-def test_an_answer_that_cannot_be_judged_is_one_sentence(family: str, answer: object, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "answer", "sentence"), BAD, ids=[f"{b[0]}-{i}" for i, b in enumerate(BAD)]
+)
+def test_an_answer_that_cannot_be_judged_is_one_sentence(
+    family: str, answer: object, sentence: str
+) -> None:
     arguments = {
         "circuit": CIRCUIT,
         "features": (X, 4),
@@ -111,12 +128,16 @@ def test_an_answer_that_cannot_be_judged_is_one_sentence(family: str, answer: ob
 
 def test_the_family_is_told_by_the_parameters() -> None:
     assert infer_family(misbehaving.honest) == "circuit"
-    assert infer_family(lambda model, site, pairs, steps=3: None) == "variables"
+    assert infer_family(lambda model, hook, pairs, steps=3: None) == "variables"
     assert infer_family(lambda positive, negative: None) == "steering"
-    with pytest.raises(ValueError, match="can be of family probe or erasure: say which with --family"):
+    with pytest.raises(
+        ValueError, match="can be of family probe or erasure: say which with --family"
+    ):
         infer_family(misbehaving.takes_activations)
-    for method in (misbehaving.takes_nonsense, lambda model, site, pairs, more: None):
-        with pytest.raises(ValueError, match="has the parameters of no family: give --family, one of circuit"):
+    for method in (misbehaving.takes_nonsense, lambda model, hook, pairs, more: None):
+        with pytest.raises(
+            ValueError, match="has the parameters of no family: give --family, one of circuit"
+        ):
             infer_family(method)
 
 
@@ -125,7 +146,9 @@ def test_a_family_can_be_given_and_must_exist() -> None:
     assert find_families(None) == list(FAMILIES)
     with pytest.raises(ValueError, match="must be given as module:function"):
         find_families(None, "misbehaving")
-    with pytest.raises(ValueError, match="no family is called 'circus'; there are circuit, features"):
+    with pytest.raises(
+        ValueError, match="no family is called 'circus'; there are circuit, features"
+    ):
         find_families("circus")
 
 

@@ -25,9 +25,15 @@ def test_a_method_is_measured_against_the_truth() -> None:
     row = run("honest")
     case = toys.load("boolean_and")
     (circuit,) = case.truth.circuits["zero"].edges
-    inside = [score for edge, score in zip(list_edges(case.model), HONEST.tolist(), strict=True) if edge in circuit]
+    inside = [
+        score
+        for edge, score in zip(list_edges(case.model), HONEST.tolist(), strict=True)
+        if edge in circuit
+    ]
     outside = [
-        score for edge, score in zip(list_edges(case.model), HONEST.tolist(), strict=True) if edge not in circuit
+        score
+        for edge, score in zip(list_edges(case.model), HONEST.tolist(), strict=True)
+        if edge not in circuit
     ]
     auroc = np.mean([a > b for a in inside for b in outside])
     assert row["ok"]
@@ -39,13 +45,17 @@ def test_the_oracle_is_right_and_the_random_rows_auroc_is_one_half_on_every_circ
     for name in problems.list_problems("circuit", quick=True):
         oracle = run_job(Job("circuit", name, "oracle", 1))
         assert oracle["metrics"]["auroc_best"] == oracle["metrics"]["auroc_union"] == 1
-        assert run_job(Job("circuit", name, "random", 1))["metrics"]["auroc_union"] == pytest.approx(0.5)
+        assert run_job(Job("circuit", name, "random", 1))["metrics"][
+            "auroc_union"
+        ] == pytest.approx(0.5)
 
 
 def test_the_random_row_is_the_mean_of_several_draws() -> None:
     problem = problems.build("circuit", PROBLEM, 3)
     each = [problem.measure(problem.random(3 * DRAWS + i))["f1_best"] for i in range(DRAWS)]
-    assert run_job(Job("circuit", PROBLEM, "random", 3))["metrics"]["f1_best"] == pytest.approx(np.mean(each))
+    assert run_job(Job("circuit", PROBLEM, "random", 3))["metrics"]["f1_best"] == pytest.approx(
+        np.mean(each)
+    )
     assert len(set(each)) > 1
 
 
@@ -59,7 +69,10 @@ def test_the_random_row_is_the_mean_of_several_draws() -> None:
         ("returns_nan", "NaN or infinite"),
         ("returns_wrong_shape", "the answer's shape is (7,), expected one score per edge"),
         ("returns_text", "the answer has a str where one score per edge"),
-        ("scores_unknown_edge", "the answer scores 'a9.h9->logits', but this model has no such edge"),
+        (
+            "scores_unknown_edge",
+            "the answer scores 'a9.h9->logits', but this model has no such edge",
+        ),
         ("is_not_there", "misbehaving:is_not_there cannot be imported: AttributeError"),
         ("HONEST", "misbehaving:HONEST is no function, but Tensor"),
     ],
@@ -74,10 +87,15 @@ def test_what_goes_wrong_is_said_in_one_sentence(name: str, sentence: str) -> No
 
 def test_a_method_that_does_not_exist_is_answered_with_the_nearest() -> None:
     assert "nearest: 'eap'" in run_job(Job("circuit", PROBLEM, "epa", 0))["error"]
-    assert "nearest: 'boolean_and/zero'" in run_job(Job("circuit", "boolean_and/zro", "eap", 0))["error"]
+    assert (
+        "nearest: 'boolean_and/zero'"
+        in run_job(Job("circuit", "boolean_and/zro", "eap", 0))["error"]
+    )
 
 
-def test_what_a_method_changes_is_not_measured_with_and_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_method_changes_is_not_measured_with_and_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("os.chdir", lambda path: None)
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
     before = torch.random.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -96,7 +114,7 @@ def test_a_method_that_draws_from_the_global_seed_gets_the_same_score_twice() ->
 
 
 def test_costs_are_counted_per_batch_of_the_problem() -> None:
-    def method(model, clean, corrupt, metric, kind):
+    def method(model, clean, corrupt, metric, ablation):
         metric(model(clean)).sum().backward()
         model(corrupt[:2])  # half of the four prompts
         return HONEST
@@ -106,11 +124,13 @@ def test_costs_are_counted_per_batch_of_the_problem() -> None:
     assert row["seconds"] > 0
 
 
-def test_the_untrained_row_asks_the_method_about_the_untrained_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_untrained_row_asks_the_method_about_the_untrained_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     problem = problems.build("circuit", PROBLEM, 0)
     seen = []
 
-    def look(model, clean, corrupt, metric, kind):
+    def look(model, clean, corrupt, metric, ablation):
         seen.append(model.W_E.clone())
         return HONEST
 
@@ -127,7 +147,10 @@ def make_problem(**changes: object) -> Problem:
         "seed": 0,
         "arguments": (torch.ones(4, 2), torch.tensor([0, 1, 0, 1])),
         "untrained": (torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])),
-        "measure": lambda answer: {"balance": answer(torch.ones(1, 2)).sum().item(), "undefined": None},
+        "measure": lambda answer: {
+            "balance": answer(torch.ones(1, 2)).sum().item(),
+            "undefined": None,
+        },
         "oracle": lambda: lambda x: x,
         "random": lambda seed: lambda x: x * seed,
         "n_prompts": 4,
@@ -135,20 +158,29 @@ def make_problem(**changes: object) -> Problem:
     return Problem(**{**given, **changes})
 
 
-def run_on(problem: Problem, method: object, monkeypatch: pytest.MonkeyPatch, **job: object) -> dict:
+def run_on(
+    problem: Problem, method: object, monkeypatch: pytest.MonkeyPatch, **job: object
+) -> dict:
     monkeypatch.setattr("mini_transformer.board.jobs._build", lambda *names: problem)
     return run_job(Job("erasure", "a/b", "mine", 0, **job), method)
 
 
-def test_what_is_not_defined_is_left_out_and_nan_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_on(make_problem(), lambda x, labels: lambda x: x, monkeypatch)["metrics"] == {"balance": 2.0}
+def test_what_is_not_defined_is_left_out_and_nan_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run_on(make_problem(), lambda x, labels: lambda x: x, monkeypatch)["metrics"] == {
+        "balance": 2.0
+    }
     bad = make_problem(measure=lambda answer: {"balance": float("nan")})
     assert (
         run_on(bad, lambda x, labels: lambda x: x, monkeypatch)["error"]
         == "balance came out as nan: the answer cannot be measured"
     )
     none = make_problem(measure=lambda answer: {"balance": None, "change": 1.0})
-    assert run_on(none, lambda x, labels: lambda x: x, monkeypatch)["error"] == "balance is not defined for this answer"
+    assert (
+        run_on(none, lambda x, labels: lambda x: x, monkeypatch)["error"]
+        == "balance is not defined for this answer"
+    )
 
 
 def test_a_method_that_has_nothing_to_say_leaves_an_empty_row_and_is_no_failure() -> None:
@@ -160,12 +192,16 @@ def test_a_method_that_has_nothing_to_say_leaves_an_empty_row_and_is_no_failure(
 def test_a_trap_says_whether_the_method_fell_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trap = Trap("why", "what", lambda metrics: metrics["balance"] > 1)
     for factor, fell in ((1, True), (0, False)):
-        row = run_on(make_problem(trap=trap), lambda x, labels, f=factor: lambda x: f * x, monkeypatch)
+        row = run_on(
+            make_problem(trap=trap), lambda x, labels, f=factor: lambda x: f * x, monkeypatch
+        )
         assert row["fell"] is fell
     assert run_on(make_problem(), lambda x, labels: lambda x: x, monkeypatch)["fell"] is None
 
 
-def test_the_control_runs_the_same_method_again_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_control_runs_the_same_method_again_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls = []
 
     def method(x, labels):
@@ -173,17 +209,24 @@ def test_the_control_runs_the_same_method_again_and_costs_nothing(monkeypatch: p
         return lambda x: x
 
     control = Control(
-        (torch.ones(4, 2), torch.tensor([1, 1, 0, 0])), lambda metrics, answer: {**metrics, "control": 1.0}
+        (torch.ones(4, 2), torch.tensor([1, 1, 0, 0])),
+        lambda metrics, answer: {**metrics, "control": 1.0},
     )
     row = run_on(make_problem(control=control), method, monkeypatch)
     assert calls == [[0, 1, 0, 1], [1, 1, 0, 0]]
     assert row["metrics"] == {"balance": 2.0, "control": 1.0}
 
 
-def test_an_answer_about_the_untrained_model_is_measured_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_about_the_untrained_model_is_measured_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     problem = make_problem(measure_untrained=lambda answer: {"balance": 0.25})
-    assert run_on(problem, lambda x, labels: lambda x: x, monkeypatch, untrained=True)["metrics"] == {"balance": 0.25}
-    assert run_on(problem, lambda x, labels: lambda x: x, monkeypatch)["metrics"] == {"balance": 2.0}
+    assert run_on(problem, lambda x, labels: lambda x: x, monkeypatch, untrained=True)[
+        "metrics"
+    ] == {"balance": 0.25}
+    assert run_on(problem, lambda x, labels: lambda x: x, monkeypatch)["metrics"] == {
+        "balance": 2.0
+    }
 
 
 def test_the_misbehaving_methods_are_all_of_the_circuit_family_that_they_pretend() -> None:

@@ -96,4 +96,6 @@ def test_the_table_shows_every_method_and_reads_nothing_as_markup() -> None:
     assert lines["good"][1:] == ["0.900", "0.900", "1", "4", "2", "0.500"]
     assert lines["fooled"][4:7] == ["1", "of", "1"]
     assert "(1 failed)" in shown
-    assert shown.index("\ngood") < shown.index("\nempty") < shown.index("\nrandom")  # methods first, the best on top
+    assert (
+        shown.index("\ngood") < shown.index("\nempty") < shown.index("\nrandom")
+    )  # methods first, the best on top

@@ -10,21 +10,23 @@ from mini_transformer.edges import list_edges, list_writers, mask_of, run_edges,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_on_the_prompts_given_each_right_circuit_answers_all_and_less_does_not(name: str) -> None:
-    (case_name, kind), seed = name.split("/"), 1
+    (case_name, ablation), seed = name.split("/"), 1
     case, problem = toys.load(case_name, seed), build(name, seed)
-    model, clean, corrupt, metric, given_kind = problem.arguments
-    batch = draw_batch(case, kind, seed)
+    model, clean, corrupt, metric, given_ablation = problem.arguments
+    batch = draw_batch(case, ablation, seed)
     assert torch.equal(batch.clean, clean)
-    assert given_kind == kind
-    off = write_outputs(model, corrupt, kind)
-    for circuit in case.truth.circuits[kind].edges:
+    assert given_ablation == ablation
+    off = write_outputs(model, corrupt, ablation)
+    for circuit in case.truth.circuits[ablation].edges:
         whole = mask_of(model, circuit)
         parts = [whole - mask_of(model, [edge]) for edge in sorted(circuit)]
         with torch.no_grad():
             logits = run_edges(model, clean, torch.stack([whole, *parts]), off)
         right = batch.correct(logits).float().mean(dim=1)
         assert right[0] == 1
-        assert (right[1:] < 1).float().mean() > 0.5  # a sample of prompts may miss what an edge is for
+        assert (
+            right[1:] < 1
+        ).float().mean() > 0.5  # a sample of prompts may miss what an edge is for
     assert metric(model(clean)).shape == clean.shape[:1]
 
 
@@ -42,7 +44,10 @@ def test_the_oracle_has_every_figure_right_and_a_wrong_edge_on_top_costs(name: s
 
 def test_scores_of_nodes_are_judged_as_nodes() -> None:
     case, problem = toys.load("induction_by_hand"), build("induction_by_hand/zero")
-    right = {writer: float(writer in case.truth.circuits["zero"].nodes[0]) for writer in list_writers(case.model)}
+    right = {
+        writer: float(writer in case.truth.circuits["zero"].nodes[0])
+        for writer in list_writers(case.model)
+    }
     assert problem.measure(right)["auroc_best"] == 1
     assert problem.measure({writer: -score for writer, score in right.items()})["auroc_best"] == 0
     everything = build("boolean_and/zero")

@@ -16,7 +16,9 @@ def list_rates(scores, sizes, truth=TRUTH):
     """False- and true-positive rates of the circuits that keep so many of the highest scores."""
     order = scores.argsort(descending=True, stable=True)
     kept = [torch.isin(torch.arange(len(truth)), order[:size]) for size in sizes]
-    rates = [[(k & side).sum().item() / side.sum().item() for k in kept] for side in (~truth, truth)]
+    rates = [
+        [(k & side).sum().item() / side.sum().item() for k in kept] for side in (~truth, truth)
+    ]
     return torch.tensor(rates, dtype=torch.float64)
 
 
@@ -45,7 +47,9 @@ def test_false_positive_rates_are_not_rescaled():
         areas.append(torch.trapezoid(true, false / false.max()).item())
         ours.append(measure_auroc(scores, TRUTH))
     defective, right = (sum(values) / 200 for values in (areas, ours))
-    assert defective == pytest.approx(0.44, abs=0.02)  # a random scorer, the curve cut at 88 of 100 edges and stretched
+    assert defective == pytest.approx(
+        0.44, abs=0.02
+    )  # a random scorer, the curve cut at 88 of 100 edges and stretched
     assert right == pytest.approx(0.5, abs=0.02)
 
 
@@ -53,19 +57,27 @@ def test_kl_is_summed_over_the_vocabulary_and_not_averaged():
     before, after = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.9, 0.1]])
 
     def both(padding):  # tokens that never occur are added
-        p, q = (torch.cat([x, torch.full((1, padding), 1e-30)], dim=1).log() for x in (before, after))
+        p, q = (
+            torch.cat([x, torch.full((1, padding), 1e-30)], dim=1).log() for x in (before, after)
+        )
         return (p.exp() * (p - q)).mean().item(), measure_kl(p, q)
 
     (small, right), (tiny, same) = both(padding=0), both(padding=98)
-    assert (small, tiny) == pytest.approx((0.2554, 0.0051), abs=1e-4)  # fifty times smaller, for the same change
+    assert (small, tiny) == pytest.approx(
+        (0.2554, 0.0051), abs=1e-4
+    )  # fifty times smaller, for the same change
     assert right == pytest.approx(0.5108, abs=1e-4)
     assert same == pytest.approx(right)
 
 
 def test_the_area_under_faithfulness_is_bounded():
     """One size at which the circuit lacks what holds the model back is enough for more than any right circuit can get."""
-    found = FaithfulnessCurve(torch.tensor([0.0, 0.1, 0.2, 1.0]), torch.tensor([0.0, 13.0, 11.375, 1.0]))
-    right = FaithfulnessCurve(torch.tensor([0.0, 0.1, 0.2, 1.0]), torch.tensor([0.0, 1.0, 1.0, 1.0]))
+    found = FaithfulnessCurve(
+        torch.tensor([0.0, 0.1, 0.2, 1.0]), torch.tensor([0.0, 13.0, 11.375, 1.0])
+    )
+    right = FaithfulnessCurve(
+        torch.tensor([0.0, 0.1, 0.2, 1.0]), torch.tensor([0.0, 1.0, 1.0, 1.0])
+    )
     assert found.cpr(bounded=False) == pytest.approx(10.4)
     assert found.cpr() == pytest.approx(0.9) == right.cpr()
     assert found.cmd() > 0.8 > right.cmd()
@@ -73,7 +85,9 @@ def test_the_area_under_faithfulness_is_bounded():
 
 def test_features_that_nothing_learned_cost():
     directions = normalize(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    codes = torch.rand(300, 20, generator=torch.Generator().manual_seed(1)) * (torch.arange(20) != 99)
+    codes = torch.rand(300, 20, generator=torch.Generator().manual_seed(1)) * (
+        torch.arange(20) != 99
+    )
     latents, found = directions[[0] * 20], codes[:, [0] * 20]  # one true feature, twenty times
     defective = (latents @ directions.T).amax(dim=1).mean().item()  # each latent has its feature
     ours = score_features(directions, codes, latents, found)

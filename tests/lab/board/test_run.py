@@ -14,11 +14,12 @@ import misbehaving
 import pytest
 
 from mini_transformer import board
-from mini_transformer.board import log as log_module
+from mini_transformer.board import keys as board_keys
 from mini_transformer.board.jobs import Job, run_job
+from mini_transformer.board.keys import make_key
 from mini_transformer.board.lanes import close_lanes, run_in_lane
-from mini_transformer.board.log import Log, make_key
 from mini_transformer.board.run import find_families, list_jobs, run_jobs
+from mini_transformer.isolation.journal import Journal
 
 HERE = Path(__file__).parent
 PROBLEM = "boolean_and/zero"
@@ -31,7 +32,11 @@ def _lanes():
 
 
 def name_jobs(*names: str, seeds: int = 1) -> list[Job]:
-    return [Job("circuit", PROBLEM, f"misbehaving:{name}", seed) for name in names for seed in range(seeds)]
+    return [
+        Job("circuit", PROBLEM, f"misbehaving:{name}", seed)
+        for name in names
+        for seed in range(seeds)
+    ]
 
 
 def strip(rows: list[dict]) -> list[dict]:
@@ -51,7 +56,10 @@ def count_lines(path: Path) -> int:
 
 def test_whatever_a_method_does_costs_its_own_row_only() -> None:
     names = ("exits_at_once", "honest", "segfaults", "hangs", "prints_much")
-    rows = [run_in_lane(job, 60 if job.entrant != "misbehaving:hangs" else 2) for job in name_jobs(*names)]
+    rows = [
+        run_in_lane(job, 60 if job.entrant != "misbehaving:hangs" else 2)
+        for job in name_jobs(*names)
+    ]
     assert [row["ok"] for row in rows] == [False, True, False, False, True]
     assert rows[0]["error"] == "its process did not survive: it ended with status 0"
     assert rows[2]["error"] == "its process did not survive: it was killed by SIGSEGV"
@@ -61,7 +69,9 @@ def test_whatever_a_method_does_costs_its_own_row_only() -> None:
 
 def test_rows_are_the_same_and_in_order_whatever_the_number_of_workers() -> None:
     jobs = list_jobs(["circuit"], cases=[PROBLEM, "boolean_or/mean"], seeds=2)
-    jobs = [job for job in jobs if job.entrant in ("eap", "edge_patching", "acdc", "random", "oracle")]
+    jobs = [
+        job for job in jobs if job.entrant in ("eap", "edge_patching", "acdc", "random", "oracle")
+    ]
     one, three = run_jobs(jobs, workers=1), run_jobs(jobs[::-1], workers=3)[::-1]
     assert json.dumps(strip(one)) == json.dumps(strip(three))
     assert [(row["problem"], row["entrant"], row["seed"]) for row in one] == [
@@ -70,7 +80,9 @@ def test_rows_are_the_same_and_in_order_whatever_the_number_of_workers() -> None
     assert all(row["ok"] for row in one)
 
 
-def test_rows_that_are_there_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_there_are_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = tmp_path / "calls"
     monkeypatch.setenv("CALLS", str(calls))
     first = run_jobs(name_jobs("honest", seeds=2), tmp_path, workers=1)
@@ -81,16 +93,18 @@ def test_rows_that_are_there_are_not_computed_again(tmp_path: Path, monkeypatch:
 
 def test_a_torn_last_line_is_no_line_and_harms_no_other(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    log = Log(path)
+    log = Journal(path)
     log.append("a", {"ok": True})
     log.append("b", {"ok": False})
     whole = path.read_bytes()
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        log = Log(path)
+        log = Journal(path)
         log.append("c", {"ok": None})
-        kept = Log(path).rows
-        complete = whole[:cut].count(b"\n") + whole[:cut].endswith(b"}}")  # only the line's end may be missing
+        kept = Journal(path).entries
+        complete = whole[:cut].count(b"\n") + whole[:cut].endswith(
+            b"}}"
+        )  # only the line's end may be missing
         assert list(kept) == [*["a", "b"][:complete], "c"]
 
 
@@ -103,15 +117,15 @@ def test_a_change_of_code_versions_or_method_makes_old_rows_worthless(
     keys = make_key(mine, 60), make_key(built_in, 60)
     assert keys == (make_key(mine, 60.0), make_key(built_in, 60))
     (tmp_path / "my_method.py").write_text("def f(): return 1")
-    log_module.hash_module.cache_clear()
+    board_keys.hash_module.cache_clear()
     assert make_key(mine, 60) != keys[0]
     assert make_key(built_in, 60) == keys[1]
     assert make_key(built_in, 61) != keys[1]
     assert make_key(Job("circuit", PROBLEM, "eap", 1), 60) != keys[1]
-    log_module.hash_package.cache_clear()
-    monkeypatch.setattr(log_module.metadata, "version", lambda name: "0.0")
+    board_keys.hash_package.cache_clear()
+    monkeypatch.setattr(board_keys.metadata, "version", lambda name: "0.0")
     assert make_key(built_in, 60) != keys[1]
-    log_module.hash_package.cache_clear()
+    board_keys.hash_package.cache_clear()
 
 
 def start_and_kill(out: Path, enough: int) -> None:
@@ -120,9 +134,13 @@ def start_and_kill(out: Path, enough: int) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); from test_run import *; "
         "run_jobs(name_jobs('slow', 'raises', seeds=4), Path(sys.argv[2]), workers=2)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(HERE), str(out)], start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(HERE), str(out)], start_new_session=True
+    )
     try:
-        assert await_true(lambda: count_lines(out / "rows.jsonl") >= enough or process.poll() is not None)
+        assert await_true(
+            lambda: count_lines(out / "rows.jsonl") >= enough or process.poll() is not None
+        )
     finally:
         process.kill()
         process.wait()
@@ -132,7 +150,7 @@ def test_a_board_that_is_killed_twice_goes_on_and_ends_the_same(tmp_path: Path) 
     jobs, calls = name_jobs("slow", "raises", seeds=4), tmp_path / "calls"
     start_and_kill(tmp_path, 1)
     start_and_kill(tmp_path, 3)
-    kept = Log(tmp_path / "rows.jsonl").rows
+    kept = Journal(tmp_path / "rows.jsonl").entries
     assert 3 <= len(kept) < len(jobs)
     os.environ["CALLS"] = str(calls)
     try:
@@ -170,16 +188,20 @@ def test_the_family_of_a_method_is_told_by_its_parameters_in_a_child_process() -
 
 def test_every_family_has_all_its_rows() -> None:
     rows = [
-        job.row_name for job in list_jobs(["steering"], "mine:f", seeds=1, quick=True) if job.problem[:7] == "refusal"
+        job.row_name
+        for job in list_jobs(["steering"], "mine:f", seeds=1, quick=True)
+        if job.problem[:7] == "refusal"
     ]
     last = ["mine:f", "random", "oracle", "mean_difference (untrained)", "mine:f (untrained)"]
     assert rows == ["mean_difference", "probe_direction", *last]
 
 
-def test_a_function_from_a_notebook_is_scored_in_this_process_and_an_importable_one_in_a_child() -> None:
-    def mine(model, clean, corrupt, metric, kind):
+def test_a_function_from_a_notebook_is_scored_in_this_process_and_an_importable_one_in_a_child() -> (
+    None
+):
+    def mine(model, clean, corrupt, metric, ablation):
         seen.append(os.getpid())
-        return misbehaving.honest(model, clean, corrupt, metric, kind)
+        return misbehaving.honest(model, clean, corrupt, metric, ablation)
 
     seen: list[int] = []
     here = board.score(mine, cases=[PROBLEM], seeds=1)
@@ -192,7 +214,7 @@ def test_a_function_from_a_notebook_is_scored_in_this_process_and_an_importable_
 
 
 def test_a_function_from_a_notebook_that_does_not_end_is_ended() -> None:
-    def forever(model, clean, corrupt, metric, kind):
+    def forever(model, clean, corrupt, metric, ablation):
         while True:
             time.sleep(0.01)
 
@@ -203,7 +225,9 @@ def test_a_function_from_a_notebook_that_does_not_end_is_ended() -> None:
 
 
 def test_a_case_that_no_problem_of_the_family_has_is_said() -> None:
-    with pytest.raises(KeyError, match=r"no case of these families is called 'boolean_adn'; nearest: 'boolean_and'"):
+    with pytest.raises(
+        KeyError, match=r"no case of these families is called 'boolean_adn'; nearest: 'boolean_and'"
+    ):
         board.score(misbehaving.honest, cases=["backup_head", "boolean_adn"])
 
 

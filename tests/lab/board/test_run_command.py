@@ -13,7 +13,9 @@ from mini_transformer.cli import app
 @pytest.fixture(autouse=True)
 def _small_board(monkeypatch: pytest.MonkeyPatch) -> None:
     """One problem and one built-in method; the child processes know all of them."""
-    monkeypatch.setattr(problems, "list_problems", lambda family, cases=None, quick=False: ["boolean_and/zero"])
+    monkeypatch.setattr(
+        problems, "list_problems", lambda family, cases=None, quick=False: ["boolean_and/zero"]
+    )
     monkeypatch.setattr(entrants, "list_entrants", lambda family: ["eap"])
 
 
@@ -22,16 +24,34 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_one_s_own_method_is_scored_beside_the_others_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_s_own_method_is_scored_beside_the_others_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = tmp_path / "calls"
     monkeypatch.setenv("CALLS", str(calls))
-    given = ("--method", "misbehaving:honest", "--seeds", "2", "--jobs", "1", "--out", str(tmp_path / "out"))
+    given = (
+        "--method",
+        "misbehaving:honest",
+        "--seeds",
+        "2",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    )
     status, shown, _ = run(*given, "--json")
     summary = json.loads(shown)
     assert status == 0
     entrants_shown = [score["entrant"] for score in summary["scores"]]
     mine = "misbehaving:honest"
-    assert entrants_shown == ["eap", mine, "random", "oracle", "eap (untrained)", f"{mine} (untrained)"]
+    assert entrants_shown == [
+        "eap",
+        mine,
+        "random",
+        "oracle",
+        "eap (untrained)",
+        f"{mine} (untrained)",
+    ]
     assert summary["scores"][1]["n"] == 2
     assert summary["scores"][1]["metrics"]["auroc_best"]["low"] is not None
     assert json.loads((tmp_path / "out" / "board.json").read_text()) == summary
@@ -44,17 +64,33 @@ def test_one_s_own_method_is_scored_beside_the_others_and_kept(tmp_path: Path, m
 
 
 def test_a_method_that_fails_is_said_and_is_the_exit_status(tmp_path: Path) -> None:
-    given = ("--family", "circuit", "--quick", "--jobs", "1", "--time-limit", "2", "--out", str(tmp_path))
+    given = (
+        "--family",
+        "circuit",
+        "--quick",
+        "--jobs",
+        "1",
+        "--time-limit",
+        "2",
+        "--out",
+        str(tmp_path),
+    )
     status, shown, _ = run(*given, "--method", "misbehaving:hangs")
     assert status == 1
-    assert "misbehaving:hangs on boolean_and/zero: it was still running after 2 s, and was stopped" in shown
+    assert (
+        "misbehaving:hangs on boolean_and/zero: it was still running after 2 s, and was stopped"
+        in shown
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("--family", "circus"), "no family is called 'circus'; there are circuit, features"),
-        (("--method", "misbehaving"), "the method is 'misbehaving', but must be given as module:function"),
+        (
+            ("--method", "misbehaving"),
+            "the method is 'misbehaving', but must be given as module:function",
+        ),
     ],
     ids=["family", "method"],
 )

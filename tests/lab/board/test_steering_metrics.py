@@ -21,7 +21,9 @@ few = settings(deadline=None, max_examples=20, derandomize=True)
 
 
 def draw(seed, n=5, outcomes=7):
-    return torch.randn(n, outcomes, generator=torch.Generator().manual_seed(seed)).log_softmax(dim=1)
+    return torch.randn(n, outcomes, generator=torch.Generator().manual_seed(seed)).log_softmax(
+        dim=1
+    )
 
 
 @few
@@ -52,7 +54,9 @@ def test_damage_is_read_where_the_effect_is_reached_first():
 def test_a_vector_that_does_more_damage_never_scores_higher():
     effects = torch.tensor([0.0, 0.4, 0.8, 1.0])
     scores = [
-        measure_specificity(measure_kl_at(STRENGTHS, effects, step * torch.tensor([0.0, 0.1, 0.3, 0.9])))
+        measure_specificity(
+            measure_kl_at(STRENGTHS, effects, step * torch.tensor([0.0, 0.1, 0.3, 0.9]))
+        )
         for step in range(8)
     ]
     assert scores[0] == 1
@@ -64,7 +68,12 @@ def test_a_vector_that_does_more_damage_never_scores_higher():
 
 @pytest.mark.parametrize(
     ("effects", "share"),
-    [([0, 0.1, 0.2, 0.3], 1), ([0, 0.1, 0.05, 0.3], 0.25), ([0, -0.1, 1, 1], 0), ([1, 1, 1, 0], 0.5)],
+    [
+        ([0, 0.1, 0.2, 0.3], 1),
+        ([0, 0.1, 0.05, 0.3], 0.25),
+        ([0, -0.1, 1, 1], 0),
+        ([1, 1, 1, 0], 0.5),
+    ],
 )
 def test_the_monotone_range_ends_where_the_effect_first_falls(effects, share):
     assert measure_monotone_range(STRENGTHS, torch.tensor(effects).float()) == share

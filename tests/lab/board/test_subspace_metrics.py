@@ -7,19 +7,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mini_transformer.board.subspace_metrics import find_basis, measure_largest_angle, measure_overlap, share_right
+from mini_transformer.board.subspace_metrics import (
+    find_basis,
+    measure_largest_angle,
+    measure_overlap,
+    share_right,
+)
 
 few = settings(deadline=None, max_examples=20, derandomize=True)
 
 
 def draw(dim, d, seed):
-    return torch.linalg.qr(torch.randn(d, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0].T
+    return torch.linalg.qr(
+        torch.randn(d, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    )[0].T
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 60, 90])
 def test_two_lines_overlap_by_the_squared_cosine_of_their_angle(degrees):
     angle = math.radians(degrees)
-    found, truth = torch.tensor([[math.cos(angle), math.sin(angle), 0]]), torch.tensor([[1.0, 0, 0]])
+    found, truth = (
+        torch.tensor([[math.cos(angle), math.sin(angle), 0]]),
+        torch.tensor([[1.0, 0, 0]]),
+    )
     assert measure_overlap(found, truth) == pytest.approx(math.cos(angle) ** 2, abs=1e-6)
     assert measure_largest_angle(found, truth) == pytest.approx(degrees, abs=1e-3)
 
@@ -28,11 +38,15 @@ def test_two_lines_overlap_by_the_squared_cosine_of_their_angle(degrees):
 @given(st.integers(0, 99), st.integers(1, 4))
 def test_the_basis_a_subspace_is_written_in_changes_nothing(seed, dim):
     found, truth = draw(dim, 6, seed), draw(2, 6, seed + 1000)
-    mixing = torch.randn(dim + 1, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    mixing = torch.randn(
+        dim + 1, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     again = mixing @ found  # one row too many, all in the same span
     assert measure_overlap(again, truth) == pytest.approx(measure_overlap(found, truth), abs=1e-6)
     turn = draw(6, 6, seed + 2000)
-    assert measure_overlap(found @ turn, truth @ turn) == pytest.approx(measure_overlap(found, truth), abs=1e-6)
+    assert measure_overlap(found @ turn, truth @ turn) == pytest.approx(
+        measure_overlap(found, truth), abs=1e-6
+    )
     assert measure_overlap(again, found) == measure_overlap(found, again) == 1
 
 
@@ -71,6 +85,14 @@ def test_cause_and_isolation_are_counted_on_their_own_pairs():
     same = torch.tensor([False, False, False, True, True])
     always_moves = share_right(torch.tensor([1, 1, 1, 1, 1]), answers, same)
     never_moves = share_right(torch.tensor([2, 2, 2, 2, 2]), answers, same)
-    assert (always_moves["cause"], always_moves["isolation"], always_moves["interchange"]) == (1, 0, 0.6)
-    assert (never_moves["cause"], never_moves["isolation"], never_moves["interchange"]) == (0, 1, 0.4)
+    assert (always_moves["cause"], always_moves["isolation"], always_moves["interchange"]) == (
+        1,
+        0,
+        0.6,
+    )
+    assert (never_moves["cause"], never_moves["isolation"], never_moves["interchange"]) == (
+        0,
+        1,
+        0.4,
+    )
     assert always_moves["cause_and_isolation"] == never_moves["cause_and_isolation"] == 0.5

@@ -11,7 +11,9 @@ from mini_transformer.board.summary import find_interval, overview, summarise
 
 
 def find(entries: list[dict], entrant: str, family: str = "circuit") -> dict:
-    (entry,) = [entry for entry in entries if entry["entrant"] == entrant and entry["family"] == family]
+    (entry,) = [
+        entry for entry in entries if entry["entrant"] == entrant and entry["family"] == family
+    ]
     return entry
 
 
@@ -39,7 +41,11 @@ def test_each_score_is_a_mean_over_seeds_and_failures_are_kept_in_words() -> Non
     good = find(scores, "good")
     assert (good["n"], good["metrics"]["auroc_best"]["mean"], good["forward"]) == (3, 0.9, 4.0)
     mine = find(scores, "[bold]mine[/bold]")
-    assert (mine["n"], mine["errors"], mine["metrics"]) == (0, ["ValueError: <b>no</b> [red]such[/red] edge"], {})
+    assert (mine["n"], mine["errors"], mine["metrics"]) == (
+        0,
+        ["ValueError: <b>no</b> [red]such[/red] edge"],
+        {},
+    )
     assert find(scores, "fooled", "probe")["fell"] == 2
 
 

@@ -33,7 +33,9 @@ MET = {
     ("variables", "dormant/x"): ("das", "read_axes"),
     ("variables", "unused_feature/x_beside_untrained"): ("nonlinear_map", "das"),
 }
-each_trap = pytest.mark.parametrize(("family", "name"), MET, ids=["-".join(problem) for problem in MET])
+each_trap = pytest.mark.parametrize(
+    ("family", "name"), MET, ids=["-".join(problem) for problem in MET]
+)
 NEW_CIRCUITS = {
     "induction_by_hand/sharp",
     "cancelling/resample",
@@ -74,7 +76,10 @@ def test_a_method_that_the_trap_is_built_for_falls_and_another_does_not(family, 
 
 @each_trap
 def test_the_right_answer_does_not_fall(family, name):
-    unread = (family, name) == ("probe", "unused_feature/y")  # no direction shows who reads it, not even the right one
+    unread = (family, name) == (
+        "probe",
+        "unused_feature/y",
+    )  # no direction shows who reads it, not even the right one
     for seed in range(3):
         problem = problems.build(family, name, seed)
         found = problem.measure(check_answer(family, problem.oracle(), problem.arguments))
@@ -94,9 +99,13 @@ def test_a_trap_says_why_and_which_verdict_is_false(family, name):
 def test_the_circuits_are_all_that_trying_every_subset_of_edges_finds(name):
     for seed in range(2):
         problem = problems.build("circuit", name, seed)
-        model, _, _, metric, kind = problem.arguments
-        circuits, right = find_circuits(model, metric.__self__, kind), problem.oracle()
-        first = {edge for edge, score in zip(list_edges(model), right, strict=True) if score == right.max()}
+        model, _, _, metric, ablation = problem.arguments
+        circuits, right = find_circuits(model, metric.__self__, ablation), problem.oracle()
+        first = {
+            edge
+            for edge, score in zip(list_edges(model), right, strict=True)
+            if score == right.max()
+        }
         union = {edge for edge, score in zip(list_edges(model), right, strict=True) if score > 0}
         assert first in circuits
         assert union == set().union(*circuits)
@@ -104,11 +113,16 @@ def test_the_circuits_are_all_that_trying_every_subset_of_edges_finds(name):
 
 
 @pytest.mark.parametrize("asked", ["needed_by_resample", "informative_by_zero"])
-def test_the_two_questions_have_different_circuits_and_are_asked_with_the_other_kind(asked):
+def test_the_two_questions_have_different_circuits_and_are_asked_with_the_other_ablation(asked):
     case, problem = toys.load("boolean_and"), problems.build("circuit", f"boolean_and/{asked}")
-    kind = problem.arguments[4]
-    wanted, other = case.truth.circuits["zero" if kind == "resample" else "resample"], case.truth.circuits[kind]
-    found = {e for e, score in zip(list_edges(case.model), problem.oracle(), strict=True) if score > 0}
+    ablation = problem.arguments[4]
+    wanted, other = (
+        case.truth.circuits["zero" if ablation == "resample" else "resample"],
+        case.truth.circuits[ablation],
+    )
+    found = {
+        e for e, score in zip(list_edges(case.model), problem.oracle(), strict=True) if score > 0
+    }
     assert found == set(wanted.edges[0]) != set(other.edges[0])
 
 
@@ -136,7 +150,9 @@ def test_scores_of_nodes_are_told_apart_by_the_ends_of_the_edges():
 def test_who_has_nothing_to_say_neither_falls_nor_stands():
     assert fell("circuit", "boolean_and/needed_by_resample", "node_ablation") is None
     assert fell("circuit", "boolean_and/informative_by_zero", "attention_patterns") is None
-    assert fell("circuit", "boolean_or/both_bits", "node_ablation") is None  # every node belongs to the circuit
+    assert (
+        fell("circuit", "boolean_or/both_bits", "node_ablation") is None
+    )  # every node belongs to the circuit
 
 
 def test_the_slopes_cancel_where_they_are_measured_and_the_paths_do_not():
@@ -167,7 +183,11 @@ def test_the_sharp_model_answers_as_before_and_its_attention_has_no_gradient():
 
 
 def test_nobody_writes_the_dormant_direction_and_nobody_reads_the_shadow():
-    model, stream, prompts = trap_models.build_dormant(), trap_models.make_dormant_stream(), trap_models.list_bits()
+    model, stream, prompts = (
+        trap_models.build_dormant(),
+        trap_models.make_dormant_stream(),
+        trap_models.list_bits(),
+    )
     last = model.run_with_cache(prompts)[1]["resid_post", 0][:, -1]
     assert (last @ stream["dormant"].T).abs().max() == 0
     assert (stream["shadow"] @ model.W_U).abs().max() == 0
@@ -198,7 +218,9 @@ def test_hedging_counts_latents_that_lie_between_two_features_of_a_pair():
     problem = problems.build("features", "planted_correlated/narrow")
     features, right = toys.load("planted_correlated").truth.features, problem.oracle()
     first, second = torch.tensor(features.correlated).T
-    between = torch.nn.functional.normalize(features.directions[first] + features.directions[second], dim=1)
+    between = torch.nn.functional.normalize(
+        features.directions[first] + features.directions[second], dim=1
+    )
     half = torch.cat([between[:16], features.directions[first[16:]]])
     mixed = problem.measure(type(right)(half, right.activations, right.codes))
     assert mixed["hedging"] == 0.5
@@ -211,4 +233,6 @@ def test_a_third_of_all_pairs_is_not_given_and_left_to_judge_by():
         pairs = problem.arguments[2]
         given = {(*a, *b) for a, b in zip(pairs.base.tolist(), pairs.source.tolist(), strict=True)}
         n_prompts = len({tuple(prompt) for prompt in pairs.base.tolist()})
-        assert len(given) == len(pairs.base) == 2 * n_prompts * (n_prompts - 1) // 3  # the others are what is judged
+        assert (
+            len(given) == len(pairs.base) == 2 * n_prompts * (n_prompts - 1) // 3
+        )  # the others are what is judged

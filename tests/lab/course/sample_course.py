@@ -93,7 +93,9 @@ assert 1 + 1 == 2
 
 def write_course(folder: Path) -> Material:
     """Lay the sample course out like the shipped one."""
-    material = Material(*(folder / name for name in ("lessons", "exercises", "solutions", "graders")))
+    material = Material(
+        *(folder / name for name in ("lessons", "exercises", "solutions", "graders"))
+    )
     for part in (material.lessons, material.exercises, material.solutions, material.graders):
         part.mkdir(parents=True)
     (material.solutions / "ex01_samples.py").write_text(SOLUTION)

@@ -21,7 +21,10 @@ each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda path: path.s
 
 def read_verdict(attack: Path) -> dict[str, float]:
     title = ast.get_docstring(ast.parse(attack.read_text())) or ""
-    return {name: float(points) for name, points in re.findall(r"(\w+) (\d+)", title.rpartition("Verdict: ")[2])}
+    return {
+        name: float(points)
+        for name, points in re.findall(r"(\w+) (\d+)", title.rpartition("Verdict: ")[2])
+    }
 
 
 def look_around(folder: Path) -> dict[str, bytes | None]:
@@ -35,12 +38,19 @@ def launch(attack: Path, folder: Path, marker: str, port: int = 9) -> Report:
     outside.mkdir()
     outside.chmod(0o777)
     (outside / "another_ex01_samples.py").write_text("def double(x):\n    return x + x\n")
-    known = {"@COURSE@": str(folder / "course"), "@OUTSIDE@": str(outside), "@MARKER@": marker, "@PORT@": str(port)}
+    known = {
+        "@COURSE@": str(folder / "course"),
+        "@OUTSIDE@": str(outside),
+        "@MARKER@": marker,
+        "@PORT@": str(port),
+    }
     source = attack.read_text()
     for word, meaning in known.items():
         source = source.replace(word, meaning)
     before = look_around(folder)
-    report = grade_isolated(material, "01_samples", source.encode(), seconds=1.0, sandbox=find_or_skip())
+    report = grade_isolated(
+        material, "01_samples", source.encode(), seconds=1.0, sandbox=find_or_skip()
+    )
     time.sleep(0.3)  # what outlived the sandbox would write now
     assert look_around(folder) == before
     return report
@@ -59,7 +69,9 @@ def test_every_attack_gets_its_verdict_and_does_no_harm(attack, tmp_path):
     assert not report.solved
     assert await_running(marker, False)
     assert time.monotonic() - started < 120
-    said = [check.sentence for result in report.exercises for check in result.checks] + report.output
+    said = [
+        check.sentence for result in report.exercises for check in result.checks
+    ] + report.output
     assert all(len(text) <= 1000 and "\x1b" not in text for text in said)
 
 

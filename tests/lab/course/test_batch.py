@@ -56,7 +56,9 @@ def orders(monkeypatch, tmp_path):
         path = tmp_path / f"order-{random.random()}" / f"ex{KEY}.py"
         path.parent.mkdir()
         path.write_text(order.source.replace("os._exit(0)", "1 / 0"))
-        return grade_file(judging.Material(*map(Path, order.material)), order.key, path, order.base_seed)
+        return grade_file(
+            judging.Material(*map(Path, order.material)), order.key, path, order.base_seed
+        )
 
     monkeypatch.setattr(Judge, "ask", ask)
     return orders
@@ -64,7 +66,12 @@ def orders(monkeypatch, tmp_path):
 
 def grade(course, tmp_path, settings=None, **options):
     graded, _ = grade_submissions(
-        course, [KEY], tmp_path / "class", tmp_path / "out", settings or Settings(7, unsafe=True), **options
+        course,
+        [KEY],
+        tmp_path / "class",
+        tmp_path / "out",
+        settings or Settings(7, unsafe=True),
+        **options,
     )
     return graded
 
@@ -76,7 +83,13 @@ def test_a_class_is_graded_in_the_sandbox_as_each_answer_deserves(course, tmp_pa
     assert {one.student: one.points for one in graded} == POINTS
     assert [one.of for one in graded] == [5] * 6
     assert not any(one.failed for one in graded)
-    assert graded[2].reports[KEY].exercises[0].checks[0].sentence.startswith("double ends the process that it runs in")
+    assert (
+        graded[2]
+        .reports[KEY]
+        .exercises[0]
+        .checks[0]
+        .sentence.startswith("double ends the process that it runs in")
+    )
     assert graded[3].reports[KEY].problem.startswith(f"ex{KEY}.py line 1 is not Python")
     assert graded[1].reports[KEY].exercises[0].checks[1].mistake == "squares"
 
@@ -98,7 +111,9 @@ def test_only_a_changed_submission_is_graded_again(course, tmp_path, orders):
     assert graded[1].points == 5
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"by_student": True}, {"seconds": 5.0}, {"unsafe": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"seed": 8}, {"by_student": True}, {"seconds": 5.0}, {"unsafe": False}], ids=str
+)
 def test_other_settings_grade_everything_again(course, tmp_path, orders, change, monkeypatch):
     monkeypatch.setattr("mini_transformer.course.batch.find_sandbox", lambda: None)
     write_class(tmp_path / "class")
@@ -112,17 +127,21 @@ def test_a_changed_grader_grades_everything_again(course, tmp_path, orders):
 
     write_class(tmp_path / "class", {"ann": SOLUTION})
     grade(course, tmp_path)
-    (course.graders / f"test_ex{KEY}.py").write_text(GRADER.replace('"double", weight=2', '"double", weight=5'))
+    (course.graders / f"test_ex{KEY}.py").write_text(
+        GRADER.replace('"double", weight=2', '"double", weight=5')
+    )
     hash_graders.cache_clear()
     grade(course, tmp_path)
     assert len(orders) == 2
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "3", '{"01_samples": 3}', '{"01_samples": {"fingerprint": "x"}}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "3", '{"key": "01_samples"}', '{"key": ["01_samples"], "entry": 3}']
+)
 def test_a_damaged_result_is_graded_again(course, tmp_path, orders, damage):
     write_class(tmp_path / "class", {"ann": SOLUTION})
     first = grade(course, tmp_path)
-    (tmp_path / "out" / "kept" / "ann.json").write_text(damage)
+    (tmp_path / "out" / "kept" / "ann.jsonl").write_text(damage)
     assert grade(course, tmp_path) == first
     assert len(orders) == 2
 
@@ -172,13 +191,18 @@ def test_a_sandbox_that_fails_costs_nobody_points_for_good(course, tmp_path, ord
 
 
 HOSTILE = GRADER.replace(
-    'expect(student.call("double", 2), 4)', 'got = student.call("double", 2)\n    import os, time\n    @DO@'
+    'expect(student.call("double", 2), 4)',
+    'got = student.call("double", 2)\n    import os, time\n    @DO@',
 )
 
 
 def make_order(course, source=SOLUTION, **options):
     return Order(
-        KEY, source, 0, **({"seconds": 5.0, "unsafe": True} | options), material=(*map(str, vars(course).values()),)
+        KEY,
+        source,
+        0,
+        **({"seconds": 5.0, "unsafe": True} | options),
+        material=(*map(str, vars(course).values()),),
     )
 
 
@@ -199,8 +223,14 @@ def test_a_value_that_ends_or_stalls_the_grader_costs_its_own_file(course, monke
         assert judge.ask(make_order(course)).solved
 
 
-def test_a_judge_that_was_killed_by_accident_is_asked_again_and_replaced_in_time(course, tmp_path, monkeypatch):
-    once = "(open(p, 'w'), os._exit(3)) if not os.path.exists(p := " + repr(str(tmp_path / "once")) + ") else None"
+def test_a_judge_that_was_killed_by_accident_is_asked_again_and_replaced_in_time(
+    course, tmp_path, monkeypatch
+):
+    once = (
+        "(open(p, 'w'), os._exit(3)) if not os.path.exists(p := "
+        + repr(str(tmp_path / "once"))
+        + ") else None"
+    )
     (course.graders / f"test_ex{KEY}.py").write_text(HOSTILE.replace("@DO@", once))
     monkeypatch.setattr(judging, "FILES", 2)
     with judges.open_judges(1) as free:
@@ -220,7 +250,8 @@ def test_a_file_that_has_used_up_its_time_keeps_what_it_earned_until_then(course
     first, second = report.exercises
     assert (first.points, second.points) == (1, 0)
     assert (
-        second.checks[0].sentence == "ex01_samples.py took more than 0.4 s in all: add_halves was not called any more"
+        second.checks[0].sentence
+        == "ex01_samples.py took more than 0.4 s in all: add_halves was not called any more"
     )
 
 
@@ -278,13 +309,18 @@ def kill_when(running, out, ready):
 def test_after_kill_9_the_same_command_gives_the_same_grades(course, tmp_path):
     find_or_skip()
     write_class(tmp_path / "class", {name: CLASS[name] for name in ("ann", "bob", "dee")})
-    kill_when(start(tmp_path, "killed"), tmp_path / "killed", lambda out: any(out.glob("kept/*.json")))
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "killed" / "kept").glob("*.json")}
+    kill_when(
+        start(tmp_path, "killed"), tmp_path / "killed", lambda out: any(out.glob("kept/*.jsonl"))
+    )
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "killed" / "kept").glob("*.jsonl")}
     assert 1 <= len(kept) < 3
     assert start(tmp_path, "killed").wait() == 0
     assert start(tmp_path, "undisturbed").wait() == 0
     assert read_results(tmp_path / "killed") == read_results(tmp_path / "undisturbed")
-    assert all((tmp_path / "killed" / "kept" / name).read_bytes() == content for name, content in kept.items())
+    assert all(
+        (tmp_path / "killed" / "kept" / name).read_bytes() == content
+        for name, content in kept.items()
+    )
 
 
 @pytest.mark.slow
@@ -296,7 +332,10 @@ def test_killed_at_ten_random_moments_the_grades_are_the_same(course, tmp_path):
     assert start(tmp_path, "undisturbed").wait() == 0
     whole, generator = time.monotonic() - started, random.Random(0)
     for _ in range(10):
-        running, until = start(tmp_path, "killed"), time.monotonic() + generator.uniform(0, whole / 2)
+        running, until = (
+            start(tmp_path, "killed"),
+            time.monotonic() + generator.uniform(0, whole / 2),
+        )
         kill_when(running, tmp_path, lambda out, until=until: time.monotonic() > until)
     assert start(tmp_path, "killed").wait() == 0
     assert read_results(tmp_path / "killed") == read_results(tmp_path / "undisturbed")
@@ -306,14 +345,17 @@ def test_killed_at_ten_random_moments_the_grades_are_the_same(course, tmp_path):
 def test_a_worker_killed_on_a_dask_cluster_changes_nothing(course, tmp_path):
     distributed = pytest.importorskip("distributed")
     find_or_skip()
-    write_class(tmp_path / "class", {f"{name}{i}": source for name, source in CLASS.items() for i in range(2)})
+    write_class(
+        tmp_path / "class",
+        {f"{name}{i}": source for name, source in CLASS.items() for i in range(2)},
+    )
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
     ) as cluster:
         victim = next(iter(cluster.workers.values())).pid
 
         def kill_one():
-            while not any((tmp_path / "out").glob("kept/*.json")):
+            while not any((tmp_path / "out").glob("kept/*.jsonl")):
                 time.sleep(0.05)
             os.kill(victim, signal.SIGKILL)
 
@@ -350,11 +392,16 @@ def test_no_process_is_left_when_the_grader_is_killed(course, tmp_path):
     deadline = time.monotonic() + 120
     while not (judges := find_children(running.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    while not (below := [child for one in judges for child in find_children(one)]) and time.monotonic() < deadline:
+    while (
+        not (below := [child for one in judges for child in find_children(one)])
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    while (left := [pid for pid in (*judges, *below) if is_running(pid)]) and time.monotonic() < deadline:
+    while (
+        left := [pid for pid in (*judges, *below) if is_running(pid)]
+    ) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert judges
     assert below
@@ -364,7 +411,9 @@ def test_no_process_is_left_when_the_grader_is_killed(course, tmp_path):
 def find_children(pid):
     try:
         return [
-            int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
+            int(child)
+            for task in Path(f"/proc/{pid}/task").glob("*/children")
+            for child in task.read_text().split()
         ]
     except OSError:
         return []

@@ -14,7 +14,9 @@ def test_checkpoints_that_load_are_counted(tmp_path):
     for seed in (0, 1):
         model = Transformer(Config(d_vocab=4, n_ctx=4, d_model=4, n_layers=1), seed=seed)
         checkpoints.save(tmp_path / f"small-{seed}.safetensors", model, seed=seed)
-    assert [(f.found, f.fine) for f in doctor.examine_checkpoints(tmp_path)] == [("all 2 load", True)]
+    assert [(f.found, f.fine) for f in doctor.examine_checkpoints(tmp_path)] == [
+        ("all 2 load", True)
+    ]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

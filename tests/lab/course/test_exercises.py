@@ -36,7 +36,12 @@ def add_halves(x, y):
 
 def test_an_exercise_is_what_the_toml_and_the_solution_say(tmp_path):
     first, second = read_exercises(write_course(tmp_path), "01_samples")
-    assert (first.number, first.name, first.task, first.parameters) == ("1.1", "double", "Return twice x.", "x")
+    assert (first.number, first.name, first.task, first.parameters) == (
+        "1.1",
+        "double",
+        "Return twice x.",
+        "x",
+    )
     assert (second.parameters, second.points, second.hints[1]) == ("x, y", 2, "Halve the sum.")
 
 
@@ -69,7 +74,16 @@ def test_points_of_the_course_are_those_in_the_toml(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given", ["1", "01", "ex01", "01_samples", "ex01_samples", "ex01_samples.py", "exercises/ex01_samples.py"]
+    "given",
+    [
+        "1",
+        "01",
+        "ex01",
+        "01_samples",
+        "ex01_samples",
+        "ex01_samples.py",
+        "exercises/ex01_samples.py",
+    ],
 )
 def test_a_lesson_is_found_by_every_way_to_write_it(given):
     assert find_key(given, ["01_samples", "10_more"]) == "01_samples"

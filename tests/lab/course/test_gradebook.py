@@ -9,7 +9,12 @@ from typer.testing import CliRunner
 from mini_transformer.cli import app
 from mini_transformer.course.batch import Graded
 from mini_transformer.course.exercises import read_exercises
-from mini_transformer.course.gradebook import make_gradescope, write_csv, write_feedback, write_gradebook
+from mini_transformer.course.gradebook import (
+    make_gradescope,
+    write_csv,
+    write_feedback,
+    write_gradebook,
+)
 from mini_transformer.course.report import CheckResult, ExerciseResult, Report
 from mini_transformer.course.summary import describe_distribution, describe_summary, summarize
 
@@ -19,8 +24,15 @@ SQUARES = "You squared x: twice x is x + x."
 
 def make_report(first, second=2.0, mistake="squares", output=()):
     wrong = CheckResult("A tensor becomes twice as long.", "wrong", SQUARES, mistake, 2.0)
-    checks = (CheckResult("Two becomes four.", "passed"), wrong if first < 3 else CheckResult("A tensor.", "passed"))
-    halves = CheckResult("Halves.", "passed" if second == 2 else "unwritten", "" if second == 2 else "not written yet")
+    checks = (
+        CheckResult("Two becomes four.", "passed"),
+        wrong if first < 3 else CheckResult("A tensor.", "passed"),
+    )
+    halves = CheckResult(
+        "Halves.",
+        "passed" if second == 2 else "unwritten",
+        "" if second == 2 else "not written yet",
+    )
     results = [
         ExerciseResult("1.1", "double", first, 3, checks),
         ExerciseResult("1.2", "add_halves", second, 2, (halves,)),
@@ -31,7 +43,9 @@ def make_report(first, second=2.0, mistake="squares", output=()):
 def lose(problem):
     lost = (CheckResult("the file is loaded", "error", problem),)
     names = (("1.1", "double", 3), ("1.2", "add_halves", 2))
-    return Report(KEY, [ExerciseResult(number, name, 0.0, of, lost) for number, name, of in names], problem)
+    return Report(
+        KEY, [ExerciseResult(number, name, 0.0, of, lost) for number, name, of in names], problem
+    )
 
 
 @pytest.fixture
@@ -39,7 +53,11 @@ def graded():
     missing = "no ex01_samples.py was handed in; there were notes.pdf"
     return [
         Graded("Ann", {KEY: make_report(3.0)}),
-        Graded("Bob", {KEY: make_report(1.0, output=["debug \x1b[31m[bold]"])}, remarks=["ex01.py was taken for it"]),
+        Graded(
+            "Bob",
+            {KEY: make_report(1.0, output=["debug \x1b[31m[bold]"])},
+            remarks=["ex01.py was taken for it"],
+        ),
         Graded("Cid", {KEY: make_report(1.0, 0.0)}),
         Graded("=cmd|' /C calc'!A0", {KEY: lose(missing)}, missing=[KEY], there=["notes.pdf"]),
         Graded("Eve/../x", {KEY: lose("ex01_samples.py line 1 is not Python")}),
@@ -125,7 +143,9 @@ def test_feedback_is_what_the_learner_would_have_seen(out):
 
 def test_feedback_on_a_file_that_is_missing_says_so(out):
     (path,) = [path for path in (out / "feedback").iterdir() if "cmd" in path.name]
-    assert "  no ex01_samples.py was handed in; there were notes.pdf" in path.read_text().splitlines()
+    assert (
+        "  no ex01_samples.py was handed in; there were notes.pdf" in path.read_text().splitlines()
+    )
 
 
 def test_every_report_says_that_there_was_no_sandbox(tmp_path, graded, exercises):
@@ -133,7 +153,9 @@ def test_every_report_says_that_there_was_no_sandbox(tmp_path, graded, exercises
     write_gradebook(tmp_path, graded, exercises, summary, unsafe=True)
     reports = [*(tmp_path / "feedback").iterdir(), *(tmp_path / "gradescope").rglob("*.json")]
     assert len(reports) == 10
-    assert all("Graded without a sandbox (--unsafe-no-sandbox)." in path.read_text() for path in reports)
+    assert all(
+        "Graded without a sandbox (--unsafe-no-sandbox)." in path.read_text() for path in reports
+    )
     assert "Sandbox: none." in (tmp_path / "summary.txt").read_text()
     assert json.loads((tmp_path / "summary.json").read_text())["sandbox"] == "none"
 
@@ -143,10 +165,17 @@ def test_gradescope_gets_a_test_for_each_exercise(graded):
     assert results["score"] == 3
     assert results["output"] == "ex01.py was taken for it"
     first, second = results["tests"]
-    assert (first["number"], first["name"], first["score"], first["max_score"]) == ("1.1", "double", 1.0, 3)
+    assert (first["number"], first["name"], first["score"], first["max_score"]) == (
+        "1.1",
+        "double",
+        1.0,
+        3,
+    )
     assert (first["status"], second["status"]) == ("failed", "passed")
     assert SQUARES in first["output"]
-    assert make_gradescope(graded[4])["tests"][0]["output"] == "ex01_samples.py line 1 is not Python"
+    assert (
+        make_gradescope(graded[4])["tests"][0]["output"] == "ex01_samples.py line 1 is not Python"
+    )
 
 
 def test_no_students_name_leads_out_of_the_folder(out):
@@ -161,29 +190,42 @@ def test_the_summary_counts_what_happened(graded, exercises):
     assert summary["distribution"] == [2, 0, 1, 0, 0, 0, 1, 0, 0, 1]
     assert summary["quartiles"] == [0.0, 0.2, 0.6]
     double, halves = summary["exercises"]
-    assert (double["solved"], double["mean"], double["missing"], double["unwritten"]) == (1, 1.0, 1, 0)
+    assert (double["solved"], double["mean"], double["missing"], double["unwritten"]) == (
+        1,
+        1.0,
+        1,
+        0,
+    )
     assert (halves["solved"], halves["unwritten"]) == (2, 1)
-    assert summary["mistakes"] == [{"exercise": "double", "mistake": "squares", "students": 2, "sentence": SQUARES}]
+    assert summary["mistakes"] == [
+        {"exercise": "double", "mistake": "squares", "students": 2, "sentence": SQUARES}
+    ]
     assert summary["solved_by_nobody"] == []
     assert list(summary["remarks"]) == ["Bob", "=cmd|' /C calc'!A0", "Eve/../x"]
     assert summarize(graded[1:], exercises)["solved_by_nobody"] == ["double"]
 
 
 def test_a_share_of_exactly_two_tenths_stands_in_the_third_bar(exercises):
-    report = Report(KEY, [ExerciseResult("1.1", "double", 0.6, 3)])  # 0.6 / 3 is a little less than 0.2 in floats
+    report = Report(
+        KEY, [ExerciseResult("1.1", "double", 0.6, 3)]
+    )  # 0.6 / 3 is a little less than 0.2 in floats
     assert summarize([Graded("Ann", {KEY: report})], exercises)["distribution"].index(1) == 2
 
 
 def test_a_student_who_makes_a_mistake_in_two_checks_counts_once(exercises):
     report = make_report(1.0)
     first = report.exercises[0]
-    twice = Report(KEY, [ExerciseResult("1.1", "double", 0.0, 3, (first.checks[1], first.checks[1]))])
+    twice = Report(
+        KEY, [ExerciseResult("1.1", "double", 0.0, 3, (first.checks[1], first.checks[1]))]
+    )
     assert summarize([Graded("Ann", {KEY: twice})], exercises)["mistakes"][0]["students"] == 1
 
 
 def test_the_summary_reads_well(graded, exercises):
     text = describe_summary(
-        summarize(graded[1:], exercises, ["index.html"], sandbox="bubblewrap", left_out=["02_hooks"])
+        summarize(
+            graded[1:], exercises, ["index.html"], sandbox="bubblewrap", left_out=["02_hooks"]
+        )
     )
     for line in (
         "4 students, 5 points can be had. Sandbox: bubblewrap.",
@@ -202,7 +244,9 @@ def test_the_summary_reads_well(graded, exercises):
 def test_what_could_not_be_graded_is_loud(graded, exercises):
     graded[0].failed[KEY] = "the sandbox does not start"
     text = describe_summary(summarize(graded, exercises))
-    assert text.rstrip().endswith("NOT GRADED, give the same command again:\n  Ann: ex01_samples.py")
+    assert text.rstrip().endswith(
+        "NOT GRADED, give the same command again:\n  Ann: ex01_samples.py"
+    )
 
 
 def test_a_long_list_is_cut_in_the_text_only(exercises):
@@ -237,12 +281,25 @@ def test_the_command_writes_the_gradebook_and_prints_data(tmp_path, monkeypatch)
         return [Graded("Ann", {KEY: make_report(3.0)})], []
 
     monkeypatch.setattr("mini_transformer.course.gradebook.grade_submissions", grade_all)
-    command = ["grade", "01", "--submissions", str(tmp_path), "--out", str(tmp_path / "g"), "--jobs", "3"]
+    command = [
+        "grade",
+        "01",
+        "--submissions",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "g"),
+        "--jobs",
+        "3",
+    ]
     shown = CliRunner().invoke(app, [*command, "--seed", "5", "--variant-by", "student", "--json"])
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["exercises"][0]["solved"] == 1
     assert seen["keys"] == [KEY]
     assert seen["jobs"] == 3
-    assert (seen["settings"].seed, seen["settings"].by_student, seen["settings"].unsafe) == (5, True, False)
+    assert (seen["settings"].seed, seen["settings"].by_student, seen["settings"].unsafe) == (
+        5,
+        True,
+        False,
+    )
     shown = CliRunner().invoke(app, command)
     assert "1 student, 5 points can be had. Sandbox: bubblewrap." in shown.stdout

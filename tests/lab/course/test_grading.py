@@ -1,14 +1,24 @@
 import pytest
 import torch
 
-from mini_transformer.course.grading import Wrong, alternative, check, expect, expect_found, find_checks, mutant
+from mini_transformer.course.grading import (
+    Wrong,
+    alternative,
+    check,
+    expect,
+    expect_found,
+    find_checks,
+    mutant,
+)
 from mini_transformer.course.report import find_registered
 
 MISTAKES = {"double": {"squares": "Twice x is x + x."}}
 
 
 def test_equal_values_pass():
-    expect(torch.ones(2), torch.ones(2), mistakes={"squares": lambda: 1 / 0})  # not computed unless needed
+    expect(
+        torch.ones(2), torch.ones(2), mistakes={"squares": lambda: 1 / 0}
+    )  # not computed unless needed
 
 
 def test_the_first_mistake_whose_value_was_given_is_named():
@@ -20,7 +30,10 @@ def test_the_first_mistake_whose_value_was_given_is_named():
 def test_an_unknown_mistake_is_described():
     with pytest.raises(Wrong) as caught:
         expect(7, 6, mistakes={"squares": 9}, what="the double")
-    assert (caught.value.mistake, caught.value.sentence) == (None, "The double is 7, which is not right.")
+    assert (caught.value.mistake, caught.value.sentence) == (
+        None,
+        "The double is 7, which is not right.",
+    )
 
 
 def test_a_check_looks_up_the_sentence_of_its_exercise():

@@ -81,7 +81,9 @@ PARAMETERS = {"take_two": "x", "almost": "x"}
 
 @pytest.fixture(scope="module")
 def student():
-    with IsolatedStudent("ex01_samples.py", SOURCE.encode(), 5, PARAMETERS, 1.0, find_or_skip()) as isolated:
+    with IsolatedStudent(
+        "ex01_samples.py", SOURCE.encode(), 5, PARAMETERS, 1.0, find_or_skip()
+    ) as isolated:
         yield isolated
 
 
@@ -125,10 +127,23 @@ def test_models_arrive_with_their_weights(student):
 
 
 @pytest.mark.parametrize(
-    "name", ["fail", "give_nothing", "give_function", "give_sparse", "give_deep", "take_two", "leave", "loop", "fial"]
+    "name",
+    [
+        "fail",
+        "give_nothing",
+        "give_function",
+        "give_sparse",
+        "give_deep",
+        "take_two",
+        "leave",
+        "loop",
+        "fial",
+    ],
 )
 def test_what_goes_wrong_is_said_as_in_this_process(student, here, name):
-    assert read_sentence(student, name, torch.ones(2, 3)) == read_sentence(here, name, torch.ones(2, 3))
+    assert read_sentence(student, name, torch.ones(2, 3)) == read_sentence(
+        here, name, torch.ones(2, 3)
+    )
 
 
 def test_a_stub_is_not_written_yet(student):
@@ -157,7 +172,9 @@ def test_what_is_printed_is_kept_and_disturbs_nothing(student):
 
 def test_the_process_that_died_is_started_again_and_only_its_call_is_lost(student):
     student.call("count_calls")
-    sentence = "die ends the process that it runs in (it ended with status 7): return a value instead"
+    sentence = (
+        "die ends the process that it runs in (it ended with status 7): return a value instead"
+    )
     assert read_sentence(student, "die", 1) == sentence
     assert student.call("count_calls") == 1  # a new process, in which the file ran again
     assert student.call("die_sometimes", 0) == 1
@@ -208,7 +225,9 @@ def test_it_works_in_any_thread(student):
 
 
 def test_nothing_is_left_when_it_is_closed():
-    with IsolatedStudent("ex01_samples.py", b"def f(): return 1", sandbox=find_or_skip()) as isolated:
+    with IsolatedStudent(
+        "ex01_samples.py", b"def f(): return 1", sandbox=find_or_skip()
+    ) as isolated:
         pid, folder = isolated.child.process.pid, isolated.folder.name
     assert isolated.child.is_dead
     assert not any(line.split()[0] == str(pid) for line in list_processes())
@@ -216,7 +235,9 @@ def test_nothing_is_left_when_it_is_closed():
 
 
 def list_processes() -> list[str]:
-    return subprocess.run(["ps", "-eo", "pid"], capture_output=True, text=True).stdout.splitlines()[1:]
+    return subprocess.run(["ps", "-eo", "pid"], capture_output=True, text=True).stdout.splitlines()[
+        1:
+    ]
 
 
 BAD_FILES = {
@@ -238,27 +259,37 @@ def test_a_file_that_does_not_load_says_why(source, sentence):
 
 
 def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(tmp_path):
-    broken = Sandbox("bubblewrap", (sys.executable, "-c", "import sys; sys.exit('no room for namespaces')"))
+    broken = Sandbox(
+        "bubblewrap", (sys.executable, "-c", "import sys; sys.exit('no room for namespaces')")
+    )
     with pytest.raises(CourseError, match="the sandbox does not start: no room for namespaces"):
         grade_isolated(write_course(tmp_path), "01_samples", SOLUTION.encode(), sandbox=broken)
 
 
-def test_a_sandbox_that_breaks_in_the_middle_is_no_fault_of_the_student_either(tmp_path, monkeypatch):
+def test_a_sandbox_that_breaks_in_the_middle_is_no_fault_of_the_student_either(
+    tmp_path, monkeypatch
+):
     whole = find_or_skip()
     broken = Sandbox("bubblewrap", (sys.executable, "-c", "import sys; sys.exit('gone')"))
     commands = iter([whole.command])
-    monkeypatch.setattr(Sandbox, "command", property(lambda self: next(commands, list(broken.wrapping))))
+    monkeypatch.setattr(
+        Sandbox, "command", property(lambda self: next(commands, list(broken.wrapping)))
+    )
     source = SOLUTION.replace("return 2 * x", "__import__('os')._exit(0)")
     with pytest.raises(CourseError, match="gone"):
         grade_isolated(write_course(tmp_path), "01_samples", source.encode(), sandbox=whole)
 
 
 def test_without_a_sandbox_it_runs_only_when_told_to(tmp_path):
-    with IsolatedStudent("ex01_samples.py", b"import os\ndef f(): return os.getcwd()", sandbox=NO_SANDBOX) as isolated:
+    with IsolatedStudent(
+        "ex01_samples.py", b"import os\ndef f(): return os.getcwd()", sandbox=NO_SANDBOX
+    ) as isolated:
         assert isolated.call("f") == isolated.folder.name
 
 
-@pytest.mark.parametrize("source", [SOLUTION, None, SOLUTION.replace("return 2 * x", "return x * x")])
+@pytest.mark.parametrize(
+    "source", [SOLUTION, None, SOLUTION.replace("return 2 * x", "return x * x")]
+)
 def test_a_file_gets_the_same_report_here_and_isolated(tmp_path, source):
     material = write_course(tmp_path / "course")
     path = tmp_path / "ex01_samples.py"
@@ -288,7 +319,9 @@ def work(seconds):
 """
 
 
-def test_an_honest_answer_is_given_its_time_while_other_processes_keep_the_processors_busy(busy_processors):
+def test_an_honest_answer_is_given_its_time_while_other_processes_keep_the_processors_busy(
+    busy_processors,
+):
     with IsolatedStudent("ex01_samples.py", WORK, seconds=1.0, sandbox=find_or_skip()) as isolated:
         assert isolated.call("work", 0.7) == 1
         assert "still running after 1 s" in read_sentence(isolated, "work", 60)

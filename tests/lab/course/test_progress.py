@@ -7,7 +7,14 @@ from sample_course import write_course
 
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.material import CourseError
-from mini_transformer.course.progress import FILE, Progress, Record, find_workspace, read_progress, write_atomically
+from mini_transformer.course.progress import (
+    FILE,
+    Progress,
+    Record,
+    find_workspace,
+    read_progress,
+    write_file,
+)
 
 
 @pytest.fixture
@@ -39,7 +46,12 @@ def test_the_file_is_plain_toml_that_says_what_it_is(tmp_path, exercises):
 
 def test_the_best_points_stay_and_solving_is_news_once(tmp_path, exercises):
     progress = Progress(tmp_path)
-    assert [progress.note(exercises[0], points) for points in (1.0, 3.0, 0.0, 3.0)] == [False, True, False, False]
+    assert [progress.note(exercises[0], points) for points in (1.0, 3.0, 0.0, 3.0)] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert progress.of(exercises[0]).points == 3
 
 
@@ -52,25 +64,28 @@ def test_a_workspace_is_found_from_any_folder_inside_it(tmp_path):
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.txt"
-    write_atomically(path, "old")
+    write_file(path, "old")
 
     def crash(source, target):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
+        write_file(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.txt"]
 
 
 def test_outside_a_workspace_the_way_in_is_named(tmp_path):
-    with pytest.raises(CourseError, match=r"is not in a workspace: make one with `minilab init DIR`"):
+    with pytest.raises(
+        CourseError, match=r"is not in a workspace: make one with `minilab init DIR`"
+    ):
         find_workspace(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "damage", ["base_seed = ", "", "base_seed = 0\n[exercise.double]\nlines = 3", "exercise = 3", "\0"]
+    "damage",
+    ["base_seed = ", "", "base_seed = 0\n[exercise.double]\nlines = 3", "exercise = 3", "\0"],
 )
 def test_a_damaged_progress_file_is_one_sentence(tmp_path, damage):
     (tmp_path / FILE).write_text(damage)

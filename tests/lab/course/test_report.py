@@ -53,14 +53,23 @@ def test_a_failing_answer_that_calls_another_failing_one_says_so(tmp_path):
     calling = SOLUTION.replace("total = x + y", "total = double(x) / 2 + y")
     assert [result.remark for result in grade(tmp_path / "right", calling).exercises] == ["", ""]
     report = grade(tmp_path / "wrong", calling.replace("return 2 * x", "return 3 * x"))
-    assert [result.remark for result in report.exercises] == ["", "it calls double, not right yet: mend that first"]
+    assert [result.remark for result in report.exercises] == [
+        "",
+        "it calls double, not right yet: mend that first",
+    ]
 
 
 def test_the_cause_is_found_also_through_a_helper_and_a_function_inside(tmp_path):
     helper = "\n\ndef twice(x):\n    return [double(y) for y in [x]][0]\n"
-    calling = SOLUTION.replace("total = x + y", "inner = lambda: twice(x)\n    total = inner() / 2 + y") + helper
+    calling = (
+        SOLUTION.replace("total = x + y", "inner = lambda: twice(x)\n    total = inner() / 2 + y")
+        + helper
+    )
     report = grade(tmp_path / "wrong", calling.replace("return 2 * x", "return 3 * x"))
-    assert [result.remark for result in report.exercises] == ["", "it calls double, not right yet: mend that first"]
+    assert [result.remark for result in report.exercises] == [
+        "",
+        "it calls double, not right yet: mend that first",
+    ]
 
 
 def test_an_endless_loop_is_waited_for_once(tmp_path):
@@ -77,7 +86,9 @@ def test_a_file_that_does_not_load_is_worth_nothing_and_says_why(tmp_path):
 
 def test_a_value_that_a_check_cannot_handle_is_not_a_crash(tmp_path):
     material = write_course(tmp_path / "course")
-    grader = GRADER.replace('expect(student.call("double", 2), 4)', 'student.call("double", 2).softmax(0)')
+    grader = GRADER.replace(
+        'expect(student.call("double", 2), 4)', 'student.call("double", 2).softmax(0)'
+    )
     (material.graders / "test_ex01_samples.py").write_text(grader)
     path = tmp_path / "ex01_samples.py"
     path.write_text(SOLUTION)
@@ -87,7 +98,9 @@ def test_a_value_that_a_check_cannot_handle_is_not_a_crash(tmp_path):
 
 
 def test_a_leftover_raise_costs_no_points_and_is_remarked(tmp_path):
-    source = SOLUTION.replace("return 2 * x", 'return 2 * x\n    raise NotImplementedError("double: not written yet")')
+    source = SOLUTION.replace(
+        "return 2 * x", 'return 2 * x\n    raise NotImplementedError("double: not written yet")'
+    )
     report = grade(tmp_path, source)
     assert report.solved
     assert report.exercises[0].remark == "line 14 still has `raise NotImplementedError`: delete it"
@@ -120,6 +133,8 @@ def test_a_half_right_answer_earns_a_part_of_its_check(tmp_path):
 
     path = tmp_path / "ex01_samples.py"
     path.write_text(SOLUTION)
-    exercise = Exercise("01_samples", "1.1", "double", "Do.", "x", 1, 1, 1, 1, 4, ("Think.",), "So.")
+    exercise = Exercise(
+        "01_samples", "1.1", "double", "Do.", "x", 1, 1, 1, 1, 4, ("Think.",), "So."
+    )
     result = grade_exercise(exercise, [nearly, passes], InProcessStudent(path))
     assert (result.points, result.solved) == (2.5, False)

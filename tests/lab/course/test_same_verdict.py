@@ -13,7 +13,13 @@ from sandboxed import find_or_skip
 from mini_transformer.course.exercises import read_exercises, read_stub
 from mini_transformer.course.isolated import IsolatedStudent
 from mini_transformer.course.material import find_material
-from mini_transformer.course.report import Report, find_registered, grade_file, grade_student, load_module
+from mini_transformer.course.report import (
+    Report,
+    find_registered,
+    grade_file,
+    grade_student,
+    load_module,
+)
 
 MATERIAL = find_material()
 MUTANTS = Path(__file__).parents[2] / "mutants"
@@ -31,7 +37,9 @@ exec(compile({text!r}, "registered.py", "exec"), registered.__dict__)
 def list_registered(key: str, where: str) -> dict[str, list[tuple[int, str]]]:
     """For each exercise the mutants, or alternatives, by their number in the file and their name."""
     found: dict[str, list[tuple[int, str]]] = {}
-    for i, (exercise, name, _) in enumerate(find_registered(load_module(MUTANTS / f"ex{key}.py"), where)):
+    for i, (exercise, name, _) in enumerate(
+        find_registered(load_module(MUTANTS / f"ex{key}.py"), where)
+    ):
         found.setdefault(exercise, []).append((i, name))
     return found
 
@@ -40,7 +48,9 @@ def write_source(key: str, where: str, numbers: dict[str, int]) -> bytes:
     """The solution, with the registered functions of these numbers in the place of its own."""
     source = (MATERIAL.solutions / f"ex{key}.py").read_text()
     source += REPLACING.format(text=(MUTANTS / f"ex{key}.py").read_text())
-    source += "".join(f"{name} = registered._{where.upper()}[{i}][2]\n" for name, i in numbers.items())
+    source += "".join(
+        f"{name} = registered._{where.upper()}[{i}][2]\n" for name, i in numbers.items()
+    )
     return source.encode()
 
 
@@ -48,11 +58,15 @@ def write_mixture(key: str) -> tuple[str, bytes]:
     """One file with the first mutant of every other exercise, and the first alternative of those between."""
     wrong, right = list_registered(key, "mutants"), list_registered(key, "alternatives")
     source = write_source(key, "mutants", {name: wrong[name][0][0] for name in list(wrong)[::2]})
-    chosen = "".join(f"{name} = registered._ALTERNATIVES[{right[name][0][0]}][2]\n" for name in list(wrong)[1::2])
+    chosen = "".join(
+        f"{name} = registered._ALTERNATIVES[{right[name][0][0]}][2]\n" for name in list(wrong)[1::2]
+    )
     return "mixture", source + chosen.encode()
 
 
-def grade_in_turn(key: str, cases: list[tuple[str, bytes]], folder: Path) -> Iterator[tuple[str, Report, Report]]:
+def grade_in_turn(
+    key: str, cases: list[tuple[str, bytes]], folder: Path
+) -> Iterator[tuple[str, Report, Report]]:
     """Each file graded in this process, and isolated: in one sandbox after the other, to save the start."""
     path = folder / f"ex{key}.py"
     parameters = {exercise.name: exercise.parameters for exercise in read_exercises(MATERIAL, key)}
@@ -61,7 +75,11 @@ def grade_in_turn(key: str, cases: list[tuple[str, bytes]], folder: Path) -> Ite
             path.write_bytes(source)
             student.order["source"] = source.hex()
             student.load()
-            yield what, grade_file(MATERIAL, key, path), grade_student(MATERIAL, key, lambda _: student)
+            yield (
+                what,
+                grade_file(MATERIAL, key, path),
+                grade_student(MATERIAL, key, lambda _: student),
+            )
 
 
 def is_same(isolated: Report, here: Report) -> bool:
@@ -91,7 +109,10 @@ def test_the_verdict_is_the_same_for_every_mutant_and_alternative_by_itself(key,
     for where in ("mutants", "alternatives"):
         numbers = list_registered(key, where)
         names = [(exercise, *pair) for exercise, pairs in numbers.items() for pair in pairs]
-        cases = [(f"{exercise} {name}", write_source(key, where, {exercise: i})) for exercise, i, name in names]
+        cases = [
+            (f"{exercise} {name}", write_source(key, where, {exercise: i}))
+            for exercise, i, name in names
+        ]
         graded = grade_in_turn(key, cases, tmp_path)
         for (exercise, _, name), (what, here, isolated) in zip(names, graded, strict=True):
             assert is_same(isolated, here), what

@@ -46,7 +46,11 @@ def inside():
 
 def test_solutions_graders_and_mutants_cannot_be_seen(inside):
     material, tests = find_material(), Path(__file__).parents[2]
-    hidden = [*material.solutions.glob("*"), *material.graders.glob("*.py"), *tests.glob("mutants/*.py")]
+    hidden = [
+        *material.solutions.glob("*"),
+        *material.graders.glob("*.py"),
+        *tests.glob("mutants/*.py"),
+    ]
     endings = {path.name for path in hidden if path.is_file() and path.name != "conftest.py"}
     assert len(endings) >= 6
     assert inside.call("list_files", sorted(endings)) == []
@@ -55,9 +59,17 @@ def test_solutions_graders_and_mutants_cannot_be_seen(inside):
 
 def test_of_the_project_only_the_package_can_be_seen(inside):
     top = sandbox.PACKAGE.parent
-    assert set(inside.call("list_folder", str(top))) <= {"mini_transformer", ".venv"} or "site-packages" in top.name
-    own = [path.name for path in top.parents if path.parent == Path("/tmp")] + [top.name] * (top.parent == Path("/tmp"))
-    assert set(inside.call("list_folder", "/tmp")) == {"ex01_samples.py", *own}  # the project may stand there itself
+    assert (
+        set(inside.call("list_folder", str(top))) <= {"mini_transformer", ".venv"}
+        or "site-packages" in top.name
+    )
+    own = [path.name for path in top.parents if path.parent == Path("/tmp")] + [top.name] * (
+        top.parent == Path("/tmp")
+    )
+    assert set(inside.call("list_folder", "/tmp")) == {
+        "ex01_samples.py",
+        *own,
+    }  # the project may stand there itself
 
 
 def test_the_environment_is_empty_but_for_what_python_needs(inside):
@@ -109,7 +121,9 @@ def test_who_is_not_root_gets_a_user_namespace_and_can_make_no_other(monkeypatch
 
 def test_a_package_that_stands_in_tmp_is_shown_in_spite_of_the_new_tmp():
     arguments = sandbox.arrange_sandbox()
-    last_tmp = max(i for i, word in enumerate(arguments) if word == "/tmp" and arguments[i - 1] == "--tmpfs")
+    last_tmp = max(
+        i for i, word in enumerate(arguments) if word == "/tmp" and arguments[i - 1] == "--tmpfs"
+    )
     assert last_tmp < arguments.index("--ro-bind")
 
 
@@ -119,9 +133,14 @@ def test_the_installed_packages_solutions_are_hidden_also_where_an_editable_inst
     for place in ("installed", "elsewhere"):
         (tmp_path / place / "mini_transformer" / "course" / "material").mkdir(parents=True)
     monkeypatch.setattr(sandbox, "PACKAGE", tmp_path / "installed" / "mini_transformer")
-    monkeypatch.setattr(sandbox.sys, "path", [str(tmp_path / "elsewhere"), str(tmp_path / "nowhere"), ""])
+    monkeypatch.setattr(
+        sandbox.sys, "path", [str(tmp_path / "elsewhere"), str(tmp_path / "nowhere"), ""]
+    )
     shown = [tmp_path / "elsewhere", tmp_path / "installed" / "mini_transformer"]
-    hidden = [str(tmp_path / place / "mini_transformer/course/material") for place in ("elsewhere", "installed")]
+    hidden = [
+        str(tmp_path / place / "mini_transformer/course/material")
+        for place in ("elsewhere", "installed")
+    ]
     assert [str(path) for path in sandbox.list_hidden(shown)] == hidden
 
 
@@ -131,7 +150,12 @@ def test_every_probe_breaks_out_where_there_is_no_sandbox(monkeypatch):
     broken = probes.try_sandbox(NO_SANDBOX)
     for outliving in probes.find_running(f"probe-{marker}"):
         os.kill(outliving, signal.SIGKILL)
-    assert set(broken) >= {"reaches the network", "reads your home", "writes outside", "outlives its time"}
+    assert set(broken) >= {
+        "reaches the network",
+        "reads your home",
+        "writes outside",
+        "outlives its time",
+    }
     assert "starts any number of processes" in broken
 
 
@@ -154,7 +178,9 @@ def test_no_probe_breaks_out_of_this_machines_sandbox():
 
 def test_without_bubblewrap_nothing_runs_and_the_line_that_installs_it_is_said(monkeypatch):
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    with pytest.raises(CourseError, match=r"not run without a sandbox.*sudo apt install bubblewrap"):
+    with pytest.raises(
+        CourseError, match=r"not run without a sandbox.*sudo apt install bubblewrap"
+    ):
         IsolatedStudent("ex01_samples.py", b"")
     (finding,) = doctor.examine_sandbox()
     assert finding.fine  # a learner does not need one

@@ -42,7 +42,13 @@ def test_long_lines_are_not_broken(capsys):
 
 
 def row_of(number, points=0.0, solved="", **facts):
-    row = {"exercise": number, "name": f"e{number}", "lesson": f"0{number[0]}_x", "points": points, "of": 3}
+    row = {
+        "exercise": number,
+        "name": f"e{number}",
+        "lesson": f"0{number[0]}_x",
+        "points": points,
+        "of": 3,
+    }
     return row | {"minutes": 20, "hints": 0, "solved": solved, "revealed": ""} | facts
 
 
@@ -57,7 +63,9 @@ TITLES = {"01_x": "One", "02_x": "Two", "03_x": "Three"}
 
 def test_the_map_adds_up(capsys):
     show_map(MAP, TITLES, Path("here"), set())
-    assert "1 of 4 exercises, 4.5 of 12 points, 60 minutes to go, in here" in capsys.readouterr().out
+    assert (
+        "1 of 4 exercises, 4.5 of 12 points, 60 minutes to go, in here" in capsys.readouterr().out
+    )
 
 
 def test_the_map_opens_the_lesson_at_hand_and_points_at_what_is_next(capsys):

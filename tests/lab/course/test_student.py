@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from mini_transformer import toys
-from mini_transformer.course.student import InProcessStudent, NamedModel, NotWrittenError, StudentError
+from mini_transformer.course.student import (
+    InProcessStudent,
+    NamedModel,
+    NotWrittenError,
+    StudentError,
+)
 from mini_transformer.course.values import receive
 
 
@@ -51,7 +56,11 @@ def test_returned_tensors_are_detached_plain_copies(tmp_path):
 
 
 def test_numpy_numbers_become_python_numbers():
-    assert [type(receive(value)) for value in (np.float64(1), np.int64(1), np.bool_(True))] == [float, int, bool]
+    assert [type(receive(value)) for value in (np.float64(1), np.int64(1), np.bool_(True))] == [
+        float,
+        int,
+        bool,
+    ]
 
 
 def test_a_parameter_is_received_as_a_tensor():
@@ -62,7 +71,11 @@ def test_a_named_model_is_built_afresh_for_every_call(tmp_path):
     source = "def f(model, value):\n    old = model.W_E[0, 0].item()\n    model.W_E.data.fill_(value)\n    return old"
     student = write(tmp_path, source)
     model = NamedModel("random", seed=5, d_vocab=3, n_ctx=4, d_model=6, n_layers=1)
-    assert student.call("f", model, 1.0) == student.call("f", model, 2.0) == model.build().W_E[0, 0].item()
+    assert (
+        student.call("f", model, 1.0)
+        == student.call("f", model, 2.0)
+        == model.build().W_E[0, 0].item()
+    )
 
 
 def test_a_model_is_sent_as_a_copy_of_its_weights_without_hooks(tmp_path):
@@ -99,14 +112,18 @@ def test_the_file_runs_once_and_leaves_sys_modules_alone(tmp_path):
 
 
 def test_a_stub_is_not_written_yet(tmp_path):
-    student = write(tmp_path, 'def f(x):\n    """Task."""\n    raise NotImplementedError("f: not written yet")')
+    student = write(
+        tmp_path, 'def f(x):\n    """Task."""\n    raise NotImplementedError("f: not written yet")'
+    )
     with pytest.raises(NotWrittenError, match=r"^f: not written yet$"):
         student.call("f", 1)
 
 
 @pytest.mark.parametrize("body", ["pass", "...", '"""Another string."""'])
 def test_a_stub_with_a_statement_that_does_nothing_is_still_a_stub(tmp_path, body):
-    student = write(tmp_path, f'def f(x):\n    """Task."""\n    {body}\n    raise NotImplementedError("f")')
+    student = write(
+        tmp_path, f'def f(x):\n    """Task."""\n    {body}\n    raise NotImplementedError("f")'
+    )
     with pytest.raises(NotWrittenError):
         student.call("f", 1)
 
@@ -130,11 +147,15 @@ def test_a_leftover_raise_costs_nothing_and_is_remarked(tmp_path, body):
     student = write(tmp_path, f'def f(x):\n    """Task."""\n{body}\n')
     assert student.call("f", 4) == 8
     line = 3 + [part.strip()[:5] for part in body.splitlines()].index("raise")
-    assert student.file.remarks == {"f": f"line {line} still has `raise NotImplementedError`: delete it"}
+    assert student.file.remarks == {
+        "f": f"line {line} still has `raise NotImplementedError`: delete it"
+    }
 
 
 def test_a_raise_inside_a_branch_is_kept(tmp_path):
-    student = write(tmp_path, "def f(x):\n    if x:\n        raise NotImplementedError('later')\n    return 1")
+    student = write(
+        tmp_path, "def f(x):\n    if x:\n        raise NotImplementedError('later')\n    return 1"
+    )
     assert student.call("f", 0) == 1
     with pytest.raises(StudentError, match="f needs something that is not written yet: later"):
         student.call("f", 1)
@@ -147,7 +168,10 @@ def test_overrides_take_the_place_of_the_files_own_functions(tmp_path):
 
 
 def test_prints_are_kept_up_to_twenty_lines(tmp_path, capfd):
-    student = write(tmp_path, "print('import')\ndef f():\n    for i in range(10_000):\n        print(i)\n    return 1")
+    student = write(
+        tmp_path,
+        "print('import')\ndef f():\n    for i in range(10_000):\n        print(i)\n    return 1",
+    )
     student.call("f")
     shown = student.file.output.show()
     assert shown == ["import", *map(str, range(19)), "... and 9981 more lines"]
@@ -163,10 +187,20 @@ def f():
 """
     student = write(tmp_path, source)
     torch.manual_seed(1)
-    before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    before = (
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
     with pytest.raises(StudentError, match="and then fails"):
         student.call("f")
-    after = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    after = (
+        torch.get_rng_state(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
 
@@ -188,6 +222,8 @@ def test_random_answers_are_graded_the_same_twice(tmp_path):
 
 
 def test_warnings_in_a_learners_code_are_not_errors(tmp_path):
-    student = write(tmp_path, "import warnings\ndef f():\n    warnings.warn('careful')\n    return 1")
+    student = write(
+        tmp_path, "import warnings\ndef f():\n    warnings.warn('careful')\n    return 1"
+    )
     assert student.call("f") == 1
     assert student.file.output.show() == ["line 3: UserWarning: careful"]

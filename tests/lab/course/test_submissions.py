@@ -67,7 +67,11 @@ def test_a_file_without_a_students_name_belongs_to_the_folder(tmp_path):
 
 
 def test_all_that_a_student_handed_in_is_put_together(tmp_path):
-    files = {"jane/ex01_samples.py": DOUBLE, "jane_ex02_hooks.py": CACHE, "joe.zip": zip_up({"ex02_hooks.py": CACHE})}
+    files = {
+        "jane/ex01_samples.py": DOUBLE,
+        "jane_ex02_hooks.py": CACHE,
+        "joe.zip": zip_up({"ex02_hooks.py": CACHE}),
+    }
     found = hand_in(tmp_path, files)
     assert found["jane"].sources == {"01_samples": DOUBLE, "02_hooks": CACHE}
     assert found["joe"].sources == {"02_hooks": CACHE}
@@ -78,7 +82,9 @@ def test_names_that_look_alike_are_one_student(tmp_path):
         "Zo\u0065\u0308/ex01_samples.py": DOUBLE,
         "Zo\u00eb_ex02_hooks.py": CACHE,
     }  # e with two dots, spelled twice
-    assert [sorted(one.sources) for one in hand_in(tmp_path, files).values()] == [["01_samples", "02_hooks"]]
+    assert [sorted(one.sources) for one in hand_in(tmp_path, files).values()] == [
+        ["01_samples", "02_hooks"]
+    ]
 
 
 def test_late_submissions_are_remarked(tmp_path):
@@ -89,18 +95,26 @@ def test_late_submissions_are_remarked(tmp_path):
 
 def test_the_latest_of_several_copies_counts_and_the_others_are_named(tmp_path):
     old = DOUBLE.replace(b"2", b"3")
-    names = ["doejane_1_4_ex01_samples.py", "doejane_1_5_ex01_samples-1.py", "doejane_1_6_ex01_samples-2.py"]
+    names = [
+        "doejane_1_4_ex01_samples.py",
+        "doejane_1_5_ex01_samples-1.py",
+        "doejane_1_6_ex01_samples-2.py",
+    ]
     found = hand_in(tmp_path, dict(zip(names, (old, old, DOUBLE), strict=True)))["doejane_1"]
     assert found.sources == {"01_samples": DOUBLE}
     assert (
-        "ex01_samples-2.py was graded for ex01_samples.py, and not ex01_samples-1.py, ex01_samples.py" in found.remarks
+        "ex01_samples-2.py was graded for ex01_samples.py, and not ex01_samples-1.py, ex01_samples.py"
+        in found.remarks
     )
 
 
 def test_the_tenth_download_is_later_than_the_second(tmp_path):
     old = DOUBLE.replace(b"2", b"3")
     names = ["ex01_samples (10).py", "ex01_samples (2).py", "ex01_samples.py"]
-    found = hand_in(tmp_path, {f"jane/{name}": text for name, text in zip(names, (DOUBLE, old, old), strict=True)})
+    found = hand_in(
+        tmp_path,
+        {f"jane/{name}": text for name, text in zip(names, (DOUBLE, old, old), strict=True)},
+    )
     assert found["jane"].sources["01_samples"] == DOUBLE
 
 
@@ -110,14 +124,20 @@ def test_equal_copies_need_no_remark(tmp_path):
 
 
 def test_the_right_name_comes_before_the_right_number_and_that_before_the_right_functions(tmp_path):
-    files = {"jane/a.py": DOUBLE + b"# a\n", "jane/ex01.py": DOUBLE + b"# b\n", "jane/ex01_samples.py": DOUBLE}
+    files = {
+        "jane/a.py": DOUBLE + b"# a\n",
+        "jane/ex01.py": DOUBLE + b"# b\n",
+        "jane/ex01_samples.py": DOUBLE,
+    }
     found = hand_in(tmp_path, files)["jane"]
     assert found.sources["01_samples"] == DOUBLE
     assert found.remarks == ["ex01_samples.py was graded for ex01_samples.py, and not ex01.py"]
 
 
 def test_a_file_of_any_name_is_found_by_the_functions_that_it_defines(tmp_path):
-    found = hand_in(tmp_path, {"jane/homework.py": DOUBLE + CACHE, "jane/other.py": b"x = 1\n"})["jane"]
+    found = hand_in(tmp_path, {"jane/homework.py": DOUBLE + CACHE, "jane/other.py": b"x = 1\n"})[
+        "jane"
+    ]
     assert found.sources == dict.fromkeys(FUNCTIONS, DOUBLE + CACHE)
     assert "homework.py was taken for ex01_samples.py" in found.remarks
 
@@ -132,13 +152,19 @@ def test_a_file_named_for_the_wrong_lesson_is_found_by_its_functions(tmp_path):
 
 
 def test_copies_that_minilab_reset_made_do_not_count(tmp_path):
-    found = hand_in(tmp_path, {"jane/ex01_samples.before-reset-1.py": DOUBLE, "jane/ex02_hooks.py": CACHE})["jane"]
+    found = hand_in(
+        tmp_path, {"jane/ex01_samples.before-reset-1.py": DOUBLE, "jane/ex02_hooks.py": CACHE}
+    )["jane"]
     assert found.missing == ["01_samples"]
 
 
 def test_a_whole_workspace_is_read_by_its_exercises_not_by_its_lessons(tmp_path):
     lesson = make_notebook(DOUBLE.decode() + "# from the lesson")
-    files = {"w/exercises/ex01_samples.py": DOUBLE, "w/lessons/01_samples.ipynb": lesson, "w/progress.toml": b""}
+    files = {
+        "w/exercises/ex01_samples.py": DOUBLE,
+        "w/lessons/01_samples.ipynb": lesson,
+        "w/progress.toml": b"",
+    }
     assert hand_in(tmp_path, files)["w"].sources == {"01_samples": DOUBLE}
 
 
@@ -149,7 +175,12 @@ def make_notebook(*cells):
 
 
 def test_a_notebook_is_graded_by_its_code_cells(tmp_path):
-    cells = ["%matplotlib inline\n!pip install torch", "%%bash\nls", "%%time\n" + DOUBLE.decode(), "x = 7 %2"]
+    cells = [
+        "%matplotlib inline\n!pip install torch",
+        "%%bash\nls",
+        "%%time\n" + DOUBLE.decode(),
+        "x = 7 %2",
+    ]
     found = hand_in(tmp_path, {"jane/ex01_samples.ipynb": make_notebook(*cells)})["jane"]
     names: dict = {}
     exec(found.sources["01_samples"], names)
@@ -174,7 +205,9 @@ SOURCES = {
 
 @pytest.mark.parametrize(("handed", "source"), SOURCES.values(), ids=SOURCES)
 def test_every_encoding_and_line_end_becomes_plain_utf8(tmp_path, handed, source):
-    assert hand_in(tmp_path, {"jane/ex01_samples.py": handed})["jane"].sources["01_samples"] == source
+    assert (
+        hand_in(tmp_path, {"jane/ex01_samples.py": handed})["jane"].sources["01_samples"] == source
+    )
 
 
 BROKEN = {
@@ -186,13 +219,17 @@ BROKEN = {
 
 @pytest.mark.parametrize(("content", "problem"), BROKEN.values(), ids=BROKEN)
 def test_a_file_that_holds_no_source_is_a_problem_of_its_lesson(tmp_path, content, problem):
-    found = hand_in(tmp_path, {"jane/ex01_samples.py": content, "jane/ex02_hooks.py": CACHE})["jane"]
+    found = hand_in(tmp_path, {"jane/ex01_samples.py": content, "jane/ex02_hooks.py": CACHE})[
+        "jane"
+    ]
     assert found.problems == {"01_samples": f"ex01_samples.py {problem}"}
     assert found.sources == {"02_hooks": CACHE}
     assert found.missing == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}', '{"cells": [{}]}', "[" * 100_000, '{"cells": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"cells": 3}', '{"cells": [{}]}', "[" * 100_000, '{"cells": []}']
+)
 def test_a_broken_notebook_is_a_problem(tmp_path, text):
     found = hand_in(tmp_path, {"jane/ex01_samples.ipynb": text.encode()})["jane"]
     assert found.problems["01_samples"].startswith("ex01_samples.ipynb is ")
@@ -237,7 +274,9 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     assert len(bomb) < 20_000
     found = hand_in(tmp_path, {"jane.zip": bomb})["jane"]
     assert found.sources == {"02_hooks": CACHE}
-    assert found.remarks == ["jane.zip/ex01_samples.py was left out: it is too large, more than 100000 bytes"]
+    assert found.remarks == [
+        "jane.zip/ex01_samples.py was left out: it is too large, more than 100000 bytes"
+    ]
 
 
 def test_what_many_files_add_up_to_is_limited(tmp_path, monkeypatch):
@@ -256,7 +295,9 @@ def test_too_many_files_are_left_out_with_one_remark(tmp_path, monkeypatch):
     assert len(unpacked.remarks) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", zip_up({"ex01_samples.py": DOUBLE})[:60]], ids=range(3))
+@pytest.mark.parametrize(
+    "content", [b"", b"no zip", zip_up({"ex01_samples.py": DOUBLE})[:60]], ids=range(3)
+)
 def test_a_damaged_zip_costs_its_own_files_only(tmp_path, content):
     found = hand_in(tmp_path, {"jane/a.zip": content, "jane/ex02_hooks.py": CACHE})["jane"]
     assert found.sources == {"02_hooks": CACHE}
@@ -269,12 +310,25 @@ def test_an_unreadable_or_empty_folder_is_a_student_without_answers(tmp_path):
     (tmp_path / "joe" / "notes.pdf").write_bytes(b"%PDF")
     found = read(tmp_path)
     assert found["jane"].problems["01_samples"] == "no ex01_samples.py was handed in"
-    assert found["joe"].problems["01_samples"] == "no ex01_samples.py was handed in; there were notes.pdf"
+    assert (
+        found["joe"].problems["01_samples"]
+        == "no ex01_samples.py was handed in; there were notes.pdf"
+    )
 
 
 def test_what_belongs_to_nobody_is_listed_and_the_results_folder_is_no_student(tmp_path):
-    hand_in(tmp_path, {"jane/ex01_samples.py": DOUBLE, "index.html": b"", "grades/x.csv": b"", "__MACOSX/a.py": b""})
-    students, nobodys = find_students(tmp_path, FUNCTIONS, leave_out=tmp_path / "x" / ".." / "grades")
+    hand_in(
+        tmp_path,
+        {
+            "jane/ex01_samples.py": DOUBLE,
+            "index.html": b"",
+            "grades/x.csv": b"",
+            "__MACOSX/a.py": b"",
+        },
+    )
+    students, nobodys = find_students(
+        tmp_path, FUNCTIONS, leave_out=tmp_path / "x" / ".." / "grades"
+    )
     assert [handed.student for handed in students] == ["jane"]
     assert nobodys == ["index.html"]
 

@@ -18,7 +18,16 @@ from mini_transformer.course import wire
 from mini_transformer.course.values import NamedModel
 from mini_transformer.course.wire import WireError, decode, encode
 
-DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16]
+DTYPES = [
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+]
 DTYPES += [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
@@ -28,7 +37,9 @@ def is_same(a: object, b: object) -> bool:
         return False
     if isinstance(a, Tensor):
         same = (a.dtype, a.shape, a.requires_grad) == (b.dtype, b.shape, b.requires_grad)
-        return same and torch.equal(*(x.detach().contiguous().reshape(-1).view(torch.uint8) for x in (a, b)))
+        return same and torch.equal(
+            *(x.detach().contiguous().reshape(-1).view(torch.uint8) for x in (a, b))
+        )
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(is_same, a, b))
     if isinstance(a, dict):
@@ -36,11 +47,15 @@ def is_same(a: object, b: object) -> bool:
     if isinstance(a, complex):
         return is_same((a.real, a.imag), (b.real, b.imag))
     if isinstance(a, float):
-        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+        return (math.isnan(a) and math.isnan(b)) or (
+            a == b and math.copysign(1, a) == math.copysign(1, b)
+        )
     return a == b
 
 
-def draw_tensor(shape: list[int], dtype: torch.dtype, seed: int, requires_grad: bool, transpose: bool) -> Tensor:
+def draw_tensor(
+    shape: list[int], dtype: torch.dtype, seed: int, requires_grad: bool, transpose: bool
+) -> Tensor:
     values = torch.randint(0, 100, shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
     values = values.transpose(0, -1) if transpose and shape else values
     return values.requires_grad_(requires_grad and (dtype.is_floating_point or dtype.is_complex))
@@ -72,7 +87,19 @@ def test_every_value_comes_back_as_it_was_sent(value):
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("-inf"), -0.0, 2**53, -(10**5000), "\ud800", (), {}, [], {1: 2, "1": 3, None: 4}, {(): ()}],
+    [
+        float("nan"),
+        float("-inf"),
+        -0.0,
+        2**53,
+        -(10**5000),
+        "\ud800",
+        (),
+        {},
+        [],
+        {1: 2, "1": 3, None: 4},
+        {(): ()},
+    ],
     ids=range(11),
 )
 def test_what_json_has_no_word_for_comes_back(value):
@@ -93,7 +120,9 @@ def test_one_tensor_sent_twice_becomes_two():
 def test_the_tensors_of_a_frame_are_in_safetensors_format_after_the_text():
     frame = encode({"a": torch.tensor([1.5, 2.5])})
     (length,) = struct.unpack(">Q", frame[:8])
-    assert json.loads(frame[8 : 8 + length]) == {"dict": [["a", {"tensor": "0", "requires_grad": False}]]}
+    assert json.loads(frame[8 : 8 + length]) == {
+        "dict": [["a", {"tensor": "0", "requires_grad": False}]]
+    }
     assert safetensors.torch.load(frame[8 + length :])["0"].tolist() == [1.5, 2.5]
 
 
@@ -141,7 +170,9 @@ HOSTILE = {
     "an unknown tag": make_frame({"object": "os.system"}),
     "a tensor that is not there": make_frame({"tensor": "7", "requires_grad": False}),
     "a tensor without a name": make_frame({"tensor": [], "requires_grad": False}),
-    "a gradient of integers": make_frame({"tensor": "0", "requires_grad": True}, {"0": torch.ones(1).int()}),
+    "a gradient of integers": make_frame(
+        {"tensor": "0", "requires_grad": True}, {"0": torch.ones(1).int()}
+    ),
     "no pairs": make_frame({"tensor": "0c", "requires_grad": False}, {"0c": torch.ones(3)}),
     "a list as a key": make_frame({"dict": [[[1], 2]]}),
     "three of a pair": make_frame({"dict": [[1, 2, 3]]}),

@@ -25,11 +25,15 @@ def course(tmp_path, material):
 
 def test_a_workspace_holds_notebooks_stubs_a_readme_and_progress(tmp_path, material):
     setup = make_workspace(tmp_path / "a" / "b", material, base_seed=4)
-    there = {str(path.relative_to(setup.folder)) for path in setup.folder.rglob("*") if path.is_file()}
+    there = {
+        str(path.relative_to(setup.folder)) for path in setup.folder.rglob("*") if path.is_file()
+    }
     assert there == set(setup.added) == FILES
     assert setup.kept == ()
     assert read_progress(setup.folder).base_seed == 4
-    assert (setup.folder / "exercises/ex01_samples.py").read_text() == read_stub(material, "01_samples")
+    assert (setup.folder / "exercises/ex01_samples.py").read_text() == read_stub(
+        material, "01_samples"
+    )
 
 
 def test_the_notebook_holds_the_lessons_cells_and_no_outputs(tmp_path, material):
@@ -54,7 +58,9 @@ def test_nothing_that_is_there_is_overwritten_and_what_is_missing_is_added(tmp_p
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, material):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CourseError, match=r"file/mine cannot be made into a workspace: Not a directory"):
+    with pytest.raises(
+        CourseError, match=r"file/mine cannot be made into a workspace: Not a directory"
+    ):
         make_workspace(tmp_path / "file" / "mine", material)
 
 
@@ -70,13 +76,20 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path, material, monke
 def test_a_function_is_found_where_the_learner_has_it(tmp_path):
     path = tmp_path / "x.py"
     path.write_text("# one\n# two\ndef double(x): ...")
-    assert (find_line(path, "double"), find_line(path, "triple"), find_line(tmp_path / "y.py", "double")) == (3, 1, 1)
+    assert (
+        find_line(path, "double"),
+        find_line(path, "triple"),
+        find_line(tmp_path / "y.py", "double"),
+    ) == (3, 1, 1)
     path.write_text("def double(x:")
     assert find_line(path, "double") == 1
 
 
 def test_exercises_are_found_by_lesson_number_and_name(course):
-    names = {what: [e.name for e in course.find_exercises(what)] for what in ("1", "01_samples", "1.2", "double")}
+    names = {
+        what: [e.name for e in course.find_exercises(what)]
+        for what in ("1", "01_samples", "1.2", "double")
+    }
     both = ["double", "add_halves"]
     assert names == {"1": both, "01_samples": both, "1.2": ["add_halves"], "double": ["double"]}
 
@@ -97,7 +110,11 @@ def test_hints_to_what_is_solved_are_all_shown_and_not_counted(course):
 
 def test_grading_remembers_what_was_solved_and_the_next_exercise_follows(course):
     path = course.file_of("01_samples")
-    path.write_text(path.read_text().replace('raise NotImplementedError("double: not written yet")', "return x + x"))
+    path.write_text(
+        path.read_text().replace(
+            'raise NotImplementedError("double: not written yet")', "return x + x"
+        )
+    )
     reports, newly = course.grade(course.exercises)
     assert [result.points for result in reports[0].exercises] == [3, 0]
     assert [exercise.name for exercise in newly] == ["double"]

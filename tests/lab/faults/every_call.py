@@ -51,11 +51,17 @@ class Setting:
 
     @property
     def edges(self) -> list[str]:
-        return [f"input->{self.head}<v>", f"{self.head}->logits"] if self.c.n_layers else ["input->logits"]
+        return (
+            [f"input->{self.head}<v>", f"{self.head}->logits"]
+            if self.c.n_layers
+            else ["input->logits"]
+        )
 
     @property
     def path(self) -> str:
-        return {0: "input->logits", 1: "a0.h0->logits"}.get(self.c.n_layers, "a0.h0->a1.h0<k>->logits")
+        return {0: "input->logits", 1: "a0.h0->logits"}.get(
+            self.c.n_layers, "a0.h0->a1.h0<k>->logits"
+        )
 
     @property
     def stream(self) -> Any:
@@ -64,7 +70,13 @@ class Setting:
     @property
     def units(self) -> Any:
         """Neurons where there are some, else heads, else the axes of the embedding."""
-        return ("post", self.last) if self.c.d_mlp and self.c.n_layers else ("z", 0) if self.c.n_layers else "embed"
+        return (
+            ("post", self.last)
+            if self.c.d_mlp and self.c.n_layers
+            else ("z", 0)
+            if self.c.n_layers
+            else "embed"
+        )
 
     @property
     def answers(self) -> Tensor:
@@ -72,7 +84,9 @@ class Setting:
 
     @property
     def wrong(self) -> Tensor:
-        return self.edit_answers((self.corrupt.sum(dim=-1) % self.c.d_vocab_out).to(self.clean.dtype))
+        return self.edit_answers(
+            (self.corrupt.sum(dim=-1) % self.c.d_vocab_out).to(self.clean.dtype)
+        )
 
     @property
     def scratchpad(self) -> slice:
@@ -111,7 +125,9 @@ class Setting:
         return torch.ones(shape, dtype=self.model.W_E.dtype, device=self.model.W_E.device)
 
     def eye(self, n: int, m: int | None = None) -> Tensor:
-        return torch.eye(n, n if m is None else m, dtype=self.model.W_E.dtype, device=self.model.W_E.device)
+        return torch.eye(
+            n, n if m is None else m, dtype=self.model.W_E.dtype, device=self.model.W_E.device
+        )
 
     @property
     def axes(self) -> methods.Dictionary:
@@ -140,24 +156,38 @@ def with_metric(**kwargs):
 # Per call, "function" or "function, variant": a function from the setting to the arguments.
 CALLS = {
     "ablate": lambda s: given(s.model, s.clean, [s.head], "resample", s.corrupt),
-    "ablate, mean of a layer": lambda s: given(s.model, s.clean, ["a0"], "mean", s.corrupt, positions=[0]),
+    "ablate, mean of a layer": lambda s: given(
+        s.model, s.clean, ["a0"], "mean", s.corrupt, positions=[0]
+    ),
     "ablate, nothing": lambda s: given(s.model, s.clean, []),
     "ablate, neuron": lambda s: given(s.model, s.clean, ["m0.n0"]),
-    "ablate_directions": lambda s: given(s.model, s.clean, s.ones(1, s.c.d_model), kind="mean", reference=s.corrupt),
+    "ablate_directions": lambda s: given(
+        s.model, s.clean, s.ones(1, s.c.d_model), ablation="mean", reference=s.corrupt
+    ),
     "ablate_directions, all": lambda s: given(s.model, s.clean, s.eye(s.c.d_model), s.stream),
     "ablate_each": lambda s: given(s.model, s.clean, s.metric, "resid_pre", "pos"),
-    "ablate_each, neurons": lambda s: given(s.model, s.clean, s.metric, "post", "neuron", "mean", s.corrupt),
+    "ablate_each, neurons": lambda s: given(
+        s.model, s.clean, s.metric, "post", "neuron", "mean", s.corrupt
+    ),
     "ablate_each_head": lambda s: given(s.model, s.clean, s.metric, "mean", s.corrupt),
-    "ablate_pairs": lambda s: given(s.model, s.clean, s.metric, ["a0.h0", s.head], "resample", s.corrupt),
+    "ablate_pairs": lambda s: given(
+        s.model, s.clean, s.metric, ["a0.h0", s.head], "resample", s.corrupt
+    ),
     "align_nonlinearly": lambda s: given(
         s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2, n_layers=2, hidden=4
     ),
-    "align_subspace": lambda s: given(s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2),
-    "align_subspace_boundless": lambda s: given(s.model, s.clean, s.corrupt, s.answers, s.stream, steps=2),
+    "align_subspace": lambda s: given(
+        s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2
+    ),
+    "align_subspace_boundless": lambda s: given(
+        s.model, s.clean, s.corrupt, s.answers, s.stream, steps=2
+    ),
     "answer_early": lambda s: given(s.model, s.clean, s.scratchpad, filler=0),
     "answer_pairs": lambda s: given(s.ones(s.c.d_model), s.rows, s.others),
     "apply_logit_lens": lambda s: given(s.model, s.clean),
-    "apply_patchscope": lambda s: given(s.model, s.clean, s.corrupt, s.c.n_layers // 2, s.length // 2),
+    "apply_patchscope": lambda s: given(
+        s.model, s.clean, s.corrupt, s.c.n_layers // 2, s.length // 2
+    ),
     "apply_tuned_lens": lambda s: given(
         s.model,
         s.clean,
@@ -167,11 +197,11 @@ CALLS = {
         ),
     ),
     "assess_equivalence": with_metric(),
-    "assess_independence": with_metric(kind="mean", permutations=3),
+    "assess_independence": with_metric(ablation="mean", permutations=3),
     "assess_minimality": with_metric(draws=3),
     "attribute_edges": with_metric(steps=2),
     "attribute_edges, clean gradient": with_metric(),
-    "attribute_edges, masks": with_metric(kind="mean", steps=1, along="masks"),
+    "attribute_edges, masks": with_metric(ablation="mean", steps=1, along="masks"),
     "attribute_logits": lambda s: given(s.model, s.cache, s.answers, s.wrong),
     "attribute_logits_to_neurons": lambda s: given(s.model, s.cache, s.answers, s.wrong),
     "attribute_logits_to_sources": lambda s: given(s.model, s.cache, s.answers, s.wrong),
@@ -194,12 +224,16 @@ CALLS = {
     "estimate_patches": with_metric(),
     "estimate_patches, heads": with_metric(site="z", per="head", steps=2, direction="noise"),
     "exclude_logits": lambda s: given(s.pairs, [1]),
-    "find_circuit_acdc": lambda s: given(s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean)),
+    "find_circuit_acdc": lambda s: given(
+        s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean)
+    ),
     "find_consistent_direction": lambda s: given(s.rows, s.others, steps=2),
     "find_contrast_directions": lambda s: given(s.rows, s.others, 1),
-    "find_incompleteness": with_metric(kind="zero", steps=1),
+    "find_incompleteness": with_metric(ablation="zero", steps=1),
     "find_max_activating": lambda s: given(s.model, s.clean, s.units, k=2, batch_size=2),
-    "find_max_activating, basis": lambda s: given(s.model, s.clean, s.stream, s.ones(1, s.c.d_model), k=2, after=1),
+    "find_max_activating, basis": lambda s: given(
+        s.model, s.clean, s.stream, s.ones(1, s.c.d_model), k=2, after=1
+    ),
     "find_mean_difference": lambda s: given(s.rows, s.others),
     "find_principal_directions": lambda s: given(s.rows, 1),
     "find_steering_vector": lambda s: given(s.model, s.clean, s.corrupt, s.stream),
@@ -207,9 +241,13 @@ CALLS = {
     "fit_inlp": lambda s: given(s.rows, s.labels),
     "fit_leace": lambda s: given(s.rows, s.labels),
     "fit_projection": lambda s: given(s.rows, s.labels),
-    "fit_supervised_dictionary": lambda s: given(s.rows, s.eye(len(s.rows), max(0, min(3, len(s.rows) - 1)))),
+    "fit_supervised_dictionary": lambda s: given(
+        s.rows, s.eye(len(s.rows), max(0, min(3, len(s.rows) - 1)))
+    ),
     "induction_scores": lambda s: given(s.model, s.clean),
-    "integrate_gradients": lambda s: given(s.model, s.clean, s.metric, s.corrupt, steps=6, tolerance=1.0),
+    "integrate_gradients": lambda s: given(
+        s.model, s.clean, s.metric, s.corrupt, steps=6, tolerance=1.0
+    ),
     "integrate_gradients, embedding": lambda s: given(
         s.model, s.clean, s.metric, 0.1 * s.ones(s.c.d_model), steps=6, tolerance=1.0
     ),
@@ -217,35 +255,51 @@ CALLS = {
     "list_knockouts": lambda s: given(list("abcdef"), most=20, seed=1),
     "measure_distance_irrelevance": lambda s: given(s.pairs),
     "measure_divergence": lambda s: given(methods.apply_logit_lens(s.model, s.clean)),
-    "measure_doses": lambda s: given(s.model, s.clean, s.metric, s.ones(s.c.d_model), s.stream, [0.0, 1.0]),
+    "measure_doses": lambda s: given(
+        s.model, s.clean, s.metric, s.ones(s.c.d_model), s.stream, [0.0, 1.0]
+    ),
     "measure_excitation": lambda s: given(s.model, s.last, s.clean),
     "measure_faithfulness": lambda s: given(s.model, s.clean, s.corrupt, s.metric, [s.parts, []]),
     "measure_frequency_shares": lambda s: given(s.pairs[:5]),
     "measure_gradient_symmetry": lambda s: given(s.model, s.clean, s.answers, 0, s.length - 1),
-    "measure_incompleteness": with_metric(kind="mean"),
-    "measure_interchange": lambda s: given(s.model, s.clean, s.corrupt, s.answers, s.eye(s.c.d_model)[:1], s.stream),
+    "measure_incompleteness": with_metric(ablation="mean"),
+    "measure_interchange": lambda s: given(
+        s.model, s.clean, s.corrupt, s.answers, s.eye(s.c.d_model)[:1], s.stream
+    ),
     "measure_minimality": with_metric(),
     "measure_progress": lambda s: given(s.pairs, [1]),
     "measure_saliency": lambda s: given(s.model, s.clean, s.metric),
-    "measure_selectivity": lambda s: given(s.rows, s.labels, torch.arange(len(s.rows), device=s.clean.device)),
+    "measure_selectivity": lambda s: given(
+        s.rows, s.labels, torch.arange(len(s.rows), device=s.clean.device)
+    ),
     "measure_shapley": lambda s: given(s.model, s.clean, s.metric, s.corrupt, s.ends),
     "measure_units": lambda s: given(s.model, s.clean, s.units, keep=7, batch_size=2),
     "multiply_gradient": lambda s: given(s.model, s.clean, s.metric, s.corrupt),
-    "multiply_gradient, embedding": lambda s: given(s.model, s.clean, s.metric, 0.1 * s.ones(s.c.d_model)),
-    "occlude_each, one prompt": lambda s: given(s.model, s.clean, s.metric, s.corrupt.flatten()[: s.length]),
+    "multiply_gradient, embedding": lambda s: given(
+        s.model, s.clean, s.metric, 0.1 * s.ones(s.c.d_model)
+    ),
+    "occlude_each, one prompt": lambda s: given(
+        s.model, s.clean, s.metric, s.corrupt.flatten()[: s.length]
+    ),
     "occlude_each": lambda s: given(
         s.model, s.clean, s.metric, torch.zeros((), dtype=s.clean.dtype, device=s.clean.device)
     ),
-    "occlude_each, embedding": lambda s: given(s.model, s.clean, s.metric, 0.1 * s.ones(s.length, s.c.d_model)),
+    "occlude_each, embedding": lambda s: given(
+        s.model, s.clean, s.metric, 0.1 * s.ones(s.length, s.c.d_model)
+    ),
     "orthogonalise_weights": lambda s: given(s.model, s.ones(1, s.c.d_model)),
     "patch_activations": with_metric(),
     "patch_activations, heads": with_metric(site="z", per="head"),
     "patch_activations, pattern": with_metric(site="pattern", per="head key", direction="noise"),
-    "patch_edges": with_metric(kind="mean"),
+    "patch_edges": with_metric(ablation="mean"),
     "patch_edges, denoising": with_metric(direction="denoise"),
     "patch_path": lambda s: given(s.model, s.clean, s.corrupt, s.path),
     "patch_senders": lambda s: given(
-        s.model, s.clean, s.corrupt, s.metric, ["logits", *([f"{s.head}<v>"] if s.c.n_layers else [])]
+        s.model,
+        s.clean,
+        s.corrupt,
+        s.metric,
+        ["logits", *([f"{s.head}<v>"] if s.c.n_layers else [])],
     ),
     "previous_token_scores": lambda s: given(s.model, s.clean),
     "rank_answer": lambda s: given(s.model(s.clean).detach(), s.answers),
@@ -253,7 +307,9 @@ CALLS = {
     "read_ov": lambda s: given(s.model, s.head),
     "read_ov, virtual head": lambda s: given(s.model, s.head, source="a0.h0"),
     "read_probability": lambda s: given(s.model(s.clean).detach(), s.answers),
-    "read_qk": lambda s: given(s.model, s.head, key="token" if s.c.positions == "none" else "position"),
+    "read_qk": lambda s: given(
+        s.model, s.head, key="token" if s.c.positions == "none" else "position"
+    ),
     "read_qk, bias": lambda s: given(s.model, s.head, query="bias"),
     "read_units": lambda s: given(s.model, s.clean, s.units),
     "read_units, dictionary": lambda s: given(s.model, s.clean, s.stream, s.axes),
@@ -269,9 +325,13 @@ CALLS = {
     "score_copying": lambda s: given(s.model),
     "score_copying, one token": lambda s: given(s.model, [0]),
     "score_heads": lambda s: given(
-        s.model, s.clean, torch.ones(*s.clean.shape, s.length, dtype=torch.bool, device=s.clean.device)
+        s.model,
+        s.clean,
+        torch.ones(*s.clean.shape, s.length, dtype=torch.bool, device=s.clean.device),
     ),
-    "score_nodes": lambda s: given(s.model, methods.attribute_edges(s.model, s.clean, s.corrupt, s.metric)),
+    "score_nodes": lambda s: given(
+        s.model, methods.attribute_edges(s.model, s.clean, s.corrupt, s.metric)
+    ),
     "score_random_composition": lambda s: given(s.model, draws=2),
     "score_reliance": lambda s: given(
         s.model, s.clean, s.scratchpad, (s.clean[None, ..., s.scratchpad] + 1) % s.c.d_vocab
@@ -281,7 +341,10 @@ CALLS = {
         s.clean,
         s.corrupt,
         s.metric,
-        {s.parts[-1]: lambda tokens: tokens.sum(dim=-1) % 2, "input->logits": lambda tokens: tokens},
+        {
+            s.parts[-1]: lambda tokens: tokens.sum(dim=-1) % 2,
+            "input->logits": lambda tokens: tokens,
+        },
     ),
     "share_explained_by_sum": lambda s: given(s.pairs),
     "share_of_best_frequency": lambda s: given(s.pairs, 5),
@@ -296,7 +359,7 @@ CALLS = {
     "sink_scores": lambda s: given(s.model, s.clean),
     "split_circuit": lambda s: given(s.model, s.head),
     "split_circuit, qk": lambda s: given(s.model, s.head, "qk"),
-    "split_effects": with_metric(kind="mean"),
+    "split_effects": with_metric(ablation="mean"),
     "steer": lambda s: given(s.model, s.clean, s.ones(s.c.d_model), s.stream, 2.0, -1),
     "swap_by_map": lambda s: given(
         s.model,
@@ -306,8 +369,12 @@ CALLS = {
         s.stream,
     ),
     "swap_subspace": lambda s: given(s.model, s.clean, s.corrupt, s.eye(s.c.d_model)[:1], s.stream),
-    "sweep_acdc": lambda s: given(s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean), taus=[0.1]),
-    "synthesise_input": lambda s: given(s.model, s.clean.flatten()[: s.length], s.excite, restarts=2, steps=2),
+    "sweep_acdc": lambda s: given(
+        s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean), taus=[0.1]
+    ),
+    "synthesise_input": lambda s: given(
+        s.model, s.clean.flatten()[: s.length], s.excite, restarts=2, steps=2
+    ),
     "synthesise_input, nothing free": lambda s: given(
         s.model, s.clean.flatten()[: s.length], s.excite, free=[], restarts=2, steps=2
     ),
@@ -324,14 +391,16 @@ CALLS = {
     ),
     "train_crosscoder": lambda s: given(s.rows, s.others, 6, steps=3),
     **{
-        f"train_dictionary, {kind}": lambda s, kind=kind: given(s.rows, 6, kind, steps=3)
-        for kind in ("l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu")
+        f"train_dictionary, {architecture}": lambda s, architecture=architecture: given(
+            s.rows, 6, architecture, steps=3
+        )
+        for architecture in ("l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu")
     },
     "train_edge_mask": lambda s: given(
         s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean), steps=2, draws=2
     ),
     "train_probe": lambda s: given(s.rows, s.labels),
-    "train_probe, mlp": lambda s: given(s.rows, s.labels, "mlp", width=3),
+    "train_probe, mlp": lambda s: given(s.rows, s.labels, hidden=3),
     "train_transcoder": lambda s: given(s.rows, s.others, 6, steps=3),
     "train_tuned_lens": lambda s: given(s.model, s.clean, steps=2, rows=4),
     "write_fourier_basis": lambda s: given(5),
@@ -339,8 +408,14 @@ CALLS = {
     "write_scratchpad": lambda s: given(s.model, s.clean, 1),
 }
 
-WITH_CIRCUIT = {"assess_equivalence": "parts", "assess_independence": "parts", "assess_minimality": "edges"}
-WITH_CIRCUIT |= dict.fromkeys(("find_incompleteness", "measure_incompleteness", "measure_minimality"), "parts")
+WITH_CIRCUIT = {
+    "assess_equivalence": "parts",
+    "assess_independence": "parts",
+    "assess_minimality": "edges",
+}
+WITH_CIRCUIT |= dict.fromkeys(
+    ("find_incompleteness", "measure_incompleteness", "measure_minimality"), "parts"
+)
 
 
 def name_function(call: str) -> str:
@@ -375,7 +450,9 @@ def use(found: Any, s: Setting) -> Any:
     if isinstance(found, methods.TunedLens):
         return methods.apply_tuned_lens(s.model, s.corrupt, found)
     if isinstance(found, methods.Description):
-        return found.predict(s.corrupt, {"low": lambda tokens: tokens < 3, "odd": lambda tokens: tokens % 2 == 1})
+        return found.predict(
+            s.corrupt, {"low": lambda tokens: tokens < 3, "odd": lambda tokens: tokens % 2 == 1}
+        )
     if isinstance(found, methods.Examples):
         return found.show(0, [f"t{i}" for i in range(s.c.d_vocab)])
     if isinstance(found, methods.Scrubbed):

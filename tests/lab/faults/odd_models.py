@@ -35,7 +35,10 @@ BASE = Config(d_vocab=7, n_ctx=6, d_model=6, n_layers=2, n_heads=2, d_mlp=5)
 
 def vary(**options) -> Config:
     """The base model with other options; as many heads as fit have the width that they had."""
-    return Config(**{"d_vocab": 7, "n_ctx": 6, "d_model": 6, "n_layers": 2, "n_heads": 2, "d_mlp": 5} | options)
+    return Config(
+        **{"d_vocab": 7, "n_ctx": 6, "d_model": 6, "n_layers": 2, "n_heads": 2, "d_mlp": 5}
+        | options
+    )
 
 
 ODD_MODELS = {
@@ -60,7 +63,9 @@ ODD_MODELS = {
     "no positions": vary(positions="none"),
     "sinusoidal": vary(positions="sinusoidal"),
     "positions to qk": vary(positions_to="qk"),
-    "sinusoids to qk, RMS, biases": vary(positions="sinusoidal", positions_to="qk", norm="rms", biases=True),
+    "sinusoids to qk, RMS, biases": vary(
+        positions="sinusoidal", positions_to="qk", norm="rms", biases=True
+    ),
     "GELU": vary(act="gelu"),
     "d_model 1": vary(d_model=1, n_heads=1),
     "d_model 1, LayerNorm": vary(d_model=1, n_heads=1, norm="layer", biases=True),
@@ -71,7 +76,14 @@ ODD_MODELS = {
     "two tokens": vary(d_vocab=2),
     "one token": vary(d_vocab=1, d_vocab_out=3),
     "everything": vary(
-        act="gelu", biases=True, tied=True, norm="layer", causal=False, positions="sinusoidal", d_head=4, attn_scale=0.7
+        act="gelu",
+        biases=True,
+        tied=True,
+        norm="layer",
+        causal=False,
+        positions="sinusoidal",
+        d_head=4,
+        attn_scale=0.7,
     ),
 }
 
@@ -82,13 +94,19 @@ def scramble(config: Config, dtype: torch.dtype = torch.float32) -> Transformer:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float32
+            )
     return model.to(dtype)
 
 
-def set_up(config: Config, dtype: torch.dtype = torch.float32, batch: int = 4, length: int = 4) -> Setting:
+def set_up(
+    config: Config, dtype: torch.dtype = torch.float32, batch: int = 4, length: int = 4
+) -> Setting:
     generator = torch.Generator().manual_seed(1)
-    clean, corrupt = (torch.randint(config.d_vocab, (batch, length), generator=generator) for _ in range(2))
+    clean, corrupt = (
+        torch.randint(config.d_vocab, (batch, length), generator=generator) for _ in range(2)
+    )
     return Setting(scramble(config, dtype), clean, corrupt)
 
 
@@ -127,7 +145,9 @@ def edit_floats(given: Any, edit: Callable[[Tensor], Tensor]) -> Any:
         return {key: edit_floats(value, edit) for key, value in given.items()}
     if dataclasses.is_dataclass(given):
         fields = {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
-        return dataclasses.replace(given, **{name: edit_floats(value, edit) for name, value in fields.items()})
+        return dataclasses.replace(
+            given, **{name: edit_floats(value, edit) for name, value in fields.items()}
+        )
     return given
 
 
@@ -148,12 +168,18 @@ def classify(error: Exception) -> Outcome:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     code = last.tb_frame.f_code
-    own = code.co_filename.startswith(PACKAGE) and dis.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    own = (
+        code.co_filename.startswith(PACKAGE)
+        and dis.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+    )
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     sentence = "\n" not in text and len(text.split()) >= 5
     if type(error) in (ValueError, KeyError) and own and sentence:
         return Outcome("refused", text)
-    return Outcome("crashed", f"{type(error).__name__}: {text.strip()[:140]} ({inside[-1] if inside else 'set-up'})")
+    return Outcome(
+        "crashed",
+        f"{type(error).__name__}: {text.strip()[:140]} ({inside[-1] if inside else 'set-up'})",
+    )
 
 
 # --- Modes ---
@@ -227,7 +253,9 @@ def answers(edit: Callable[[Tensor], Tensor]) -> Callable[[Config], Setting]:
 
 
 def metric(edit: Callable[[Tensor], Tensor]) -> Callable[[Config], Setting]:
-    return lambda config: dataclasses.replace(set_up(config), metric=lambda logits: edit(first_logit(logits)))
+    return lambda config: dataclasses.replace(
+        set_up(config), metric=lambda logits: edit(first_logit(logits))
+    )
 
 
 def forbid_last(model: Transformer) -> None:
@@ -280,16 +308,25 @@ MODES = {
     "plain": Mode("finite", set_up),
     # Where the mode should not matter.
     "no_grad": Mode("same", set_up, context=torch.no_grad, around=torch.no_grad),
-    "inference_mode": Mode("same", set_up, context=inference, around=inference, names="inference_mode"),
+    "inference_mode": Mode(
+        "same", set_up, context=inference, around=inference, names="inference_mode"
+    ),
     "arguments from inference_mode": Mode("same", set_up, around=inference, names="inference_mode"),
     "all from inference_mode": Mode(
-        "same", set_up, torch.no_grad, around=inference, around_model=inference, names="inference_mode"
+        "same",
+        set_up,
+        torch.no_grad,
+        around=inference,
+        around_model=inference,
+        names="inference_mode",
     ),
     "frozen": Mode("same", weights(lambda model: model.requires_grad_(False))),
     "eval": Mode("same", weights(lambda model: model.eval())),
     "int32": Mode("same", prompts(Tensor.int)),
     "prompts as a view": Mode("same", prompts(lambda tokens: tokens.T.contiguous().T)),
-    "arguments with gradients": Mode("same", set_up, edit=lambda value: value.detach().requires_grad_()),
+    "arguments with gradients": Mode(
+        "same", set_up, edit=lambda value: value.detach().requires_grad_()
+    ),
     "default dtype float64": Mode("same", set_up, context=default_double),
     "bool labels": Mode("same", labels(Tensor.bool), uses="labels"),
     "int32 labels": Mode("same", labels(Tensor.int), uses="labels"),
@@ -308,8 +345,12 @@ MODES = {
     # Another unit.
     "small unit": Mode("linear", metric(lambda values: values * SMALL), unit=SMALL, uses="metric"),
     "large unit": Mode("linear", metric(lambda values: values * LARGE), unit=LARGE, uses="metric"),
-    "rows in a small unit": Mode("linear", rows(lambda values: values * SMALL), unit=SMALL, uses="rows"),
-    "rows in a large unit": Mode("linear", rows(lambda values: values * LARGE), unit=LARGE, uses="rows"),
+    "rows in a small unit": Mode(
+        "linear", rows(lambda values: values * SMALL), unit=SMALL, uses="rows"
+    ),
+    "rows in a large unit": Mode(
+        "linear", rows(lambda values: values * LARGE), unit=LARGE, uses="rows"
+    ),
     # Values that nobody drew.
     "batch 1": Mode("finite", lambda config: set_up(config, batch=1)),
     "length 1": Mode("finite", lambda config: set_up(config, length=1)),
@@ -324,17 +365,23 @@ MODES = {
     "one token often": Mode("finite", prompts(torch.zeros_like)),
     "corrupt is clean": Mode("finite", change(corrupt=lambda s: s.clean.clone())),
     "constant metric": Mode("finite", metric(lambda values: 0 * values + 1), uses="metric"),
-    "metric without gradient": Mode("finite", metric(lambda values: (values > 0).float()), uses="metric"),
+    "metric without gradient": Mode(
+        "finite", metric(lambda values: (values > 0).float()), uses="metric"
+    ),
     "metric of yes and no": Mode("finite", metric(lambda values: values > 0), uses="metric"),
     "metric of one number": Mode("finite", metric(Tensor.mean), uses="metric"),
     "metric as a column": Mode("finite", metric(lambda values: values[:, None]), uses="metric"),
     "metric as a float": Mode("finite", metric(lambda values: values.mean().item()), uses="metric"),
-    "metric is nan": Mode("finite", metric(lambda values: values * math.nan), uses="metric", broken=()),
+    "metric is nan": Mode(
+        "finite", metric(lambda values: values * math.nan), uses="metric", broken=()
+    ),
     "forbidden token": Mode("finite", weights(forbid_last), broken=("nan",)),
     "weights of zero": Mode("finite", weights(multiply(0.0))),
     "large weights": Mode("finite", weights(multiply(50.0))),
     "small weights": Mode("finite", weights(multiply(0.02))),
-    "rare label": Mode("finite", labels(lambda values: (torch.arange(len(values)) == 1).long()), uses="labels"),
+    "rare label": Mode(
+        "finite", labels(lambda values: (torch.arange(len(values)) == 1).long()), uses="labels"
+    ),
     "one label": Mode("finite", labels(torch.zeros_like), uses="labels"),
     "labels that skip a class": Mode("finite", labels(lambda values: 2 * values), uses="labels"),
     "labels of floats": Mode("finite", labels(Tensor.float), uses="labels"),
@@ -350,7 +397,9 @@ MODES = {
     "two rows": Mode("finite", rows(lambda values: values[:2]), uses="rows"),
     "loud column": Mode("finite", rows(loud), uses="rows"),
     "constant column": Mode("finite", rows(constant), uses="rows"),
-    "rows all equal": Mode("finite", rows(lambda values: values[:1].expand_as(values)), uses="rows"),
+    "rows all equal": Mode(
+        "finite", rows(lambda values: values[:1].expand_as(values)), uses="rows"
+    ),
     "rows of nan": Mode("finite", rows(lambda values: values * math.nan), uses="rows", broken=()),
 }
 
@@ -365,12 +414,18 @@ PENALTY = "the penalty is on weights per unit of the rows"
 FLIPS = "what is chosen, or counted, may be another one where two are about equal"
 ROUGH = ("bfloat16", "float16", "bfloat16 beside float32", "autocast")
 MAY_DIFFER = {
-    ("write_fourier_basis", "default dtype float64"): "nothing is given whose dtype it could follow",
+    (
+        "write_fourier_basis",
+        "default dtype float64",
+    ): "nothing is given whose dtype it could follow",
     (
         "describe_unit",
         "default dtype float64",
     ): "levels are numbers of Python, which become tensors of the default dtype",
-    ("score_reliance", "default dtype float64"): "a share of counts, which has torch's default dtype",
+    (
+        "score_reliance",
+        "default dtype float64",
+    ): "a share of counts, which has torch's default dtype",
     **{
         (function, f"rows in a {size} unit"): PENALTY
         for function in ("train_probe", "measure_selectivity", "fit_inlp")
@@ -396,12 +451,34 @@ MAY_DIFFER = {
     },
 }
 # What depends on nothing in the model is called on one model only.
-WITHOUT_MODEL = {"exclude_logits", "keep_frequencies", "list_knockouts", "measure_distance_irrelevance"}
-WITHOUT_MODEL |= {"measure_frequency_shares", "measure_progress", "restrict_logits", "share_explained_by_sum"}
+WITHOUT_MODEL = {
+    "exclude_logits",
+    "keep_frequencies",
+    "list_knockouts",
+    "measure_distance_irrelevance",
+}
+WITHOUT_MODEL |= {
+    "measure_frequency_shares",
+    "measure_progress",
+    "restrict_logits",
+    "share_explained_by_sum",
+}
 WITHOUT_MODEL |= {"share_of_best_frequency", "write_fourier_basis"}
 # What takes long is called in each mode on a few models, in turn.
-SLOW = {"train_probe, mlp", "fit_inlp", "measure_selectivity", "find_circuit_acdc", "sweep_acdc", "synthesise_input"}
-SLOW |= {"integrate_gradients", "integrate_gradients, embedding", "climb_by_swaps", "align_nonlinearly"}
+SLOW = {
+    "train_probe, mlp",
+    "fit_inlp",
+    "measure_selectivity",
+    "find_circuit_acdc",
+    "sweep_acdc",
+    "synthesise_input",
+}
+SLOW |= {
+    "integrate_gradients",
+    "integrate_gradients, embedding",
+    "climb_by_swaps",
+    "align_nonlinearly",
+}
 
 
 @functools.cache
@@ -417,7 +494,9 @@ def list_used(call: str) -> set[str]:
 
     plain = set_up(BASE)
     make_arguments(call, Watched(plain.model, plain.clean, plain.corrupt))
-    return {name for name in ("rows", "labels", "metric", "answers", "wrong") if name in Watched.seen}
+    return {
+        name for name in ("rows", "labels", "metric", "answers", "wrong") if name in Watched.seen
+    }
 
 
 def attempt(call: str, mode: Mode, config: Config) -> Outcome:
@@ -435,10 +514,14 @@ def attempt(call: str, mode: Mode, config: Config) -> Outcome:
             with mode.context():
                 found = getattr(methods, name_function(call))(*args, **kwargs)
                 leaves = tuple(list_leaves((found, use(found, s))))
-                return Outcome("returned", leaves=tuple((path, keep(leaf)) for path, leaf in leaves))
+                return Outcome(
+                    "returned", leaves=tuple((path, keep(leaf)) for path, leaf in leaves)
+                )
         except Exception as error:
             found = classify(error)
-            return found._replace(kind="refused") if args is None and mode.agree == "finite" else found
+            return (
+                found._replace(kind="refused") if args is None and mode.agree == "finite" else found
+            )
 
 
 def keep(leaf: Any) -> Any:
@@ -458,12 +541,16 @@ def measure_gap(value: Any, expected: Any) -> tuple[float, float]:
     equal = value.eq(expected) | (value.isnan() & expected.isnan())
     gap = torch.where(equal, torch.zeros_like(value), (value - expected).abs())
     size = expected[expected.isfinite()].abs()
-    return gap.nan_to_num(math.inf, math.inf).max().item(), size.max().item() if size.numel() else 0.0
+    return gap.nan_to_num(
+        math.inf, math.inf
+    ).max().item(), size.max().item() if size.numel() else 0.0
 
 
 ANNOUNCED = re.compile(r"\bnan (where|for|if|when)\b")
 # Functions that say in their docstring, or in that of what they return, where a result is nan.
-ANNOUNCE_NAN = {name for name in methods.__all__ if ANNOUNCED.search(getattr(methods, name).__doc__)} | {"sample_bands"}
+ANNOUNCE_NAN = {
+    name for name in methods.__all__ if ANNOUNCED.search(getattr(methods, name).__doc__)
+} | {"sample_bands"}
 
 
 def list_broken(call: str, leaves, kinds: tuple[str, ...] = ("nan", "inf")) -> list[str]:
@@ -478,24 +565,46 @@ def list_broken(call: str, leaves, kinds: tuple[str, ...] = ("nan", "inf")) -> l
     return broken
 
 
-def judge(call: str, mode: Mode, config: Config, plain: Outcome, found: Outcome, moved: Outcome | None = None) -> str:
+def judge(
+    call: str,
+    mode: Mode,
+    config: Config,
+    plain: Outcome,
+    found: Outcome,
+    moved: Outcome | None = None,
+) -> str:
     """What is wrong with an outcome, or nothing."""
     if found.kind == "crashed":
         return f"crashed: {found.text}"
     if found.kind == "refused":
-        if mode.agree == "finite" or plain.kind != "returned" or (mode.names and mode.names in found.text):
+        if (
+            mode.agree == "finite"
+            or plain.kind != "returned"
+            or (mode.names and mode.names in found.text)
+        ):
             return ""
         return f"refused, though the plain run is not: {found.text[:140]}"
     before = list_broken(call, plain.leaves)
-    if broken := [leaf for leaf in list_broken(call, found.leaves, mode.broken) if leaf not in before]:
+    if broken := [
+        leaf for leaf in list_broken(call, found.leaves, mode.broken) if leaf not in before
+    ]:
         return f"not finite: {broken[0]}"
     if mode.agree == "finite" or plain.kind == "crashed":
         return ""
-    if moved is not None and (moved.kind != plain.kind or list_shapes(moved.leaves) != list_shapes(plain.leaves)):
+    if moved is not None and (
+        moved.kind != plain.kind or list_shapes(moved.leaves) != list_shapes(plain.leaves)
+    ):
         return ""  # a small change of the weights makes another result, so that rounding may, too
     if plain.kind == "refused":
         return f"returned, though the plain run is refused: {plain.text[:100]}"
-    return compare(call, mode, config, plain.leaves, found.leaves, plain.leaves if moved is None else moved.leaves)
+    return compare(
+        call,
+        mode,
+        config,
+        plain.leaves,
+        found.leaves,
+        plain.leaves if moved is None else moved.leaves,
+    )
 
 
 def list_shapes(leaves) -> list:
@@ -510,7 +619,9 @@ def compare(call: str, mode: Mode, config: Config, plain, found, moved) -> str:
     if [path for path, _ in plain] != [path for path, _ in found]:
         return "another result than the plain run's: other parts"
     sizes = [measure_gap(leaf, leaf)[1] for _, leaf in plain if is_continuous(leaf)]
-    noise = 2.0**-6 * size_of_logits(config) if mode.agree == "rough" else 0.0  # differences of logits lose digits
+    noise = (
+        2.0**-6 * size_of_logits(config) if mode.agree == "rough" else 0.0
+    )  # differences of logits lose digits
     for (path, expected), (_, value), (_, near) in zip(plain, found, moved, strict=True):
         if mode.agree != "same" and not is_continuous(expected):
             continue
@@ -518,14 +629,22 @@ def compare(call: str, mode: Mode, config: Config, plain, found, moved) -> str:
         allowed = TOLERANCE[mode.agree] * (size if mode.agree == "linear" else max([size, *sizes]))
         allowed += noise + 20 * measure_gap(near, expected)[0]
         if mode.agree == "linear":
-            powers = (measure_gap(value, torch.as_tensor(expected) * mode.unit**power)[0] for power in (-1, 1, 2))
+            powers = (
+                measure_gap(value, torch.as_tensor(expected) * mode.unit**power)[0]
+                for power in (-1, 1, 2)
+            )
             units = zip(powers, (mode.unit**power for power in (-1, 1, 2)), strict=True)
             if any(other <= allowed * factor for other, factor in units):
                 continue
         if gap > allowed:
             return f"differs: {path} by {gap:.2g} where the largest is {size:.2g}"
         floats = isinstance(value, Tensor) and value.is_floating_point()
-        if mode.agree == "same" and floats and value.dtype != expected.dtype and not (mode.edit and is_free(call)):
+        if (
+            mode.agree == "same"
+            and floats
+            and value.dtype != expected.dtype
+            and not (mode.edit and is_free(call))
+        ):
             return f"differs: {path} is {value.dtype}, not {expected.dtype}"
     return ""
 
@@ -540,7 +659,10 @@ def size_of_logits(config: Config) -> float:
 def is_free(call: str) -> bool:
     """Whether a call is given no model, so that its results follow what else it is given; or gives it back in shares."""
     args, _ = make_arguments(call, set_up(BASE))
-    return not any(isinstance(value, Transformer) for value in args) or name_function(call) == "share_recovered"
+    return (
+        not any(isinstance(value, Transformer) for value in args)
+        or name_function(call) == "share_recovered"
+    )
 
 
 def is_continuous(leaf: Any) -> bool:
@@ -558,12 +680,21 @@ def choose_modes(model: str, call: str, share: int) -> list[str]:
     """The modes in which a call is tried on a model: all on the base model, elsewhere one of `share`, in turn."""
     share = 4 * share if call in SLOW and share > 1 else share
     first = list(ODD_MODELS).index(model) + list(CALLS).index(call)
-    chosen = [name for i, name in enumerate(MODES) if model == "base" or (first + i) % share == 0 or name == "plain"]
+    chosen = [
+        name
+        for i, name in enumerate(MODES)
+        if model == "base" or (first + i) % share == 0 or name == "plain"
+    ]
     return [name for name in chosen if not MODES[name].uses or MODES[name].uses in list_used(call)]
 
 
 def find_faults(
-    models=tuple(ODD_MODELS), modes=tuple(MODES), calls=tuple(CALLS), share=1, refusals=None, times=None
+    models=tuple(ODD_MODELS),
+    modes=tuple(MODES),
+    calls=tuple(CALLS),
+    share=1,
+    refusals=None,
+    times=None,
 ) -> list[Fault]:
     """The faults of each call on each model in one of `share` of its modes; refusals and times are filled if given."""
     faults = []
@@ -586,7 +717,12 @@ def find_faults(
                     mode = mode._replace(agree="finite")
                 found = plain if name == "plain" else attempt(call, mode, config)
                 if text := judge(
-                    call, mode, config, Outcome("returned") if name == "plain" else plain, found, moved.get(mode.agree)
+                    call,
+                    mode,
+                    config,
+                    Outcome("returned") if name == "plain" else plain,
+                    found,
+                    moved.get(mode.agree),
                 ):
                     faults.append(Fault(call, name, model, text))
                 elif found.kind == "refused" and refusals is not None:
@@ -622,12 +758,16 @@ def main() -> int:
     parser.add_argument("functions", nargs="*")
     parser.add_argument("--model", default="")
     parser.add_argument("--mode", default="")
-    parser.add_argument("--share", type=int, default=1, help="try one of so many modes on each model but the first")
+    parser.add_argument(
+        "--share", type=int, default=1, help="try one of so many modes on each model but the first"
+    )
     parser.add_argument("--refusals", action="store_true")
     parser.add_argument("--times", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    calls = [call for call in CALLS if not options.functions or name_function(call) in options.functions]
+    calls = [
+        call for call in CALLS if not options.functions or name_function(call) in options.functions
+    ]
     models = [name for name in ODD_MODELS if options.model in name]
     modes = [name for name in MODES if options.mode in name]
     refusals, times = [], defaultdict(float)

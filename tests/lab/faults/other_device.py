@@ -50,7 +50,12 @@ def is_elsewhere(value) -> bool:
 
 
 MOVES = {aten._to_copy.default, aten.copy_.default, aten.copy.default, aten._copy_from.default}
-INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+INDEXED = {
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+}
 INDEXED |= {aten._unsafe_index.Tensor}
 JOINED = {aten.cat.default, aten.stack.default}
 
@@ -72,9 +77,18 @@ def check_devices(function, args, kwargs) -> None:
             raise RuntimeError(f"{function}: indices on the device for a tensor on the CPU")
         there = [value for value in tree_flatten(args[2:])[0] if is_elsewhere(value)]
     changed = [args[0]] if function._schema.is_mutable and args else []
-    if [value for value in there if value.ndim or function in JOINED or any(value is own for own in changed)]:
-        shapes = [(tuple(value.shape), "device" if isinstance(value, OnDevice) else "cpu") for value in (*here, *there)]
-        raise RuntimeError(f"Expected all tensors to be on the same device, but {function} was given {shapes}")
+    if [
+        value
+        for value in there
+        if value.ndim or function in JOINED or any(value is own for own in changed)
+    ]:
+        shapes = [
+            (tuple(value.shape), "device" if isinstance(value, OnDevice) else "cpu")
+            for value in (*here, *there)
+        ]
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but {function} was given {shapes}"
+        )
 
 
 def run(function, args, kwargs):
@@ -82,10 +96,16 @@ def run(function, args, kwargs):
     check_devices(function, args, kwargs)
     flat = tree_flatten((args, kwargs))[0]
     target = kwargs.get("device")
-    on_device = any(isinstance(value, OnDevice) for value in flat) if target is None else torch.device(target) == DEVICE
+    on_device = (
+        any(isinstance(value, OnDevice) for value in flat)
+        if target is None
+        else torch.device(target) == DEVICE
+    )
     if function is aten.copy_.default:
         on_device = isinstance(args[0], OnDevice)
-    held, named = tree_map(lambda value: value.held if isinstance(value, OnDevice) else value, (args, kwargs))
+    held, named = tree_map(
+        lambda value: value.held if isinstance(value, OnDevice) else value, (args, kwargs)
+    )
     if target is not None:
         named["device"] = torch.device("cpu")
     if function is aten.linalg_lstsq.default and on_device:
@@ -111,7 +131,11 @@ def list_to_tensor(index):
     """An index without lists of numbers, of which the meta device keeps nothing."""
     if isinstance(index, tuple):
         return tuple(list_to_tensor(part) for part in index)
-    return torch.tensor(index, dtype=None if index else torch.int64) if isinstance(index, list) else index
+    return (
+        torch.tensor(index, dtype=None if index else torch.int64)
+        if isinstance(index, list)
+        else index
+    )
 
 
 class Conversions(TorchFunctionMode):
@@ -119,7 +143,10 @@ class Conversions(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if function in (torch.tensor, torch.as_tensor, torch.asarray) and kwargs.get("device") is not None:
+        if (
+            function in (torch.tensor, torch.as_tensor, torch.asarray)
+            and kwargs.get("device") is not None
+        ):
             target = kwargs.pop("device")
             return function(*args, **kwargs).to(target)
         if function is Tensor.new_tensor and isinstance(args[0], OnDevice):
@@ -129,7 +156,9 @@ class Conversions(TorchFunctionMode):
             if function is Tensor.data_ptr:
                 return args[0].held.data_ptr()
             if function is Tensor.numpy:
-                raise TypeError("can't convert a tensor on the device to numpy: use Tensor.cpu() first")
+                raise TypeError(
+                    "can't convert a tensor on the device to numpy: use Tensor.cpu() first"
+                )
             if function is Tensor.tolist:
                 return args[0].held.tolist()
             if function is Tensor.__getitem__:

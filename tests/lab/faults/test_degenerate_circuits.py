@@ -50,7 +50,9 @@ def test_a_token_that_can_never_come_counts_nothing_in_a_divergence(forbidding):
     divergence = methods.divergence_from(forbidding, tokens)
     assert divergence(forbidding(tokens)).item() == 0
     others = forbidding(tokens.flip(1)).detach()
-    expected, found = (logits[..., :4].log_softmax(dim=-1) for logits in (forbidding(tokens), others))
+    expected, found = (
+        logits[..., :4].log_softmax(dim=-1) for logits in (forbidding(tokens), others)
+    )
     by_hand = -(expected.exp() * (expected - found)).sum(dim=-1).mean(dim=-1)
     torch.testing.assert_close(divergence(others), by_hand)
     assert methods.find_circuit_acdc(forbidding, tokens, tokens.flip(1), divergence)
@@ -68,7 +70,9 @@ def test_ruling_out_what_the_model_does_not_diverges_without_bound(forbidding):
 
 
 def test_a_divergence_from_other_prompts_is_refused(model):
-    with pytest.raises(ValueError, match=r"logits are \(3, 4, 7\), but those to diverge from \(1, 4, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"logits are \(3, 4, 7\), but those to diverge from \(1, 4, 7\)"
+    ):
         methods.divergence_from(model, CLEAN[:1])(model(CLEAN))
 
 
@@ -84,7 +88,9 @@ def test_pairs_that_are_listed_twice_count_once_and_a_mask_says_the_same():
     mask[[3, 5]] = True
     for seen in (torch.tensor([3, 5, 3, 3]), mask):
         assert methods.measure_progress(logits, [1, 1], seen) == expected
-    with pytest.raises(ValueError, match=r"seen is torch.bool \(3,\), but must have one entry for each of 49 pairs"):
+    with pytest.raises(
+        ValueError, match=r"seen is torch.bool \(3,\), but must have one entry for each of 49 pairs"
+    ):
         methods.measure_progress(logits, [1], mask[:3])
 
 
@@ -114,7 +120,10 @@ def test_acdc_says_so_where_the_metric_is_nan_in_a_run_between(model):
     below = first(model(CORRUPT)).detach().mean() < plain.mean()
 
     def gap(logits):
-        ends = (first(logits) - plain).abs() < 1e-5, (first(logits) - first(model(CORRUPT))).abs() < 1e-5
+        ends = (
+            (first(logits) - plain).abs() < 1e-5,
+            (first(logits) - first(model(CORRUPT))).abs() < 1e-5,
+        )
         return torch.where(ends[0] | ends[1], first(logits) if below else -first(logits), math.nan)
 
     with pytest.raises(ValueError, match="the metric is nan in a run with some edges off"):
@@ -136,7 +145,9 @@ def test_a_metric_that_does_not_hang_on_the_logits_has_no_gradient(model):
 
 def test_empty_and_whole_circuits_have_the_values_of_their_definition(model):
     edges = list_edges(model)
-    shares = methods.measure_faithfulness(model, CLEAN, CORRUPT, first, [[], edges, edges + edges[:3]])
+    shares = methods.measure_faithfulness(
+        model, CLEAN, CORRUPT, first, [[], edges, edges + edges[:3]]
+    )
     assert shares.tolist() == [0, 1, 1]
     assert methods.measure_minimality(model, CLEAN, CORRUPT, first, []) == {}
     assert methods.find_incompleteness(model, CLEAN, CORRUPT, first, []) == {frozenset(): 1}
@@ -163,7 +174,9 @@ def test_knockouts_that_differ_by_rounding_are_a_tie_for_the_first(model, monkey
 
 
 def test_a_curve_of_several_circuits_of_one_size_counts_the_last():
-    curve = methods.FaithfulnessCurve(torch.tensor([0, 0.5, 0.5, 1]), torch.tensor([0, 9.0, 0.5, 1]))
+    curve = methods.FaithfulnessCurve(
+        torch.tensor([0, 0.5, 0.5, 1]), torch.tensor([0, 9.0, 0.5, 1])
+    )
     assert curve.cpr(bounded=False) == 0.25
     with pytest.raises(ValueError, match="share must rise from size to size"):
         methods.FaithfulnessCurve(torch.tensor([0.5, 0]), torch.tensor([0.0, 1]))
@@ -197,7 +210,9 @@ def test_a_neuron_or_logits_that_do_not_vary_have_no_share_of_a_wave():
 def test_a_prompt_without_a_gradient_has_no_cosine_and_is_left_out(model, zeros):
     targets = torch.tensor([0, 1, 2])
     assert math.isnan(methods.measure_gradient_symmetry(zeros, CLEAN, targets))
-    alone = methods.measure_gradient_symmetry(model, CLEAN[1:], targets[1:], first=0, second=3, position=3)
+    alone = methods.measure_gradient_symmetry(
+        model, CLEAN[1:], targets[1:], first=0, second=3, position=3
+    )
     with torch.no_grad():
         model.W_U[:, 0] = 0  # the logit of the first prompt's target depends on nothing
     found = methods.measure_gradient_symmetry(model, CLEAN, targets, first=0, second=3, position=3)
@@ -212,15 +227,23 @@ def test_weights_of_zero_score_zero_and_split_into_finite_parts(zeros):
 
 
 def test_embeddings_that_are_all_the_same_give_noise_no_size(zeros):
-    with pytest.raises(ValueError, match="all entries of W_E are the same, which gives noise no size: give `noise`"):
+    with pytest.raises(
+        ValueError, match="all entries of W_E are the same, which gives noise no size: give `noise`"
+    ):
         methods.trace_causally(zeros, CLEAN, first, CLEAN > 1)
 
 
 def test_keys_that_are_zero_or_repeated_leave_a_rank_one_edit_exact(model):
     key = torch.tensor([1.0, -2, 0, 3, 1])
-    for keys in (torch.zeros(3, 5), torch.ones(4, 5), torch.eye(5) * torch.tensor([1e6, 1, 1, 1, 1])):
+    for keys in (
+        torch.zeros(3, 5),
+        torch.ones(4, 5),
+        torch.eye(5) * torch.tensor([1e6, 1, 1, 1, 1]),
+    ):
         edited = methods.edit_rank_one(model, 0, key, torch.ones(8), keys)
-        torch.testing.assert_close(key @ edited.blocks[0].mlp.W_out, torch.ones(8), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            key @ edited.blocks[0].mlp.W_out, torch.ones(8), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_prompts_without_tokens_are_refused_in_one_sentence(model):

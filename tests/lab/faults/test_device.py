@@ -24,7 +24,9 @@ def call_on(config, call: str, device: torch.device) -> list[tuple[str, object]]
     return list(list_leaves((found, use(found, s))))
 
 
-@pytest.mark.parametrize("mix", ["sum", "mask", "index", "cat", "in place", "generator", "numpy", "prompts"])
+@pytest.mark.parametrize(
+    "mix", ["sum", "mask", "index", "cat", "in place", "generator", "numpy", "prompts"]
+)
 def test_the_other_device_refuses_what_cuda_refuses(mix):
     with OtherDevice():
         x, mine = torch.ones(2, 3).to(DEVICE), torch.ones(2, 3)
@@ -36,7 +38,9 @@ def test_the_other_device_refuses_what_cuda_refuses(mix):
             "in place": lambda: mine.add_(x.sum()),
             "generator": lambda: torch.randn(3, generator=torch.Generator(), device=DEVICE),
             "numpy": lambda: x.numpy(),
-            "prompts": lambda: set_up(vary()).model.to(DEVICE)(torch.zeros(1, 2, dtype=torch.int64)),
+            "prompts": lambda: set_up(vary()).model.to(DEVICE)(
+                torch.zeros(1, 2, dtype=torch.int64)
+            ),
         }
         with pytest.raises((RuntimeError, TypeError), match="device"):
             mixes[mix]()
@@ -65,7 +69,9 @@ def test_a_function_computes_on_another_device_what_it_computes_on_the_cpu(call)
     with OtherDevice():
         found = call_on(WHOLE, call, DEVICE)
         places = {path: leaf.device for path, leaf in found if isinstance(leaf, torch.Tensor)}
-        values = [(path, leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf) for path, leaf in found]
+        values = [
+            (path, leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf) for path, leaf in found
+        ]
     assert [path for path, _ in values] == [path for path, _ in expected]
     for (path, value), (_, right) in zip(values, expected, strict=True):
         gap, size = measure_gap(value, right)

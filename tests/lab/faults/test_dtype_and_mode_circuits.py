@@ -8,7 +8,9 @@ from torch import Tensor
 
 from mini_transformer import Config, Transformer, methods
 
-CONFIG = Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, norm="layer", biases=True)
+CONFIG = Config(
+    d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, norm="layer", biases=True
+)
 CLEAN = torch.tensor([[1, 2, 3, 4], [4, 0, 6, 5], [2, 2, 1, 0]])
 CORRUPT = CLEAN.flip(1)
 
@@ -60,7 +62,9 @@ def test_a_direction_is_taken_out_of_a_model_in_half_precision(dtype):
 
 def test_many_small_steps_in_half_precision_add_up():
     model = Transformer(CONFIG).bfloat16()
-    scores = methods.integrate_gradients(model, CLEAN, first, torch.tensor(0), steps=1000, tolerance=0.2)
+    scores = methods.integrate_gradients(
+        model, CLEAN, first, torch.tensor(0), steps=1000, tolerance=0.2
+    )
     exact = methods.integrate_gradients(Transformer(CONFIG), CLEAN, first, torch.tensor(0))
     assert (scores - exact).norm() < 0.1 * exact.norm()
 
@@ -68,10 +72,14 @@ def test_many_small_steps_in_half_precision_add_up():
 def test_a_mean_metric_of_half_precision_keeps_small_differences():
     logits = torch.zeros(301, 1, 1, dtype=torch.bfloat16)
     logits[0] = -1
-    assert methods.patching.check_metric(lambda x: 1 + x[:, 0, 0], logits).item() == pytest.approx(300 / 301)
+    assert methods.patching.check_metric(lambda x: 1 + x[:, 0, 0], logits).item() == pytest.approx(
+        300 / 301
+    )
 
 
-@pytest.mark.parametrize(("model_dtype", "key_dtype"), [("float32", "float64"), ("float64", "float32")])
+@pytest.mark.parametrize(
+    ("model_dtype", "key_dtype"), [("float32", "float64"), ("float64", "float32")]
+)
 def test_an_edit_takes_keys_of_another_dtype(model_dtype, key_dtype):
     model = Transformer(CONFIG).to(getattr(torch, model_dtype))
     key = torch.tensor([1.0, -2, 0, 3, 1])
@@ -102,7 +110,9 @@ def test_an_edit_of_a_half_precision_model_takes_keys_and_values_of_float32():
 DRAWS = {
     "run_with_noise": lambda m: methods.run_with_noise(m, CLEAN, CLEAN > 2, draws=2),
     "train_edge_mask": lambda m: methods.train_edge_mask(m, CLEAN, CORRUPT, first, steps=3),
-    "sample_shapley": lambda m: methods.sample_shapley(m, CLEAN, first, torch.tensor(0), draws=3).values,
+    "sample_shapley": lambda m: (
+        methods.sample_shapley(m, CLEAN, first, torch.tensor(0), draws=3).values
+    ),
     "score_random_composition": lambda m: torch.tensor(methods.score_random_composition(m)),
 }
 
@@ -110,7 +120,9 @@ DRAWS = {
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
 def test_one_seed_is_one_draw_in_every_dtype(draw):
     expected = draw(Transformer(CONFIG))
-    torch.testing.assert_close(draw(Transformer(CONFIG).double()).float(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        draw(Transformer(CONFIG).double()).float(), expected, atol=1e-4, rtol=1e-4
+    )
     model = Transformer(CONFIG)
     torch.set_default_dtype(torch.float64)
     try:
@@ -134,7 +146,9 @@ GRADIENTS = {
     "train_edge_mask": lambda m, a, b: methods.train_edge_mask(m, a, b, first, steps=2),
     "measure_saliency": lambda m, a, b: methods.measure_saliency(m, a, first),
     "integrate_gradients": lambda m, a, b: methods.integrate_gradients(m, a, first, b),
-    "measure_gradient_symmetry": lambda m, a, b: torch.tensor(methods.measure_gradient_symmetry(m, a, b[:, 0])),
+    "measure_gradient_symmetry": lambda m, a, b: torch.tensor(
+        methods.measure_gradient_symmetry(m, a, b[:, 0])
+    ),
     "find_value": lambda m, a, b: methods.find_value(m, a, b[:, 0], 0, -1, steps=2),
 }
 

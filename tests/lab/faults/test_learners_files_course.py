@@ -32,7 +32,11 @@ ENCODINGS = {
     "declared cp932": ("# -*- coding: cp932 -*-\nT = '時間表'\n", "cp932", "時間表"),
     "declared gbk": ("# coding: gbk\nT = '注意力'\n", "gbk", "注意力"),
     "declared koi8-r": ("# coding: koi8-r\nT = 'привет'\n", "koi8-r", "привет"),
-    "declared on the second line": ("#!/usr/bin/python\n# vim: fileencoding=cp1251\nT = 'да'\n", "cp1251", "да"),
+    "declared on the second line": (
+        "#!/usr/bin/python\n# vim: fileencoding=cp1251\nT = 'да'\n",
+        "cp1251",
+        "да",
+    ),
     "declared in an old Mac's file": ("# coding: cp1251\rT = 'да'\r", "cp1251", "да"),
     "latin-1 is not cp1252": ("# coding: latin-1\nT = '\x80'\n", "latin-1", "\x80"),
     "not declared": ("T = 'café'\n", "cp1252", "café"),
@@ -47,7 +51,9 @@ ENCODINGS = {
 
 
 @pytest.mark.parametrize(("text", "codec", "kept"), ENCODINGS.values(), ids=ENCODINGS)
-def test_a_string_keeps_its_text_in_every_encoding_and_every_command_reads_it(tmp_path, text, codec, kept):
+def test_a_string_keeps_its_text_in_every_encoding_and_every_command_reads_it(
+    tmp_path, text, codec, kept
+):
     path = write(tmp_path, (text + ANSWER).encode(codec))
     assert load_learner_file(path).names["T"] == kept
     source = read_source(path.name, path.read_bytes())[0].decode()
@@ -57,7 +63,10 @@ def test_a_string_keeps_its_text_in_every_encoding_and_every_command_reads_it(tm
 
 
 def test_the_second_line_of_a_string_declares_nothing(tmp_path):
-    assert load_learner_file(write(tmp_path, 'T = """\n# coding: latin-1\n"""\n')).names["T"] == "\n# coding: latin-1\n"
+    assert (
+        load_learner_file(write(tmp_path, 'T = """\n# coding: latin-1\n"""\n')).names["T"]
+        == "\n# coding: latin-1\n"
+    )
 
 
 def test_two_encodings_in_one_file_are_said_and_not_guessed():
@@ -116,7 +125,9 @@ FAILING = {
 
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize(("statement", "sentence"), FAILING.items(), ids=range(len(FAILING)))
-def test_a_statement_that_fails_costs_nothing_that_does_not_need_it(tmp_path, statement, sentence, place):
+def test_a_statement_that_fails_costs_nothing_that_does_not_need_it(
+    tmp_path, statement, sentence, place
+):
     source = f"{statement}\n{ANSWER}" if place == "before" else f"{ANSWER}{statement}\n"
     student = load(tmp_path, source)
     line = 1 if place == "before" else 3
@@ -130,18 +141,28 @@ def test_a_file_that_was_copied_with_its_prompts_is_read(tmp_path):
 
 
 def test_every_statement_runs_once(tmp_path):
-    student = load(tmp_path, "n = []\nn.append(1)\n1 / 0\nn.append(2)\n[][1]; n.append(3)\n" + ANSWER)
+    student = load(
+        tmp_path, "n = []\nn.append(1)\n1 / 0\nn.append(2)\n[][1]; n.append(3)\n" + ANSWER
+    )
     assert student.file.names["n"] == [1, 2, 3]
     assert len(student.file.failures) == 2
 
 
 def test_what_needs_a_statement_that_failed_says_which(tmp_path):
-    student = load(tmp_path, "import nothing_like_this as n\n" + ANSWER + "@n.cached\ndef g(x):\n    return n.h(x)\n")
-    with pytest.raises(StudentError, match=r"there is no function g, since ex01\.py line 4 fails .* NameError"):
-        student.call("g", 1)
-    student = load(tmp_path, "import nothing_like_this as n\n" + ANSWER + "def g(x):\n    return n.h(x)\n")
+    student = load(
+        tmp_path,
+        "import nothing_like_this as n\n" + ANSWER + "@n.cached\ndef g(x):\n    return n.h(x)\n",
+    )
     with pytest.raises(
-        StudentError, match=r"NameError: name 'n' is not defined; ex01\.py line 1 fails .*ModuleNotFound"
+        StudentError, match=r"there is no function g, since ex01\.py line 4 fails .* NameError"
+    ):
+        student.call("g", 1)
+    student = load(
+        tmp_path, "import nothing_like_this as n\n" + ANSWER + "def g(x):\n    return n.h(x)\n"
+    )
+    with pytest.raises(
+        StudentError,
+        match=r"NameError: name 'n' is not defined; ex01\.py line 1 fails .*ModuleNotFound",
     ):
         student.call("g", 1)
 
@@ -151,11 +172,16 @@ def test_an_endless_loop_outside_costs_nothing_and_is_waited_for_twice_at_most(t
     student = load(tmp_path, loops * 2 + "a = 1\n" + ANSWER + loops, seconds=0.3)
     assert student.call("f", 2) == 4
     assert "a" not in student.file.names
-    assert [sentence.split(" runs")[0] for sentence in student.file.failures] == ["ex01.py line 1", "ex01.py line 2"]
+    assert [sentence.split(" runs")[0] for sentence in student.file.failures] == [
+        "ex01.py line 1",
+        "ex01.py line 2",
+    ]
 
 
 def test_without_any_function_that_is_wanted_the_failure_is_the_files(tmp_path):
-    with pytest.raises(StudentError, match=r"^ex01\.py line 1 fails when it is imported: ZeroDivisionError"):
+    with pytest.raises(
+        StudentError, match=r"^ex01\.py line 1 fails when it is imported: ZeroDivisionError"
+    ):
         load(tmp_path, "1 / 0\ndef g(): pass\n")
 
 
@@ -194,8 +220,19 @@ os.chdir(tempfile.mkdtemp()); os.rmdir(os.getcwd())
 """
 
     def look():
-        torches = torch.zeros(1).device, torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
-        return os.getcwd(), dict(os.environ), list(sys.argv), sys.getrecursionlimit(), np.geterr(), torches
+        torches = (
+            torch.zeros(1).device,
+            torch.is_anomaly_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+        return (
+            os.getcwd(),
+            dict(os.environ),
+            list(sys.argv),
+            sys.getrecursionlimit(),
+            np.geterr(),
+            torches,
+        )
 
     before = look()
     assert load(tmp_path, source + ANSWER).file.failures == []
@@ -205,7 +242,8 @@ os.chdir(tempfile.mkdtemp()); os.rmdir(os.getcwd())
 def test_two_students_do_not_see_each_other(tmp_path):
     first = load(tmp_path, "secret = 1\n" + ANSWER)
     second = load(
-        tmp_path, "import sys\ndef f(x):\n    return [n for n in sys.modules if n.endswith('ex01')], __name__ in sys.modules\n"
+        tmp_path,
+        "import sys\ndef f(x):\n    return [n for n in sys.modules if n.endswith('ex01')], __name__ in sys.modules\n",
     )
     found, own = second.call("f", 1)
     assert own
@@ -215,9 +253,7 @@ def test_two_students_do_not_see_each_other(tmp_path):
 
 
 def test_what_is_printed_is_kept_whatever_was_done_to_the_stream(tmp_path):
-    source = (
-        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint('ä', flush=True)\n"
-    )
+    source = "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint('ä', flush=True)\n"
     student = load(tmp_path, source + "def f(x):\n    print('later \\ud800')\n    return x\n")
     student.call("f", 1)
     assert student.output == ["ä", "later \\ud800"]
@@ -225,7 +261,10 @@ def test_what_is_printed_is_kept_whatever_was_done_to_the_stream(tmp_path):
 
 def test_no_window_is_opened_also_after_another_file_asked_for_one(tmp_path):
     load(tmp_path, "import matplotlib\nmatplotlib.use('TkAgg')\n" + ANSWER)
-    student = load(tmp_path, "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\nplt.close('all')\n" + ANSWER)
+    student = load(
+        tmp_path,
+        "import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\nplt.close('all')\n" + ANSWER,
+    )
     assert [sentence for sentence in student.file.failures if "TkAgg" in sentence] == []
 
 

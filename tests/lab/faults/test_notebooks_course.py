@@ -86,23 +86,30 @@ def test_a_cell_that_fails_costs_nothing_and_is_named_with_its_line(tmp_path, ce
 
 def test_a_failing_answer_is_named_by_its_cell(tmp_path):
     student = load(tmp_path, make_notebook("a = 1", "b = 1\ndef f(x):\n    return x.nothing"))
-    with pytest.raises(StudentError, match=r"^f cell 2 line 3 fails when called with \(2\): AttributeError"):
+    with pytest.raises(
+        StudentError, match=r"^f cell 2 line 3 fails when called with \(2\): AttributeError"
+    ):
         student.call("f", 2)
 
 
 def test_a_function_in_a_cell_that_is_not_python_says_so(tmp_path):
     student = load(tmp_path, make_notebook(ANSWER, "def g(x):\n    return (x\n"))
     with pytest.raises(
-        StudentError, match=r"there is no function g, since ex01\.py cell 2 line 2 is not Python: '\(' was"
+        StudentError,
+        match=r"there is no function g, since ex01\.py cell 2 line 2 is not Python: '\(' was",
     ):
         student.call("g", 2)
 
 
 def test_an_endless_cell_costs_only_what_stands_behind_it_in_the_cell(tmp_path):
-    student = load(tmp_path, make_notebook("while True: pass\na = 1\n" + ANSWER, "b = 1", "f(1)"), seconds=0.3)
+    student = load(
+        tmp_path, make_notebook("while True: pass\na = 1\n" + ANSWER, "b = 1", "f(1)"), seconds=0.3
+    )
     assert student.call("f", 2) == 4
     assert ("a" in student.file.names, "b" in student.file.names) == (False, True)
-    assert [sentence.split(" runs")[0] for sentence in student.file.failures] == ["ex01.py cell 1 line 1"]
+    assert [sentence.split(" runs")[0] for sentence in student.file.failures] == [
+        "ex01.py cell 1 line 1"
+    ]
 
 
 def test_stubs_and_leftover_raises_are_found_in_cells(tmp_path):
@@ -112,22 +119,39 @@ def test_stubs_and_leftover_raises_are_found_in_cells(tmp_path):
     )
     student = load(tmp_path, make_notebook(stub, "%%time\n" + left))
     assert student.file.unwritten == {"g"}
-    assert student.remarks == {"f": "cell 2 line 3 still has `raise NotImplementedError`: delete it"}
+    assert student.remarks == {
+        "f": "cell 2 line 3 still has `raise NotImplementedError`: delete it"
+    }
     assert student.call("f", 2) == 4
 
 
 def test_the_source_of_a_function_in_a_cell_is_found(tmp_path):
-    student = load(tmp_path, make_notebook("a = '''b'''", ANSWER + "import inspect\ns = inspect.getsource(f)"))
+    student = load(
+        tmp_path, make_notebook("a = '''b'''", ANSWER + "import inspect\ns = inspect.getsource(f)")
+    )
     assert student.file.names["s"] == ANSWER
 
 
 VERSIONS = {
-    "version 3": {"worksheets": [{"cells": [{"cell_type": "code", "input": ANSWER.splitlines(keepends=True)}]}]},
+    "version 3": {
+        "worksheets": [
+            {"cells": [{"cell_type": "code", "input": ANSWER.splitlines(keepends=True)}]}
+        ]
+    },
     "damaged cells": {
-        "cells": [{}, "a", None, {"cell_type": "code", "source": None}, {"cell_type": "code", "source": ANSWER}]
+        "cells": [
+            {},
+            "a",
+            None,
+            {"cell_type": "code", "source": None},
+            {"cell_type": "code", "source": ANSWER},
+        ]
     },
     "other cells": {
-        "cells": [{"cell_type": "raw", "source": "f("}, {"cell_type": "code", "id": "a", "source": ANSWER}]
+        "cells": [
+            {"cell_type": "raw", "source": "f("},
+            {"cell_type": "code", "id": "a", "source": ANSWER},
+        ]
     },
 }
 

@@ -16,8 +16,13 @@ def test_every_public_function_is_called():
 
 
 def test_every_mode_is_tried_on_several_models_with_every_call():
-    tried = {mode: sum(mode in choose_modes(model, "steer", SHARE) for model in ODD_MODELS) for mode in MODES}
-    assert all(count >= len(ODD_MODELS) // SHARE for mode, count in tried.items() if not MODES[mode].uses)
+    tried = {
+        mode: sum(mode in choose_modes(model, "steer", SHARE) for model in ODD_MODELS)
+        for mode in MODES
+    }
+    assert all(
+        count >= len(ODD_MODELS) // SHARE for mode, count in tried.items() if not MODES[mode].uses
+    )
 
 
 @pytest.mark.slow
@@ -58,6 +63,8 @@ def test_a_tolerance_in_the_units_of_the_metric_is_found(monkeypatch):
 
 
 def test_an_error_of_pythons_own_is_no_sentence(monkeypatch):
-    monkeypatch.setattr(methods, "sink_scores", lambda model, tokens: dict(zip(*[[1, 2], [3, 4]], strict=True))[5])
+    monkeypatch.setattr(
+        methods, "sink_scores", lambda model, tokens: dict(zip(*[[1, 2], [3, 4]], strict=True))[5]
+    )
     (fault,) = find_faults(["base"], ["plain"], ["sink_scores"])
     assert "KeyError" in fault.text

@@ -16,7 +16,7 @@ from mini_transformer.course.batch import Grader, Settings
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.gradebook import grade_folder
 from mini_transformer.course.kept import name_file
-from mini_transformer.course.progress import write_atomically
+from mini_transformer.course.progress import write_file
 from mini_transformer.course.submissions import find_students, read_submission
 from mini_transformer.course.unpacking import Unpacked, unpack
 
@@ -32,12 +32,13 @@ def hand_in(folder: Path, name: str | bytes, content: bytes = ANSWER) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["\u738b" * 85, "x" * 255, "\u00e9" * 127, "\U0001f600" * 63, "-rf", "con", "a\nb", " ", "%s"]
+    "name",
+    ["\u738b" * 85, "x" * 255, "\u00e9" * 127, "\U0001f600" * 63, "-rf", "con", "a\nb", " ", "%s"],
 )
 def test_every_name_that_a_folder_may_have_leaves_room_for_an_ending(tmp_path, name):
     for ending in (".json", ".txt"):
         path = tmp_path / f"{name_file(name)}{ending}"
-        write_atomically(path, "x")
+        write_file(path, "x")
         assert path.read_text() == "x"
     assert name_file(name).lower() != "con"
 
@@ -63,22 +64,34 @@ def test_folders_deeper_than_pythons_calls_are_read(tmp_path):
         os.close(top)
         top = below
         if depth in (1500, 2400):
-            with open(os.open("ex01_samples.py", os.O_WRONLY | os.O_CREAT, dir_fd=top), "wb") as file:
+            with open(
+                os.open("ex01_samples.py", os.O_WRONLY | os.O_CREAT, dir_fd=top), "wb"
+            ) as file:
                 file.write(ANSWER)
     os.close(top)
     into = Unpacked()
     unpack(tmp_path / "d", "d", into)
     assert list(into.files.values()) == [ANSWER]
-    assert [remark.split(": ")[-1] for remark in into.remarks] == ["it cannot be read (File name too long)"]
+    assert [remark.split(": ")[-1] for remark in into.remarks] == [
+        "it cannot be read (File name too long)"
+    ]
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
 def test_links_that_lead_nowhere_or_in_circles_are_left_out(tmp_path):
     hand_in(tmp_path, "ann")
-    for name, target in {"loop": "loop", "long": "x" * 300, "ex01.py": "nowhere", "self": "."}.items():
+    for name, target in {
+        "loop": "loop",
+        "long": "x" * 300,
+        "ex01.py": "nowhere",
+        "self": ".",
+    }.items():
         (tmp_path / name).symlink_to(target)
         (tmp_path / "ann" / name).symlink_to(target)
-    students = {handed.student: read_submission(handed, FUNCTIONS) for handed in find_students(tmp_path, FUNCTIONS)[0]}
+    students = {
+        handed.student: read_submission(handed, FUNCTIONS)
+        for handed in find_students(tmp_path, FUNCTIONS)[0]
+    }
     assert students["ann"].sources == {"01_samples": ANSWER}
     assert len(students["ann"].remarks) == 4
 
@@ -118,7 +131,9 @@ def test_what_nobody_has_thought_of_costs_one_student_and_is_said_aloud(tmp_path
     exercises = {"01_samples": read_exercises(material, "01_samples")}
     graded = Grader(material, exercises, tmp_path / "out", Settings(1), queue.Queue()).grade(handed)
     assert graded.points == 0
-    assert graded.failed == {"01_samples": "what was handed in cannot be read (RuntimeError: unheard of)"}
+    assert graded.failed == {
+        "01_samples": "what was handed in cannot be read (RuntimeError: unheard of)"
+    }
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="classes are graded on Linux")
@@ -135,7 +150,9 @@ def test_a_class_with_every_kind_of_folder_is_graded_to_the_end(tmp_path):
     (folder / "empty.zip").write_bytes(packed.getvalue())
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe_ex01_samples.py")
-    summary = grade_folder(material, ["01_samples"], folder, tmp_path / "out", seed=1, unsafe=True, jobs=2)
+    summary = grade_folder(
+        material, ["01_samples"], folder, tmp_path / "out", seed=1, unsafe=True, jobs=2
+    )
     with open(tmp_path / "out" / "totals.csv", newline="") as file:
         points = {row["student"]: float(row["points"]) for row in csv.DictReader(file)}
     assert summary["failed"] == {}

@@ -62,7 +62,9 @@ def test_a_square_without_a_number_is_grey_and_says_so():
 
 
 def test_bars_show_small_and_missing_numbers():
-    ax = draw(plots.plot_contributions({"a": 3e-5, "b": NAN, "c": torch.tensor([1.0, 2.0]).bfloat16()}))
+    ax = draw(
+        plots.plot_contributions({"a": 3e-5, "b": NAN, "c": torch.tensor([1.0, 2.0]).bfloat16()})
+    )
     assert [text.get_text() for text in ax.texts] == ["3e-05", "nan", "1.50"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
 

@@ -32,16 +32,32 @@ def first(logits: Tensor) -> Tensor:
 
 
 JUDGES = {
-    "share_recovered": lambda m, metric: methods.share_recovered(metric(m(CLEAN)).detach(), m, CLEAN, CORRUPT, metric),
-    "find_circuit_acdc": lambda m, metric: methods.find_circuit_acdc(m, CLEAN, CORRUPT, metric, tau=0.01),
-    "train_edge_mask": lambda m, metric: methods.train_edge_mask(m, CLEAN, CORRUPT, metric, steps=3),
-    "measure_faithfulness": lambda m, metric: methods.measure_faithfulness(m, CLEAN, CORRUPT, metric, [PARTS]),
-    "scrub": lambda m, metric: methods.scrub(m, CLEAN, CORRUPT, metric, {"a1.h0": lambda x: x[:, 0]}).recovered,
-    "assess_equivalence": lambda m, metric: methods.assess_equivalence(m, CLEAN, CORRUPT, metric, PARTS).p_value,
-    "assess_independence": lambda m, metric: methods.assess_independence(m, CLEAN, CORRUPT, metric, PARTS).p_value,
+    "share_recovered": lambda m, metric: methods.share_recovered(
+        metric(m(CLEAN)).detach(), m, CLEAN, CORRUPT, metric
+    ),
+    "find_circuit_acdc": lambda m, metric: methods.find_circuit_acdc(
+        m, CLEAN, CORRUPT, metric, tau=0.01
+    ),
+    "train_edge_mask": lambda m, metric: methods.train_edge_mask(
+        m, CLEAN, CORRUPT, metric, steps=3
+    ),
+    "measure_faithfulness": lambda m, metric: methods.measure_faithfulness(
+        m, CLEAN, CORRUPT, metric, [PARTS]
+    ),
+    "scrub": lambda m, metric: (
+        methods.scrub(m, CLEAN, CORRUPT, metric, {"a1.h0": lambda x: x[:, 0]}).recovered
+    ),
+    "assess_equivalence": lambda m, metric: (
+        methods.assess_equivalence(m, CLEAN, CORRUPT, metric, PARTS).p_value
+    ),
+    "assess_independence": lambda m, metric: (
+        methods.assess_independence(m, CLEAN, CORRUPT, metric, PARTS).p_value
+    ),
     "assess_minimality": lambda m, metric: [
         found.p_value
-        for found in methods.assess_minimality(m, CLEAN, CORRUPT, metric, PARTS, quantile=0.5, draws=9).values()
+        for found in methods.assess_minimality(
+            m, CLEAN, CORRUPT, metric, PARTS, quantile=0.5, draws=9
+        ).values()
     ],
 }
 
@@ -58,32 +74,46 @@ def test_a_judgement_does_not_depend_on_the_unit_of_the_metric(model, judge):
             assert found == expected
 
 
-@pytest.mark.parametrize("name", ["share_recovered", "find_circuit_acdc", "train_edge_mask", "measure_faithfulness"])
+@pytest.mark.parametrize(
+    "name", ["share_recovered", "find_circuit_acdc", "train_edge_mask", "measure_faithfulness"]
+)
 def test_a_metric_that_holds_nothing_but_rounding_tells_no_runs_apart(model, name):
     distance = methods.divergence_from(model, CLEAN)
     calls = {
-        "share_recovered": lambda: methods.share_recovered(torch.zeros(1), model, CLEAN, CLEAN, distance),
+        "share_recovered": lambda: methods.share_recovered(
+            torch.zeros(1), model, CLEAN, CLEAN, distance
+        ),
         "find_circuit_acdc": lambda: methods.find_circuit_acdc(model, CLEAN, CLEAN, distance),
         "train_edge_mask": lambda: methods.train_edge_mask(model, CLEAN, CLEAN, distance, steps=1),
-        "measure_faithfulness": lambda: methods.measure_faithfulness(model, CLEAN, CLEAN, distance, [PARTS]),
+        "measure_faithfulness": lambda: methods.measure_faithfulness(
+            model, CLEAN, CLEAN, distance, [PARTS]
+        ),
     }
-    with pytest.raises(ValueError, match=r"the metric is .* but (it )?must .*by more than rounding does"):
+    with pytest.raises(
+        ValueError, match=r"the metric is .* but (it )?must .*by more than rounding does"
+    ):
         calls[name]()
 
 
 def test_an_exact_circuit_is_equivalent_by_a_metric_that_is_zero_up_to_rounding(model):
-    found = methods.assess_equivalence(model, CLEAN, CORRUPT, methods.divergence_from(model, CLEAN), list_edges(model))
+    found = methods.assess_equivalence(
+        model, CLEAN, CORRUPT, methods.divergence_from(model, CLEAN), list_edges(model)
+    )
     assert (found.statistic, found.p_value) == (0.5, 1.0)
 
 
 def test_a_score_that_varies_by_rounding_only_is_independent_of_anything(model):
-    found = methods.assess_independence(model, CLEAN, CLEAN, methods.divergence_from(model, CLEAN), PARTS)
+    found = methods.assess_independence(
+        model, CLEAN, CLEAN, methods.divergence_from(model, CLEAN), PARTS
+    )
     assert (found.statistic, found.p_value) == (0.0, 1.0)
 
 
 def test_rounding_moves_no_accuracy_even_where_logits_are_equal():
     logits = torch.full((2, 1, 3), 20.0)
-    assert measure_metric_rounding(lambda x: (x[:, -1].argmax(dim=-1) == 0).float(), logits).tolist() == [0, 0]
+    assert measure_metric_rounding(
+        lambda x: (x[:, -1].argmax(dim=-1) == 0).float(), logits
+    ).tolist() == [0, 0]
     assert measure_metric_rounding(lambda x: x[:, -1, 0], logits).max() < 1e-4
 
 
@@ -141,7 +171,9 @@ def test_gradients_that_are_tiny_keep_their_angle():
     expected = methods.measure_gradient_symmetry(model, CLEAN, targets)
     with torch.no_grad():
         model.W_U *= 1e-12
-    assert methods.measure_gradient_symmetry(model, CLEAN, targets) == pytest.approx(expected, abs=1e-5)
+    assert methods.measure_gradient_symmetry(model, CLEAN, targets) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e-3])
@@ -165,11 +197,15 @@ def test_a_large_offset_hides_no_wave():
     assert methods.share_explained_by_sum(1e-9 * SUMS.double() + 1e3) == pytest.approx(1)
     assert methods.share_explained_by_sum(1e-30 * SUMS) == pytest.approx(1)
     shares = methods.measure_frequency_shares(1e6 + wave[:P, None])
-    torch.testing.assert_close(shares, torch.tensor([5e-13, 0, 0], dtype=torch.float64), atol=1e-20, rtol=1e-3)
+    torch.testing.assert_close(
+        shares, torch.tensor([5e-13, 0, 0], dtype=torch.float64), atol=1e-20, rtol=1e-3
+    )
 
 
 def test_waves_of_high_frequencies_are_as_exact_as_those_of_low_ones():
     basis = methods.write_fourier_basis(997)
     assert (basis @ basis.T - torch.eye(997)).abs().max() < 2e-6
     number = 996 * 498 % 997  # the last wave at the last number is that of a small angle
-    assert basis[-1, -1].item() == pytest.approx(math.sin(2 * math.pi * number / 997) * math.sqrt(2 / 997), abs=1e-8)
+    assert basis[-1, -1].item() == pytest.approx(
+        math.sin(2 * math.pi * number / 997) * math.sqrt(2 / 997), abs=1e-8
+    )

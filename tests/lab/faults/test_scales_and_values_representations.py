@@ -46,7 +46,9 @@ def draw(*shape, seed=0, dtype=torch.float64):
 
 
 def build(**changed):
-    return Transformer(Config(**{"d_vocab": 9, "n_ctx": 6, "d_model": 8, "n_layers": 1} | changed), seed=1)
+    return Transformer(
+        Config(**{"d_vocab": 9, "n_ctx": 6, "d_model": 8, "n_layers": 1} | changed), seed=1
+    )
 
 
 def label(n=600, n_classes=2):
@@ -83,7 +85,9 @@ def test_leace_erases_a_label_beside_a_loud_direction_that_is_no_axis():
 def test_leace_leaves_out_what_is_rounding_and_changes_nothing_across_it():
     x, labels = label()
     wide = (x @ draw(6, 12, seed=2)).float()
-    assert int(torch.linalg.matrix_rank((wide - wide.mean(dim=0)).double())) == 12  # by rounding alone
+    assert (
+        int(torch.linalg.matrix_rank((wide - wide.mean(dim=0)).double())) == 12
+    )  # by rounding alone
     eraser = fit_leace(wide, labels)
     assert eraser.M.abs().max() < 10
     across = torch.linalg.svd(wide.double())[2][6:].float()
@@ -94,7 +98,9 @@ def test_leace_leaves_out_what_is_rounding_and_changes_nothing_across_it():
 def test_a_label_that_has_no_covariance_is_not_erased(fit):
     x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
     for offset in (0.1, 1000 / 3):  # which makes the covariance rounding, and not 0
-        assert fit((x + offset).repeat(7, 1), torch.tensor([0, 1, 1, 0]).repeat(7)).M.abs().max() == 0
+        assert (
+            fit((x + offset).repeat(7, 1), torch.tensor([0, 1, 1, 0]).repeat(7)).M.abs().max() == 0
+        )
 
 
 def test_projection_takes_out_a_quiet_difference_beside_a_loud_one():
@@ -146,7 +152,10 @@ def test_a_linear_probe_is_the_optimum(odd, n_classes, penalty):
     mean = x.mean(dim=0)
     b = (probe.layers[0][1] + mean @ W.detach()).requires_grad_()
     scores = run_layers([(W, b)], x - mean)
-    loss = torch.nn.functional.cross_entropy(scores, labels, reduction="sum") + penalty / 2 * W.square().sum()
+    loss = (
+        torch.nn.functional.cross_entropy(scores, labels, reduction="sum")
+        + penalty / 2 * W.square().sum()
+    )
     slopes = torch.autograd.grad(loss, [W, b])
     # The loss could still fall by about slope^2 / curvature; a column's curvature is at least the penalty.
     curvature = (x - mean).square().sum(dim=0)[:, None] / 100 + penalty
@@ -158,15 +167,17 @@ def test_a_probe_of_separable_classes_is_scikit_learns_at_a_tiny_penalty():
     x = draw(200, 5)
     labels = (x[:, 0] > 0).long()
     probe = train_probe(x, labels, penalty=1e-8)
-    peer = LogisticRegression(C=1e8, tol=1e-12, max_iter=1000, solver="newton-cholesky").fit(x.numpy(), labels.numpy())
+    peer = LogisticRegression(C=1e8, tol=1e-12, max_iter=1000, solver="newton-cholesky").fit(
+        x.numpy(), labels.numpy()
+    )
     torch.testing.assert_close(probe.directions, torch.from_numpy(peer.coef_), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_a_mean_changes_the_bias_only(kind):
+@pytest.mark.parametrize("hidden", [None, 32])
+def test_a_mean_changes_the_bias_only(hidden):
     x = draw(400, 4)
-    labels = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long() if kind == "mlp" else (x[:, 0] > 0).long()
-    assert train_probe(x + 1000, labels, kind).accuracy(x + 1000, labels) > 0.97
+    labels = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long() if hidden else (x[:, 0] > 0).long()
+    assert train_probe(x + 1000, labels, hidden).accuracy(x + 1000, labels) > 0.97
 
 
 def test_a_class_of_one_row_is_in_the_half_that_trains():
@@ -210,7 +221,10 @@ def test_consistent_search_does_not_depend_on_scale_or_on_constants(scale):
     reference = find_consistent_direction(positive, negative, steps=50)
     constant = torch.full((40, 1), 0.1 * scale)
     found = find_consistent_direction(
-        torch.cat([positive * scale, constant], 1), torch.cat([negative * scale, constant], 1), tries=1, steps=300
+        torch.cat([positive * scale, constant], 1),
+        torch.cat([negative * scale, constant], 1),
+        tries=1,
+        steps=300,
     )
     assert found[:3].isfinite().all()
     cosine = torch.cosine_similarity(found[:3], reference, dim=0).abs()
@@ -233,14 +247,18 @@ def test_latents_that_are_listed_twice_count_once():
 
 def test_a_dictionary_with_fewer_latents_than_k_keeps_all():
     eye, zeros = torch.eye(2), torch.zeros(2)
-    assert Dictionary(eye, zeros, eye, zeros, zeros, zeros, k=5).encode(torch.ones(1, 2)).tolist() == [[1.0, 1.0]]
+    assert Dictionary(eye, zeros, eye, zeros, zeros, zeros, k=5).encode(
+        torch.ones(1, 2)
+    ).tolist() == [[1.0, 1.0]]
 
 
-@pytest.mark.parametrize("kind", ["l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"])
+@pytest.mark.parametrize(
+    "architecture", ["l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"]
+)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
-def test_a_dictionary_of_constants_gives_the_constant_and_unit_directions(kind, value):
+def test_a_dictionary_of_constants_gives_the_constant_and_unit_directions(architecture, value):
     x = torch.full((20, 4), value)
-    found = train_dictionary(x, 8, kind, steps=40)
+    found = train_dictionary(x, 8, architecture, steps=40)
     torch.testing.assert_close(found.decode(found.encode(x)), x, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.W_dec.norm(dim=1), torch.ones(8))
 
@@ -249,14 +267,21 @@ def test_a_dictionary_of_constants_gives_the_constant_and_unit_directions(kind, 
 def test_a_dictionary_does_not_depend_on_the_unit(scale):
     x = (draw(300, 4, dtype=torch.float32) - 0.5).relu()
     expected, found = train_dictionary(x, 6, steps=100), train_dictionary(x * scale, 6, steps=100)
-    assert found.explained_variance(x * scale) == pytest.approx(expected.explained_variance(x), abs=0.02)
+    assert found.explained_variance(x * scale) == pytest.approx(
+        expected.explained_variance(x), abs=0.02
+    )
 
 
 def test_a_supervised_dictionary_does_not_read_rounding():
     codes = (draw(300, 3) - 0.3).relu().float()
     x = codes @ draw(3, 12, seed=1).float()
-    found, exact = fit_supervised_dictionary(x, codes), fit_supervised_dictionary(x.double(), codes.double())
-    torch.testing.assert_close(found.W_enc, fit_supervised_dictionary(x * 1e-12, codes).W_enc, rtol=1e-3, atol=1e-4)
+    found, exact = (
+        fit_supervised_dictionary(x, codes),
+        fit_supervised_dictionary(x.double(), codes.double()),
+    )
+    torch.testing.assert_close(
+        found.W_enc, fit_supervised_dictionary(x * 1e-12, codes).W_enc, rtol=1e-3, atol=1e-4
+    )
     assert found.W_enc.norm() < 1.01 * exact.W_enc.norm()
 
 
@@ -314,7 +339,11 @@ def test_attribution_to_a_token_that_can_never_come_is_infinite_in_the_bias_only
     parts = attribute_logits(model, cache, torch.full((3,), 4))
     assert parts.pop("bias").tolist() == [-math.inf] * 3
     assert all(part.isfinite().all() for part in parts.values())
-    assert attribute_logits(model, cache, torch.full((3,), 4), torch.full((3,), 4))["bias"].isnan().all()
+    assert (
+        attribute_logits(model, cache, torch.full((3,), 4), torch.full((3,), 4))["bias"]
+        .isnan()
+        .all()
+    )
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
@@ -347,7 +376,9 @@ def test_nan_activations_are_no_examples():
     model = build()
     model.W_E.data[1] = math.nan
     found = find_max_activating(model, TOKENS[:, :1], "embed", k=3)
-    assert found.prompt.tolist() == [[1, 2, -1] if high else [2, 1, -1] for high in model.W_E[4] >= model.W_E[7]]
+    assert found.prompt.tolist() == [
+        [1, 2, -1] if high else [2, 1, -1] for high in model.W_E[4] >= model.W_E[7]
+    ]
     assert found.value[:, 2].isnan().all()
 
 

@@ -30,7 +30,9 @@ MEASURES = {
     "train_edge_mask": lambda m, f: methods.train_edge_mask(m, CLEAN, CORRUPT, f, steps=2),
     "sweep_acdc": lambda m, f: methods.sweep_acdc(m, CLEAN, CORRUPT, f, taus=[0.1]),
     "patch_edges": lambda m, f: methods.patch_edges(m, CLEAN, CORRUPT, f),
-    "measure_faithfulness": lambda m, f: methods.measure_faithfulness(m, CLEAN, CORRUPT, f, [["input"]]),
+    "measure_faithfulness": lambda m, f: methods.measure_faithfulness(
+        m, CLEAN, CORRUPT, f, [["input"]]
+    ),
     "trace_causally": lambda m, f: methods.trace_causally(m, CLEAN, f, CLEAN > 2, draws=2),
     "integrate_gradients": lambda m, f: methods.integrate_gradients(m, CLEAN, f, torch.tensor(0)),
     "measure_shapley": lambda m, f: methods.measure_shapley(m, CLEAN, f, torch.tensor(0)),

@@ -26,8 +26,14 @@ def list_tensors(given) -> list[Tensor]:
     if isinstance(given, Mapping):
         return [tensor for value in given.values() for tensor in list_tensors(value)]
     if is_dataclass(given) and not isinstance(given, type):
-        return [tensor for field in fields(given) for tensor in list_tensors(getattr(given, field.name))]
-    return [tensor for value in given for tensor in list_tensors(value)] if isinstance(given, list | tuple) else []
+        return [
+            tensor for field in fields(given) for tensor in list_tensors(getattr(given, field.name))
+        ]
+    return (
+        [tensor for value in given for tensor in list_tensors(value)]
+        if isinstance(given, list | tuple)
+        else []
+    )
 
 
 def edit(tensor: Tensor) -> None:
@@ -47,7 +53,10 @@ class Prepared:
     def __init__(self, config, call: str) -> None:
         self.model = set_up(config).model
         self.args, self.kwargs = make_arguments(call, replace(set_up(config), model=self.model))
-        self.function, self.given = getattr(methods, name_function(call)), list_tensors((self.args, self.kwargs))
+        self.function, self.given = (
+            getattr(methods, name_function(call)),
+            list_tensors((self.args, self.kwargs)),
+        )
 
     def run(self):
         return self.function(*self.args, **self.kwargs)
@@ -70,7 +79,9 @@ def list_results(found) -> dict[str, Tensor]:
 def copy_leaves(found, s) -> list[tuple[str, object]]:
     """All that a result says, by itself and in use: copies, to compare with later."""
     leaves = list_leaves((found, use(found, s)))
-    return [(path, leaf.detach().clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves]
+    return [
+        (path, leaf.detach().clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves
+    ]
 
 
 def list_changed(before, after) -> list[str]:
@@ -112,7 +123,11 @@ def test_what_was_given_stays_when_a_result_is_edited(call):
         first = [(path, tensor.detach().clone()) for path, tensor in results.items()]
         for tensor in results.values():
             edit(tensor)
-        assert [tuple(old.shape) for old, new in zip(before, kept, strict=True) if not torch.equal(old, new)] == []
+        assert [
+            tuple(old.shape)
+            for old, new in zip(before, kept, strict=True)
+            if not torch.equal(old, new)
+        ] == []
         twice = [path for path, old in first if not moved_once(old, results[path])]
         assert twice == [], "two parts of the result share memory"
         again = [(path, tensor.detach()) for path, tensor in list_results(prepared.run()).items()]
@@ -133,8 +148,14 @@ def test_a_result_says_the_same_after_what_it_said_is_edited(call):
 
 TWO = torch.eye(2)
 RECORDS = {
-    "AlignmentMap": ((TWO, ((TWO[:1], TWO[0], TWO[:, :1]),), 1, TWO[:1]), lambda made: made.swap(TWO, 2 * TWO)),
-    "Dictionary": ((TWO, TWO[0], TWO, TWO[0], TWO[0], TWO[0]), lambda made: made.decode(made.encode(TWO))),
+    "AlignmentMap": (
+        (TWO, ((TWO[:1], TWO[0], TWO[:, :1]),), 1, TWO[:1]),
+        lambda made: made.swap(TWO, 2 * TWO),
+    ),
+    "Dictionary": (
+        (TWO, TWO[0], TWO, TWO[0], TWO[0], TWO[0]),
+        lambda made: made.decode(made.encode(TWO)),
+    ),
     "Eraser": ((TWO, TWO[0]), lambda made: made(3 * TWO)),
     "PrincipalDirections": ((TWO, TWO[0], TWO[0], TWO[0]), lambda made: made.project(TWO)),
     "Probe": ((((TWO, TWO[0]),),), lambda made: (made.score(TWO), made.directions)),
@@ -171,13 +192,18 @@ def moved_once(old: Tensor, new: Tensor) -> bool:
 
 def test_a_function_that_returns_a_view_of_what_it_was_given_is_found(monkeypatch):
     monkeypatch.setattr(methods, "find_mean_difference", lambda positive, negative: positive[0])
-    for test in (test_a_result_stays_when_what_was_given_is_edited, test_what_was_given_stays_when_a_result_is_edited):
+    for test in (
+        test_a_result_stays_when_what_was_given_is_edited,
+        test_what_was_given_stays_when_a_result_is_edited,
+    ):
         with pytest.raises(AssertionError):
             test("find_mean_difference")
 
 
 def test_a_function_that_returns_a_view_of_the_weights_is_found(monkeypatch):
-    monkeypatch.setattr(methods, "read_neurons", lambda model, layer: model.blocks[layer].mlp.W_out.detach())
+    monkeypatch.setattr(
+        methods, "read_neurons", lambda model, layer: model.blocks[layer].mlp.W_out.detach()
+    )
     with pytest.raises(AssertionError):
         test_a_result_stays_when_the_models_weights_are_edited("read_neurons")
 

@@ -63,7 +63,9 @@ def drop_mlp(model):
     model.blocks[0].mlp = None
 
 
-@pytest.mark.parametrize("change", [narrow, rescale, unmask, exchange_activation, move_positions, drop_mlp])
+@pytest.mark.parametrize(
+    "change", [narrow, rescale, unmask, exchange_activation, move_positions, drop_mlp]
+)
 def test_a_model_changed_by_hand_where_nothing_holds_it_is_refused(change, tmp_path):
     model = make_model(positions="sinusoidal")
     change(model)
@@ -108,6 +110,10 @@ def test_a_token_that_never_comes_survives_a_rewriting():
     model = make_model(norm="layer", biases=True)
     with torch.no_grad():
         model.b_U[4] = -torch.inf
-    for rewritten in (weights.center_unembed(model), weights.fold_norms(model), weights.center_writing_weights(model)):
+    for rewritten in (
+        weights.center_unembed(model),
+        weights.fold_norms(model),
+        weights.center_writing_weights(model),
+    ):
         given = rewritten(TOKENS).log_softmax(dim=-1)
         torch.testing.assert_close(given, model(TOKENS).log_softmax(dim=-1))

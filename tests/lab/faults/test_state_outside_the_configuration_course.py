@@ -14,9 +14,9 @@ WAYS = {"in this process": send, "to the worker": lambda model: decode(encode(mo
 @pytest.mark.parametrize("carry", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_a_model_crosses_in_its_dtype(carry, dtype):
-    model = Transformer(Config(d_vocab=7, n_ctx=5, d_model=6, n_layers=2, norm="layer", positions="sinusoidal")).to(
-        dtype
-    )
+    model = Transformer(
+        Config(d_vocab=7, n_ctx=5, d_model=6, n_layers=2, norm="layer", positions="sinusoidal")
+    ).to(dtype)
     arrived = carry(model)
     assert arrived(TOKENS).dtype == dtype
     assert torch.equal(arrived(TOKENS), model(TOKENS))
@@ -34,5 +34,7 @@ def test_a_toy_with_a_pattern_of_its_own_crosses_as_it_is(carry, name):
 def test_a_model_that_was_changed_by_hand_is_not_sent_as_another(carry):
     model = Transformer(Config(d_vocab=7, n_ctx=5, d_model=6, n_layers=2))
     model.blocks[0].attn.scale = 9.0
-    with pytest.raises(ValueError, match="computes something else than its configuration and weights say"):
+    with pytest.raises(
+        ValueError, match="computes something else than its configuration and weights say"
+    ):
         carry(model)

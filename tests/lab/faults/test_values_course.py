@@ -83,5 +83,7 @@ def test_a_quantized_tensor_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "ex01.py").write_text(
         "import torch\ndef f(x):\n    return torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)\n"
     )
-    with pytest.raises(StudentError, match=r"^f returned a quantized tensor: return its dequantize\(\)$"):
+    with pytest.raises(
+        StudentError, match=r"^f returned a quantized tensor: return its dequantize\(\)$"
+    ):
         InProcessStudent(tmp_path / "ex01.py").call("f", X)

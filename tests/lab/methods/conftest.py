@@ -9,7 +9,9 @@ SIZES = {"d_vocab": 7, "n_ctx": 6, "d_model": 8, "n_layers": 2, "n_heads": 3, "d
 CONFIGS = {
     "attention_only": Config(**SIZES),
     "mlp_layer_norm_biases": Config(**SIZES, d_mlp=5, norm="layer", biases=True, act="gelu"),
-    "mlp_positions_to_qk_rms_full": Config(**SIZES, d_mlp=5, norm="rms", positions_to="qk", causal=False),
+    "mlp_positions_to_qk_rms_full": Config(
+        **SIZES, d_mlp=5, norm="rms", positions_to="qk", causal=False
+    ),
 }
 
 
@@ -19,7 +21,9 @@ def model(request) -> Transformer:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return model
 
 

@@ -10,17 +10,20 @@ def read_written(model, tokens):
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: True)
     parts = {name: part for name, part in model.decompose(cache).items() if ".bias" not in name}
-    return {writer: cache["resid_pre", 0] if writer == "input" else parts[writer] for writer in list_writers(model)}
+    return {
+        writer: cache["resid_pre", 0] if writer == "input" else parts[writer]
+        for writer in list_writers(model)
+    }
 
 
-def read_off(model, corrupt, kind):
+def read_off(model, corrupt, ablation):
     """What each writer is replaced by."""
     own = read_written(model, corrupt)
     change = {
         "zero": torch.zeros_like,
         "mean": lambda value: value.mean(dim=0, keepdim=True).expand_as(value),
         "resample": lambda value: value,
-    }[kind]
+    }[ablation]
     return {writer: change(value) for writer, value in own.items()}
 
 
@@ -45,9 +48,13 @@ def run_hooked(model, tokens, off, kept):
             written[f"m{layer}"] = value.clone()
 
         def hear_heads(part):
-            return lambda value, hook: torch.stack([hear(f"a{layer}.h{n}<{part}>", layer) for n in heads], dim=2)
+            return lambda value, hook: torch.stack(
+                [hear(f"a{layer}.h{n}<{part}>", layer) for n in heads], dim=2
+            )
 
-        found = [((f"{part}_input", layer), hear_heads(part)) for part in "qkv"] + [(("result", layer), record_heads)]
+        found = [((f"{part}_input", layer), hear_heads(part)) for part in "qkv"] + [
+            (("result", layer), record_heads)
+        ]
         if model.config.d_mlp:
             found += [(("mlp_in", layer), lambda value, hook: hear(f"m{layer}", layer + 1))]
             found += [(("mlp_out", layer), record_mlp)]
@@ -64,14 +71,18 @@ def edges_between(model, nodes):
     """All edges from one of the nodes to one of them, or to the logits."""
     kept = {*nodes, "logits"}
     return {
-        edge for edge in list_edges(model) if edge.split("->")[0] in kept and edge.split("->")[1].split("<")[0] in kept
+        edge
+        for edge in list_edges(model)
+        if edge.split("->")[0] in kept and edge.split("->")[1].split("<")[0] in kept
     }
 
 
-def share_hooked(model, clean, corrupt, metric, circuits, kind):
+def share_hooked(model, clean, corrupt, metric, circuits, ablation):
     """(m(kept) - m(nothing)) / (m(everything) - m(nothing)) for each set of kept edges, each from one hooked run."""
-    off = read_off(model, corrupt, kind)
-    runs = (run_hooked(model, clean, off, set(edges)) for edges in ((), list_edges(model), *circuits))
+    off = read_off(model, corrupt, ablation)
+    runs = (
+        run_hooked(model, clean, off, set(edges)) for edges in ((), list_edges(model), *circuits)
+    )
     empty, whole, *ours = (metric(logits).mean().item() for logits in runs)
     return [(value - empty) / (whole - empty) for value in ours]
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from mini_transformer import Config, Transformer, toys
-from mini_transformer.methods import Dictionary, find_max_activating, measure_units, read_units, sample_bands
+from mini_transformer.methods import (
+    Dictionary,
+    find_max_activating,
+    measure_units,
+    read_units,
+    sample_bands,
+)
 from mini_transformer.methods.activating_examples import find_highest
 from mini_transformer.toys.modular_addition import list_pairs
 
@@ -25,9 +31,16 @@ def everything():
 @pytest.mark.parametrize("batch_size", BATCHES)
 @pytest.mark.parametrize("position", [None, -2, 1])
 def test_statistics_are_those_of_all_activations_at_once(everything, batch_size, position):
-    rows = (everything if position is None else everything[:, position]).reshape(-1, 5).double().numpy()
+    rows = (
+        (everything if position is None else everything[:, position])
+        .reshape(-1, 5)
+        .double()
+        .numpy()
+    )
     levels = (0, 0.25, 0.9, 1)
-    found = measure_units(MODEL, TOKENS, SITE, position=position, threshold=0.1, levels=levels, batch_size=batch_size)
+    found = measure_units(
+        MODEL, TOKENS, SITE, position=position, threshold=0.1, levels=levels, batch_size=batch_size
+    )
     expected = {
         "mean": rows.mean(axis=0),
         "std": rows.std(axis=0),
@@ -44,20 +57,27 @@ def test_statistics_are_those_of_all_activations_at_once(everything, batch_size,
 def test_quantiles_from_a_share_of_the_activations_are_close_and_the_same_for_every_batching():
     tokens = torch.randint(7, (3000, 5), generator=torch.Generator().manual_seed(1))
     exact = measure_units(MODEL, tokens, SITE, keep=15_000).quantiles
-    found = [measure_units(MODEL, tokens, SITE, keep=4000, batch_size=size).quantiles for size in (17, 1000)]
+    found = [
+        measure_units(MODEL, tokens, SITE, keep=4000, batch_size=size).quantiles
+        for size in (17, 1000)
+    ]
     torch.testing.assert_close(*found, atol=1e-6, rtol=0)
     assert not torch.equal(found[0], exact)
     torch.testing.assert_close(found[0], exact, atol=0.15, rtol=0.1)
-    assert not torch.equal(found[0], measure_units(MODEL, tokens, SITE, keep=4000, seed=1).quantiles)
+    assert not torch.equal(
+        found[0], measure_units(MODEL, tokens, SITE, keep=4000, seed=1).quantiles
+    )
 
 
 def test_the_units_of_a_site_with_heads_are_the_lengths_of_the_heads_vectors():
     _, cache = MODEL.run_with_cache(TOKENS, names_filter=[("z", 0), ("result", 0)])
-    for site in (("z", 0), ("result", 0)):
-        units = read_units(MODEL, TOKENS, site)
+    for hook in (("z", 0), ("result", 0)):
+        units = read_units(MODEL, TOKENS, hook)
         assert units.shape == (40, 5, 3)
         for head in range(3):
-            torch.testing.assert_close(units[..., head], cache[site][:, :, head].square().sum(dim=-1).sqrt())
+            torch.testing.assert_close(
+                units[..., head], cache[hook][:, :, head].square().sum(dim=-1).sqrt()
+            )
 
 
 def test_units_can_be_directions_or_latents():
@@ -65,7 +85,10 @@ def test_units_can_be_directions_or_latents():
     directions = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
     got, heads = read_units(MODEL, TOKENS, ("z", 1), directions), cache["z", 1]
     for unit, direction in enumerate(directions):
-        by_head = sum((heads[:, :, head] * direction[4 * head : 4 * head + 4]).sum(dim=-1) for head in range(3))
+        by_head = sum(
+            (heads[:, :, head] * direction[4 * head : 4 * head + 4]).sum(dim=-1)
+            for head in range(3)
+        )
         torch.testing.assert_close(got[..., unit], by_head)
     W, zeros = torch.randn(8, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(8)
     dictionary = Dictionary(W, torch.zeros(6), W.T, zeros, zeros + 1, torch.full((6,), 0.5))
@@ -89,7 +112,9 @@ def test_the_most_activating_places_are_those_that_sorting_finds(everything, bat
 
 def test_of_equal_activations_the_first_places_are_kept():
     ranks = torch.randint(4, (3, 60), generator=torch.Generator().manual_seed(0)).float()
-    expected = [sorted(range(60), key=lambda row: (-ranks[unit, row].item(), row))[:35] for unit in range(3)]
+    expected = [
+        sorted(range(60), key=lambda row: (-ranks[unit, row].item(), row))[:35] for unit in range(3)
+    ]
     assert find_highest(ranks, 35).tolist() == expected
 
 
@@ -108,7 +133,9 @@ def test_bands_hold_random_places_of_their_range_for_every_batching():
         for seed, size in ((0, None), (0, 3), (1, None))
     ]
     for band, examples in enumerate(draws[0]):
-        assert ((examples.value >= edges[band][:, None]) & (examples.value <= edges[band + 1][:, None])).all()
+        assert (
+            (examples.value >= edges[band][:, None]) & (examples.value <= edges[band + 1][:, None])
+        ).all()
         assert all(
             len(set(zip(p, t, strict=True))) == 8
             for p, t in zip(examples.prompt.tolist(), examples.position.tolist(), strict=True)
@@ -145,11 +172,19 @@ def test_statistics_of_planted_features_are_those_of_their_exact_codes():
     truth = case.truth.features
     tokens = truth.draw(4000, 0)
     codes = truth.activations(tokens)
-    expected = (codes @ truth.directions @ truth.directions.T).double()  # a direction also reads what overlaps with it
-    found = measure_units(case.model, tokens, truth.site, truth.directions, truth.position, threshold=0.75)
+    expected = (
+        codes @ truth.directions @ truth.directions.T
+    ).double()  # a direction also reads what overlaps with it
+    found = measure_units(
+        case.model, tokens, truth.site, truth.directions, truth.position, threshold=0.75
+    )
     torch.testing.assert_close(found.mean.double(), expected.mean(dim=0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.density.double(), (expected > 0.75).double().mean(dim=0), atol=5e-4, rtol=0)
-    top = find_max_activating(case.model, tokens, truth.site, truth.directions, k=5, position=truth.position)
+    torch.testing.assert_close(
+        found.density.double(), (expected > 0.75).double().mean(dim=0), atol=5e-4, rtol=0
+    )
+    top = find_max_activating(
+        case.model, tokens, truth.site, truth.directions, k=5, position=truth.position
+    )
     for feature in range(64):
         assert (codes[top.prompt[feature], feature] > 0).all(), feature
         assert ((tokens[top.prompt[feature]] - 2) // 3 == feature).any(dim=1).all()
@@ -162,7 +197,9 @@ def test_the_top_alone_hides_that_most_of_what_excites_a_direction_is_something_
     codes, levels = truth.activations(tokens), (0.9, 0.97, 0.99, 1.0)
     for feature in range(4):
         direction = truth.directions[feature : feature + 1]
-        bands = sample_bands(case.model, tokens, truth.site, direction, levels, k=50, position=truth.position)
+        bands = sample_bands(
+            case.model, tokens, truth.site, direction, levels, k=50, position=truth.position
+        )
         shares = [(codes[band.prompt[0], feature] > 0).float().mean().item() for band in bands]
         assert shares[-1] == 1.0
         assert shares[0] < 0.3  # .10 to .16 measured, although the direction reads .41 to .45 there

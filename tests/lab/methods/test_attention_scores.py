@@ -28,7 +28,9 @@ def repetitive() -> torch.Tensor:
 
 @pytest.mark.parametrize("score", LOOKS_FOR, ids=lambda score: score.__name__)
 @pytest.mark.parametrize("queries", [slice(None), slice(2, 5), slice(-2, None)], ids=str)
-def test_a_score_is_the_mean_over_the_queries_that_have_something_to_look_for(model, repetitive, score, queries):
+def test_a_score_is_the_mean_over_the_queries_that_have_something_to_look_for(
+    model, repetitive, score, queries
+):
     _, cache = model.run_with_cache(repetitive)
     for layer in range(model.config.n_layers):
         for head in range(model.config.n_heads):
@@ -37,14 +39,21 @@ def test_a_score_is_the_mean_over_the_queries_that_have_something_to_look_for(mo
                 for i in range(6)[queries]:
                     keys = [j for j in range(6) if LOOKS_FOR[score](tokens, i, j)]
                     if keys:
-                        found.append(sum(cache["pattern", layer][row, head, i, j].item() for j in keys))
-            assert score(model, repetitive, queries)[layer, head].item() == pytest.approx(sum(found) / len(found))
+                        found.append(
+                            sum(cache["pattern", layer][row, head, i, j].item() for j in keys)
+                        )
+            assert score(model, repetitive, queries)[layer, head].item() == pytest.approx(
+                sum(found) / len(found)
+            )
 
 
 def test_heads_set_by_hand_score_what_they_were_set_to_do():
     case = toys.load("induction_by_hand")
     tokens = case.task.draw(64).clean
-    previous, induction = previous_token_scores(case.model, tokens), induction_scores(case.model, tokens)
+    previous, induction = (
+        previous_token_scores(case.model, tokens),
+        induction_scores(case.model, tokens),
+    )
     torch.testing.assert_close(previous[0], torch.ones(2), atol=1e-4, rtol=0)
     assert induction[1, 0] > 0.9999
     assert induction[0].max() < 1e-4
@@ -60,4 +69,6 @@ def test_a_decoy_that_writes_nothing_scores_as_high_as_the_head_that_works():
 
 def test_all_keys_together_get_all_the_attention(model, clean):
     everything = torch.ones(*clean.shape, clean.shape[1], dtype=torch.bool)
-    torch.testing.assert_close(score_heads(model, clean, everything), torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(
+        score_heads(model, clean, everything), torch.ones(2, 3, dtype=torch.float64)
+    )

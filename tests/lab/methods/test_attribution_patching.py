@@ -30,7 +30,10 @@ SWEEPS = [
 OF_MLP = ("mlp_in", "mlp_out", "pre", "post", "resid_mid")
 # Each site in one of the models, in turn; those of an MLP in one that has MLPs.
 MODELS = ["attention_only", "mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"]
-IN_TURN = [(MODELS[1 + i % 2] if site in OF_MLP else MODELS[i % 3], site, per) for i, (site, per) in enumerate(SWEEPS)]
+IN_TURN = [
+    (MODELS[1 + i % 2] if site in OF_MLP else MODELS[i % 3], site, per)
+    for i, (site, per) in enumerate(SWEEPS)
+]
 
 
 def metric(logits):
@@ -47,9 +50,12 @@ def test_every_site_is_estimated_here():
 
 
 @pytest.mark.parametrize(
-    ("site", "per", "direction"), [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)]
+    ("site", "per", "direction"),
+    [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)],
 )
-def test_the_estimate_is_the_slope_of_patching_by_a_small_step(model, clean, corrupt, site, per, direction):
+def test_the_estimate_is_the_slope_of_patching_by_a_small_step(
+    model, clean, corrupt, site, per, direction
+):
     """Finite differences: each entry moved by 1e-5 of the way to the source, one run each."""
     skip_without(model, site)
     base, other = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
@@ -60,16 +66,25 @@ def test_the_estimate_is_the_slope_of_patching_by_a_small_step(model, clean, cor
     for layer, entry in entries[:: 1 + len(entries) // 12]:
         index = torch.unravel_index(torch.tensor(entry), got[layer].shape)
         chosen = torch.zeros(run[site][layer].shape, dtype=torch.bool)
-        chosen[(slice(None), *(index[names.index(axis)] if axis in names else slice(None) for axis in axes))] = True
+        chosen[
+            (
+                slice(None),
+                *(index[names.index(axis)] if axis in names else slice(None) for axis in axes),
+            )
+        ] = True
         own, new = run[site][layer], source[layer]
         moved = torch.where(chosen & (own != new), own + small * (new - own), own)
         with torch.no_grad():
             value = metric(run_with(model, layer, site, run["resid_pre"][layer], moved)).mean()
-        torch.testing.assert_close(got[layer].flatten()[entry] - start, (value - start) / small, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            got[layer].flatten()[entry] - start, (value - start) / small, rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(("model", "site", "per"), IN_TURN, indirect=["model"])
-def test_integrated_estimates_add_up_to_the_effect_of_patching_the_whole_layer(model, clean, corrupt, site, per):
+def test_integrated_estimates_add_up_to_the_effect_of_patching_the_whole_layer(
+    model, clean, corrupt, site, per
+):
     start = metric(model(corrupt)).mean().detach()
     estimates = estimate_patches(model, clean, corrupt, metric, site, per, steps=20) - start
     whole = patch_activations(model, clean, corrupt, metric, site, "") - start
@@ -81,7 +96,10 @@ def test_integrated_estimates_add_up_to_the_effect_of_patching_the_whole_layer(m
 
 
 def test_more_steps_come_closer_to_what_the_whole_layer_does(model, clean, corrupt):
-    start, whole = metric(model(corrupt)).mean().detach(), patch_activations(model, clean, corrupt, metric, per="")
+    start, whole = (
+        metric(model(corrupt)).mean().detach(),
+        patch_activations(model, clean, corrupt, metric, per=""),
+    )
     errors = []
     for steps in (0, 2, 8, 30):
         estimates = estimate_patches(model, clean, corrupt, metric, steps=steps) - start
@@ -97,14 +115,23 @@ def test_a_linear_readout_is_estimated_exactly(model, clean, corrupt):
     def linear(logits):
         return logits[:, -1, 2] - logits[:, 1, 3]
 
-    for site, per in (("resid_post", "pos"), ("z", "head"), ("result", "head pos"), ("v", "head"), ("pattern", "key")):
+    for site, per in (
+        ("resid_post", "pos"),
+        ("z", "head"),
+        ("result", "head pos"),
+        ("v", "head"),
+        ("pattern", "key"),
+    ):
         args = model, clean, corrupt, linear, site, per
         for steps in (0, 3):
-            torch.testing.assert_close(estimate_patches(*args, steps=steps)[-1], patch_activations(*args)[-1])
+            torch.testing.assert_close(
+                estimate_patches(*args, steps=steps)[-1], patch_activations(*args)[-1]
+            )
 
 
 @pytest.mark.parametrize(
-    ("site", "per", "steps"), [("z", "head", 0), ("pattern", "key", 2), ("resid_pre", "pos", 2), ("attn_scores", "", 0)]
+    ("site", "per", "steps"),
+    [("z", "head", 0), ("pattern", "key", 2), ("resid_pre", "pos", 2), ("attn_scores", "", 0)],
 )
 def test_batch_size_changes_no_number(model, clean, corrupt, site, per, steps):
     """Also with a metric that looks at all prompts together."""
@@ -131,7 +158,9 @@ def test_frozen_weights_and_a_callers_no_grad_change_nothing(model, clean, corru
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with torch.no_grad():
-        torch.testing.assert_close(estimate_patches(model, clean, corrupt, metric, "z", "head"), expected)
+        torch.testing.assert_close(
+            estimate_patches(model, clean, corrupt, metric, "z", "head"), expected
+        )
 
 
 def test_saturated_attention_hides_from_the_gradient_and_not_from_its_integral():
@@ -143,7 +172,9 @@ def test_saturated_attention_hides_from_the_gradient_and_not_from_its_integral()
     with torch.no_grad():
         start = batch.logit_difference(case.model(batch.clean)).mean()
     exact = (patch_activations(*runs) - start)[1, match].item()
-    by_gradient, by_integral = ((estimate_patches(*runs, steps=n) - start)[1, match].item() for n in (0, 50))
+    by_gradient, by_integral = (
+        (estimate_patches(*runs, steps=n) - start)[1, match].item() for n in (0, 50)
+    )
     assert exact < -15
     assert abs(by_gradient) < 1e-3
     assert by_integral == pytest.approx(exact, rel=0.1)

@@ -17,12 +17,18 @@ from mini_transformer.methods import (
 )
 
 STORED = dict(np.load(Path(__file__).parent / "reference" / "captum_attribution.npz"))
-CAPTUM = {name.removeprefix("map "): torch.tensor(value) for name, value in STORED.items() if name.startswith("map ")}
+CAPTUM = {
+    name.removeprefix("map "): torch.tensor(value)
+    for name, value in STORED.items()
+    if name.startswith("map ")
+}
 TOKENS, BASELINE = torch.tensor(STORED["tokens"]), torch.tensor(STORED["baseline"])
 OURS = {
     "saliency": lambda model: measure_saliency(model, TOKENS, metric),
     "input x gradient": lambda model: multiply_gradient(model, TOKENS, metric, torch.zeros(8)),
-    "integrated gradients": lambda model: integrate_gradients(model, TOKENS, metric, BASELINE, steps=50),
+    "integrated gradients": lambda model: integrate_gradients(
+        model, TOKENS, metric, BASELINE, steps=50
+    ),
     "occlusion": lambda model: occlude_each(model, TOKENS, metric, BASELINE),
     "feature ablation": lambda model: occlude_each(model, TOKENS, metric, BASELINE),
     "shapley values": lambda model: measure_shapley(model, TOKENS, metric, BASELINE),
@@ -37,7 +43,11 @@ def metric(logits):
 def stored_model():
     config = Config(7, 6, 8, n_layers=2, n_heads=2, d_mlp=10, act="gelu", norm="layer", biases=True)
     model = Transformer(config).double()
-    weights = {name.split()[1]: torch.tensor(value) for name, value in STORED.items() if name.startswith("weight ")}
+    weights = {
+        name.split()[1]: torch.tensor(value)
+        for name, value in STORED.items()
+        if name.startswith("weight ")
+    }
     model.load_state_dict(weights)
     return model
 
@@ -51,7 +61,10 @@ def test_a_score_is_that_of_captum(stored_model, name):
 
 
 def test_sampled_values_of_captum_and_ours_scatter_around_the_same(stored_model):
-    ours, theirs = sample_shapley(stored_model, TOKENS, metric, BASELINE, draws=400), CAPTUM["shapley sampling"]
+    ours, theirs = (
+        sample_shapley(stored_model, TOKENS, metric, BASELINE, draws=400),
+        CAPTUM["shapley sampling"],
+    )
     assert ((ours.values - theirs).abs() < 4 * 2**0.5 * ours.standard_error + 1e-9).all()
 
 

@@ -21,8 +21,17 @@ HYPOTHESES = {
     "nothing": {},
     "a head as it is": {"a1.h1": first},
     "an edge": {"a0.h2->a1.h0<k>": first, "a1.h0->logits": second_and_last},
-    "an edge before its writer": {"a0.h1->a1.h2<v>": second_and_last, "a0.h1": first, "a1.h2": first},
-    "a tree of everything": {"input": first, "a0.h0": second_and_last, "a1.h0": first, "a1.h2": second_and_last},
+    "an edge before its writer": {
+        "a0.h1->a1.h2<v>": second_and_last,
+        "a0.h1": first,
+        "a1.h2": first,
+    },
+    "a tree of everything": {
+        "input": first,
+        "a0.h0": second_and_last,
+        "a1.h0": first,
+        "a1.h2": second_and_last,
+    },
 }
 
 
@@ -33,7 +42,11 @@ class Picks:
         self.size = len(pool)
 
     def one_that_fits(self, fits, row):
-        return next((row + step) % self.size for step in range(1, self.size + 1) if fits((row + step) % self.size))
+        return next(
+            (row + step) % self.size
+            for step in range(1, self.size + 1)
+            if fits((row + step) % self.size)
+        )
 
     def any(self, row):
         return (row + 3) % self.size
@@ -43,7 +56,8 @@ def scrub_slowly(model, pool, hypothesis, picks):
     """A function that gives what a node writes, or the logits, for one prompt: one recursion and one hooked run each."""
     written = read_written(model, pool)
     labels = {
-        name: [tuple(value.reshape(-1).tolist()) for value in feature(pool)] for name, feature in hypothesis.items()
+        name: [tuple(value.reshape(-1).tolist()) for value in feature(pool)]
+        for name, feature in hypothesis.items()
     }
 
     def name_of(edge):
@@ -58,7 +72,9 @@ def scrub_slowly(model, pool, hypothesis, picks):
             writer, reader = edge.split("->")
             value = written[writer][other]
             if (name := name_of(edge)) is not None:
-                agrees = picks.one_that_fits(lambda new, name=name: labels[name][new] == labels[name][row], row)
+                agrees = picks.one_that_fits(
+                    lambda new, name=name: labels[name][new] == labels[name][row], row
+                )
                 value = write(writer, agrees)
             heard[reader] = heard.get(reader, 0) + value
         return run_node(node, heard)
@@ -67,18 +83,28 @@ def scrub_slowly(model, pool, hypothesis, picks):
         """The node's output in a run of any prompt in which its inputs are replaced; biases are part of what is heard."""
         layer = model.config.n_layers if node == "logits" else int(node[1])
         biases = [block.attn.b_O for block in model.blocks[: layer + (node[0] == "m")]]
-        heard = {reader: value + sum(b for b in biases if b is not None) for reader, value in heard.items()}
+        heard = {
+            reader: value + sum(b for b in biases if b is not None)
+            for reader, value in heard.items()
+        }
         if node == "logits":
             hooks = [(("resid_post", layer - 1), lambda value, hook: heard["logits"].unsqueeze(0))]
         elif node[0] == "m":
             hooks = [(("mlp_in", layer), lambda value, hook: heard[node].unsqueeze(0))]
         else:
-            hooks = [((f"{part}_input", layer), replace_head(int(node[4]), heard[f"{node}<{part}>"])) for part in "qkv"]
+            hooks = [
+                ((f"{part}_input", layer), replace_head(int(node[4]), heard[f"{node}<{part}>"]))
+                for part in "qkv"
+            ]
         with torch.no_grad(), model.hooks(hooks):
             logits, cache = model.run_with_cache(pool[:1], names_filter=lambda name: True)
         if node == "logits":
             return logits[0]
-        return cache["mlp_out", layer][0] if node[0] == "m" else cache["result", layer][0, :, int(node[4])]
+        return (
+            cache["mlp_out", layer][0]
+            if node[0] == "m"
+            else cache["result", layer][0, :, int(node[4])]
+        )
 
     def replace_head(head, value):
         def replace(stream, hook):
@@ -93,13 +119,20 @@ def scrub_slowly(model, pool, hypothesis, picks):
 def test_a_scrubbed_run_is_the_recursion_prompt_by_prompt(model, clean, corrupt, name, monkeypatch):
     hypothesis = dict(HYPOTHESES[name])
     if model.config.d_mlp:
-        hypothesis |= {"m0": first, "m1": second_and_last} if name in ("a tree of everything", "an edge") else {}
+        hypothesis |= (
+            {"m0": first, "m1": second_and_last}
+            if name in ("a tree of everything", "an edge")
+            else {}
+        )
     pool = torch.cat([clean, corrupt])
     picks, kept = Picks(pool), []
 
     def next_that_fits(self, feature, rows):
         return torch.tensor(
-            [picks.one_that_fits(lambda new, row=row: feature[new] == feature[row], row) for row in rows.tolist()]
+            [
+                picks.one_that_fits(lambda new, row=row: feature[new] == feature[row], row)
+                for row in rows.tolist()
+            ]
         )
 
     monkeypatch.setattr(causal_scrubbing._Scrubbing, "draw", next_that_fits)
@@ -108,12 +141,16 @@ def test_a_scrubbed_run_is_the_recursion_prompt_by_prompt(model, clean, corrupt,
         "draw_any",
         lambda self, rows: torch.tensor([picks.any(row) for row in rows.tolist()]),
     )
-    found = scrub(model, clean, corrupt, lambda logits: kept.append(logits) or metric(logits), hypothesis)
+    found = scrub(
+        model, clean, corrupt, lambda logits: kept.append(logits) or metric(logits), hypothesis
+    )
     whole, random, scrubbed = kept
     torch.testing.assert_close(whole, model(clean))
     for logits, named in ((random, {}), (scrubbed, hypothesis)):
         write = scrub_slowly(model, pool, named, picks)
-        torch.testing.assert_close(logits, torch.stack([write("logits", row) for row in range(len(clean))]))
+        torch.testing.assert_close(
+            logits, torch.stack([write("logits", row) for row in range(len(clean))])
+        )
     ours, low, high = (metric(logits).mean().item() for logits in (scrubbed, random, whole))
     assert (found.scrubbed, found.random, found.model) == pytest.approx((ours, low, high))
     assert found.recovered == pytest.approx((ours - low) / (high - low))
@@ -136,7 +173,9 @@ def test_a_prompt_is_drawn_evenly_from_those_that_fit():
     drawn = scrubbing.draw(feature, torch.zeros(3000, dtype=torch.int64))
     counts = drawn.bincount(minlength=12)
     assert (counts[feature != 0] == 0).all()
-    assert (counts[feature == 0] - 500).abs().max() < 90  # 6 that fit; 90 is 4.4 standard deviations
+    assert (
+        counts[feature == 0] - 500
+    ).abs().max() < 90  # 6 that fit; 90 is 4.4 standard deviations
     counts = scrubbing.draw_any(torch.zeros(3600, dtype=torch.int64)).bincount(minlength=12)
     assert (counts - 300).abs().max() < 75
     assert len(counts) == 12
@@ -179,16 +218,22 @@ def test_the_mechanism_of_induction_recovers_everything_and_wrong_ones_nothing(s
         f"input->{previous}<v>": finds,
     }
     assert recovered(true) == pytest.approx(1)
-    assert recovered({match: find_answer}) == pytest.approx(1)  # says less: not how it comes by the answer
+    assert recovered({match: find_answer}) == pytest.approx(
+        1
+    )  # says less: not how it comes by the answer
     wrong = {
         "the head copies the last token": {match: last_token},
-        "a decoy finds the token": {name.replace(previous, roles["silent"]): what for name, what in true.items()},
+        "a decoy finds the token": {
+            name.replace(previous, roles["silent"]): what for name, what in true.items()
+        },
         "the other head answers": {roles["unread"]: find_answer},
         "keys do not matter": {name: what for name, what in true.items() if "<k>" not in name},
     }
     for what, hypothesis in wrong.items():
         assert abs(recovered(hypothesis)) < 0.1, what
-    vague = recovered(true | {f"{previous}->{match}<k>": last_token})  # but not where: right in one of seven periods
+    vague = recovered(
+        true | {f"{previous}->{match}<k>": last_token}
+    )  # but not where: right in one of seven periods
     assert 0.05 < vague < 0.3
 
 
@@ -221,7 +266,9 @@ def test_a_hypothesis_that_names_every_token_loses_nothing_and_says_that_it_repl
     found = scrub(case.model, batch.clean, batch.corrupt, batch.logit_difference, everything)
     assert found.recovered == pytest.approx(1)
     assert found.alone == 1
-    again = torch.cat([batch.corrupt, batch.clean])  # the same prompts once more are no other prompts
+    again = torch.cat(
+        [batch.corrupt, batch.clean]
+    )  # the same prompts once more are no other prompts
     assert scrub(case.model, batch.clean, again, batch.logit_difference, everything).alone == 1
 
 

@@ -16,13 +16,21 @@ def metric(logits):
 
 @pytest.fixture
 def blurred() -> torch.Tensor:
-    return torch.tensor([[True, True, False, False, False], [False, False, False, True, False], [True] * 5])
+    return torch.tensor(
+        [[True, True, False, False, False], [False, False, False, True, False], [True] * 5]
+    )
 
 
-@pytest.mark.parametrize(("site", "per"), [("resid_post", "pos"), ("attn_out", "pos"), ("z", "head pos"), ("q", "")])
-def test_each_entry_is_the_mean_over_noisy_runs_with_that_entry_restored(model, clean, blurred, site, per):
+@pytest.mark.parametrize(
+    ("site", "per"), [("resid_post", "pos"), ("attn_out", "pos"), ("z", "head pos"), ("q", "")]
+)
+def test_each_entry_is_the_mean_over_noisy_runs_with_that_entry_restored(
+    model, clean, blurred, site, per
+):
     noise, generator = 0.7, torch.Generator().manual_seed(4)
-    draws = [torch.randn(3, 5, 8, generator=generator, dtype=torch.float32).double() for _ in range(2)]
+    draws = [
+        torch.randn(3, 5, 8, generator=generator, dtype=torch.float32).double() for _ in range(2)
+    ]
     got = trace_causally(model, clean, metric, blurred, site, per, noise, draws=2, seed=4)
     with torch.no_grad():
         _, cache = model.run_with_cache(clean)
@@ -30,7 +38,11 @@ def test_each_entry_is_the_mean_over_noisy_runs_with_that_entry_restored(model, 
     for layer in range(2):
         for entry in range(expected[layer].numel()):
             index = torch.unravel_index(torch.tensor(entry), expected[layer].shape)
-            where = {"pos": (slice(None), *index), "head pos": (slice(None), *index[::-1]), "": (slice(None),)}[per]
+            where = {
+                "pos": (slice(None), *index),
+                "head pos": (slice(None), *index[::-1]),
+                "": (slice(None),),
+            }[per]
 
             def restore(value, hook, where=where, layer=layer):
                 value[where] = cache[site, layer][where]
@@ -84,7 +96,9 @@ def test_windows_and_severed_runs_are_hooks_in_the_order_of_computation(
         with model.hooks([("embed", blur)]):
             _, noisy = model.run_with_cache(clean)
     got = trace_causally(model, clean, metric, blurred, site, per, noise, 1, 4, window, severed)
-    for layer, index in itertools.product(range(2), itertools.product(*(range(n) for n in got.shape[1:]))):
+    for layer, index in itertools.product(
+        range(2), itertools.product(*(range(n) for n in got.shape[1:]))
+    ):
         at = dict(zip(per.split(), index, strict=True))
         pos, everything = at.get("pos", slice(None)), slice(None)
         where = {
@@ -100,9 +114,15 @@ def test_windows_and_severed_runs_are_hooks_in_the_order_of_computation(
             value[where] = restored[hook.name][where]
 
         hooks = [((severed, i), freeze) for i in range(2)] if severed else []
-        hooks += [((site, i), restore) for i in range(2) if layer - window // 2 <= i < layer + (window + 1) // 2]
+        hooks += [
+            ((site, i), restore)
+            for i in range(2)
+            if layer - window // 2 <= i < layer + (window + 1) // 2
+        ]
         with torch.no_grad():
-            expected = metric(model.run_with_hooks(clean, fwd_hooks=[("embed", blur), *hooks])).mean()
+            expected = metric(
+                model.run_with_hooks(clean, fwd_hooks=[("embed", blur), *hooks])
+            ).mean()
         torch.testing.assert_close(got[(layer, *index)], expected)
 
 
@@ -113,16 +133,22 @@ def test_batch_size_changes_no_number(model, clean, blurred):
         torch.testing.assert_close(got, expected)
 
 
-def test_restoring_the_whole_stream_restores_the_clean_run_and_nothing_else_is_touched(model, clean, blurred):
+def test_restoring_the_whole_stream_restores_the_clean_run_and_nothing_else_is_touched(
+    model, clean, blurred
+):
     restored = trace_causally(model, clean, metric, blurred, per="", draws=3)
     torch.testing.assert_close(restored, metric(model(clean)).mean().expand(2).detach())
     noisy = run_with_noise(model, clean, blurred[1:2].expand(3, -1), draws=3)
     if model.config.causal:
-        torch.testing.assert_close(noisy[:, :, :3], model(clean)[:, :3].expand(3, -1, -1, -1).detach())
+        torch.testing.assert_close(
+            noisy[:, :, :3], model(clean)[:, :3].expand(3, -1, -1, -1).detach()
+        )
     assert not torch.allclose(noisy[0], noisy[1])
 
 
-def test_noise_is_drawn_from_the_seed_and_by_default_three_times_the_spread_of_the_embedding(model, clean, blurred):
+def test_noise_is_drawn_from_the_seed_and_by_default_three_times_the_spread_of_the_embedding(
+    model, clean, blurred
+):
     runs = [run_with_noise(model, clean, blurred, draws=2, seed=seed) for seed in (0, 0, 1)]
     assert torch.equal(runs[0], runs[1])
     assert not torch.allclose(runs[0], runs[2])
@@ -140,7 +166,9 @@ def test_tracing_finds_where_facts_are_stored_and_fetched():
     def right(logits):
         return batch.correct(logits).float()
 
-    noisy = torch.stack([right(logits) for logits in run_with_noise(case.model, batch.clean, first, draws=3)]).mean()
+    noisy = torch.stack(
+        [right(logits) for logits in run_with_noise(case.model, batch.clean, first, draws=3)]
+    ).mean()
     store = trace_causally(case.model, batch.clean, right, first, "mlp_out", draws=3)
     fetch = trace_causally(case.model, batch.clean, right, first, "attn_out", draws=3)
     assert noisy < 0.8  # measured: .66
@@ -161,9 +189,13 @@ def test_severing_tells_what_a_restored_stream_still_has_to_pass_through():
         return batch.correct(logits).float()
 
     def trace(severed):
-        return trace_causally(case.model, batch.clean, right, first, "resid_pre", "", draws=1, severed=severed)
+        return trace_causally(
+            case.model, batch.clean, right, first, "resid_pre", "", draws=1, severed=severed
+        )
 
     noisy = right(run_with_noise(case.model, batch.clean, first, draws=1)[0]).mean()  # .64
     torch.testing.assert_close(trace(None), torch.ones(2))
     torch.testing.assert_close(trace("attn_out"), noisy.expand(2))
-    torch.testing.assert_close(trace("mlp_out"), torch.stack([noisy, torch.tensor(1.0)]), rtol=0, atol=0.05)
+    torch.testing.assert_close(
+        trace("mlp_out"), torch.stack([noisy, torch.tensor(1.0)]), rtol=0, atol=0.05
+    )

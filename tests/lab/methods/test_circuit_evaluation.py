@@ -8,46 +8,65 @@ from mini_transformer import toys
 from mini_transformer.edges import list_edges, list_writers, mask_of
 from mini_transformer.methods import FaithfulnessCurve, measure_faithfulness, trace_faithfulness
 
-KINDS = ["zero", "mean", "resample"]
+ABLATIONS = ["zero", "mean", "resample"]
 TRUTHS = [
-    (name, kind)
-    for name in ("boolean_and", "boolean_or", "boolean_xor", "boolean_redundant_or", "backup_head", "induction_by_hand")
-    for kind in KINDS
+    (name, ablation)
+    for name in (
+        "boolean_and",
+        "boolean_or",
+        "boolean_xor",
+        "boolean_redundant_or",
+        "backup_head",
+        "induction_by_hand",
+    )
+    for ablation in ABLATIONS
 ]
 
 
-def load(name, kind, n=64):
+def load(name, ablation, n=64):
     """A case, prompts corrupted as its truth asks, and whether each is answered correctly."""
     case = toys.load(name)
-    batch = case.task.draw(n, corrupt=case.truth.circuits[kind].corrupt)
+    batch = case.task.draw(n, corrupt=case.truth.circuits[ablation].corrupt)
     return case, batch, lambda logits: batch.correct(logits).float()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_faithfulness_is_what_hooked_runs_keep_of_the_metric(model, clean, corrupt, kind):
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_faithfulness_is_what_hooked_runs_keep_of_the_metric(model, clean, corrupt, ablation):
     circuits = [draw_edges(model, seed) for seed in range(3)]
     nodes = ["a0.h1", "input", "a1.h0", "logits", *(["m0"] if model.config.d_mlp else [])]
-    found = measure_faithfulness(model, clean, corrupt, metric, [*circuits, nodes, [], list_edges(model)], kind)
+    found = measure_faithfulness(
+        model, clean, corrupt, metric, [*circuits, nodes, [], list_edges(model)], ablation
+    )
     kept = [*circuits, edges_between(model, nodes)]
-    expected = share_hooked(model, clean, corrupt, metric, kept, kind)
+    expected = share_hooked(model, clean, corrupt, metric, kept, ablation)
     torch.testing.assert_close(found, torch.tensor([*expected, 0.0, 1.0], dtype=found.dtype))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("level", ["edges", "nodes"])
 def test_a_curve_has_every_circuit_of_highest_scores_and_its_areas_are_sums_of_steps(
-    model, clean, corrupt, kind, level
+    model, clean, corrupt, ablation, level
 ):
     names = list_edges(model) if level == "edges" else list_writers(model)
-    scores = torch.randint(5, (len(names),), generator=torch.Generator().manual_seed(3)) / 2 - 1  # many ties
-    curve = trace_faithfulness(model, clean, corrupt, metric, scores, kind)
+    scores = (
+        torch.randint(5, (len(names),), generator=torch.Generator().manual_seed(3)) / 2 - 1
+    )  # many ties
+    curve = trace_faithfulness(model, clean, corrupt, metric, scores, ablation)
     size, f, points, areas = 0.0, 0.0, [(0.0, 0.0)], [0.0, 0.0, 0.0, 0.0]
     named = list(zip(names, scores.tolist(), strict=True))
-    circuits = [{name for name, score in named if score >= x} for x in sorted(set(scores.tolist()), reverse=True)]
+    circuits = [
+        {name for name, score in named if score >= x}
+        for x in sorted(set(scores.tolist()), reverse=True)
+    ]
     edges = circuits if level == "edges" else [edges_between(model, kept) for kept in circuits]
-    for kept, share in zip(circuits, share_hooked(model, clean, corrupt, metric, edges, kind), strict=True):
+    for kept, share in zip(
+        circuits, share_hooked(model, clean, corrupt, metric, edges, ablation), strict=True
+    ):
         heights = [f, min(1, max(0, f)), abs(1 - f), min(1, abs(1 - f))]
-        areas = [area + (len(kept) / len(names) - size) * y for area, y in zip(areas, heights, strict=True)]
+        areas = [
+            area + (len(kept) / len(names) - size) * y
+            for area, y in zip(areas, heights, strict=True)
+        ]
         size, f = len(kept) / len(names), share
         points.append((size, f))
     found = torch.stack([curve.share, curve.faithfulness], dim=1)
@@ -55,19 +74,24 @@ def test_a_curve_has_every_circuit_of_highest_scores_and_its_areas_are_sums_of_s
     assert [curve.cpr(False), curve.cpr(), curve.cmd(False), curve.cmd()] == pytest.approx(areas)
 
 
-@pytest.mark.parametrize(("name", "kind"), TRUTHS)
-def test_a_known_circuit_is_faithful_and_ones_without_an_edge_or_at_random_are_not(name, kind):
-    case, batch, right = load(name, kind)
-    truth = case.truth.circuits[kind]
+@pytest.mark.parametrize(("name", "ablation"), TRUTHS)
+def test_a_known_circuit_is_faithful_and_ones_without_an_edge_or_at_random_are_not(name, ablation):
+    case, batch, right = load(name, ablation)
+    truth = case.truth.circuits[ablation]
     known = [*truth.edges, *truth.nodes]
-    found = measure_faithfulness(case.model, batch.clean, batch.corrupt, right, known, kind)
+    found = measure_faithfulness(case.model, batch.clean, batch.corrupt, right, known, ablation)
     assert found.tolist() == [1.0] * len(known)
     circuit, edges = sorted(truth.edges[0]), list_edges(case.model)
     short = [set(circuit) - {edge} for edge in circuit]
-    order = [torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed)) for seed in range(10)]
+    order = [
+        torch.randperm(len(edges), generator=torch.Generator().manual_seed(seed))
+        for seed in range(10)
+    ]
     random = [{edges[i] for i in one[: len(circuit)].tolist()} for one in order]
     random = [edges for edges in random if not any(edges >= one for one in truth.edges)]
-    found = measure_faithfulness(case.model, batch.clean, batch.corrupt, right, [*short, *random], kind)
+    found = measure_faithfulness(
+        case.model, batch.clean, batch.corrupt, right, [*short, *random], ablation
+    )
     assert len(random) >= 5
     assert found.max() < 1
 
@@ -76,9 +100,12 @@ def test_a_known_circuit_is_faithful_and_ones_without_an_edge_or_at_random_are_n
 def test_the_true_order_beats_random_ones_and_the_reversed_one_is_beaten_by_them(name):
     case, batch, right = load(name, "resample")
     mask = mask_of(case.model, case.truth.circuits["resample"].edges[0])
-    random = [torch.rand(len(mask), generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    random = [
+        torch.rand(len(mask), generator=torch.Generator().manual_seed(seed)) for seed in range(5)
+    ]
     curves = [
-        trace_faithfulness(case.model, batch.clean, batch.corrupt, right, scores) for scores in (mask, *random, -mask)
+        trace_faithfulness(case.model, batch.clean, batch.corrupt, right, scores)
+        for scores in (mask, *random, -mask)
     ]
     cpr, cmd = [curve.cpr() for curve in curves], [curve.cmd() for curve in curves]
     size = mask.mean().item()  # the share of edges in the circuit
@@ -89,7 +116,9 @@ def test_the_true_order_beats_random_ones_and_the_reversed_one_is_beaten_by_them
 
 def test_scores_that_are_all_the_same_earn_nothing():
     case, batch, right = load("boolean_and", "mean")
-    curve = trace_faithfulness(case.model, batch.clean, batch.corrupt, right, torch.full((13,), 0.3), "mean")
+    curve = trace_faithfulness(
+        case.model, batch.clean, batch.corrupt, right, torch.full((13,), 0.3), "mean"
+    )
     assert curve.share.tolist() == curve.faithfulness.tolist() == [0.0, 1.0]
     assert (curve.cpr(), curve.cmd()) == (0, 1)
 
@@ -115,7 +144,9 @@ def test_a_circuit_without_what_says_no_is_praised_without_bounds_and_not_with_t
 def test_bounded_areas_stay_between_0_and_1_for_any_curve(scale):
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        share = torch.cat([torch.zeros(1), torch.rand(8, generator=generator).sort().values, torch.ones(1)])
+        share = torch.cat(
+            [torch.zeros(1), torch.rand(8, generator=generator).sort().values, torch.ones(1)]
+        )
         curve = FaithfulnessCurve(share, scale * torch.randn(10, generator=generator))
         assert 0 <= curve.cpr() <= 1
         assert 0 <= curve.cmd() <= 1
@@ -126,4 +157,6 @@ def test_one_run_per_mask_gives_the_same_as_many_masks_in_a_run(model, clean, co
     circuits = [draw_edges(model, seed) for seed in range(7)]
     together = measure_faithfulness(model, clean, corrupt, metric, circuits)
     monkeypatch.setattr("mini_transformer.methods.path_patching.BUDGET", 1.0)
-    torch.testing.assert_close(measure_faithfulness(model, clean, corrupt, metric, circuits), together)
+    torch.testing.assert_close(
+        measure_faithfulness(model, clean, corrupt, metric, circuits), together
+    )

@@ -32,7 +32,9 @@ def test_a_score_is_the_norm_of_the_product_over_the_product_of_norms(model, par
             size = torch.zeros(3, dtype=torch.float64)
             for i, matrix in enumerate((writes @ reads, writes, reads)):
                 size[i] = sum(x**2 for x in matrix.flatten().tolist()) ** 0.5
-            assert scores[0, first, 1, second].item() == pytest.approx((size[0] / size[1] / size[2]).item())
+            assert scores[0, first, 1, second].item() == pytest.approx(
+                (size[0] / size[1] / size[2]).item()
+            )
 
 
 def test_every_earlier_layer_is_compared_with_every_later_one():
@@ -59,7 +61,11 @@ def test_turning_the_stream_and_the_inside_of_heads_changes_no_score(part):
     with torch.no_grad():
         for block in model.blocks:
             meet, move = draw_rotation(4, generator), draw_rotation(4, generator)
-            for W, inside in ((block.attn.W_Q, meet), (block.attn.W_K, meet), (block.attn.W_V, move)):
+            for W, inside in (
+                (block.attn.W_Q, meet),
+                (block.attn.W_K, meet),
+                (block.attn.W_V, move),
+            ):
                 W.copy_(turn.T @ W @ inside)
             block.attn.W_O.copy_(move.T @ block.attn.W_O @ turn)
     torch.testing.assert_close(score_composition(model, part), before)
@@ -74,16 +80,23 @@ def test_in_disguise_the_circuit_still_scores_most_but_a_silent_decoy_scores_abo
     keys = scores["k"][:, roles["match"]]
     assert keys[roles["previous"]] == max(s.max() for s in scores.values())
     assert keys[roles["previous"]] > 0.2  # seeds 0-2: .2143 to .2145
-    assert keys[roles["silent"]] > 1.5 * score_random_composition(case.model)  # yet it carries no token at all
+    assert keys[roles["silent"]] > 1.5 * score_random_composition(
+        case.model
+    )  # yet it carries no token at all
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_in_trained_induction_both_matching_heads_read_the_previous_token_head_by_their_keys(seed):
     case = toys.load("induction", seed=seed)
     previous = int(case.truth.roles["previous"][4])
-    keys, others = score_composition(case.model, "k")[0, :, 1], [score_composition(case.model, p) for p in "qv"]
+    keys, others = (
+        score_composition(case.model, "k")[0, :, 1],
+        [score_composition(case.model, p) for p in "qv"],
+    )
     assert keys[previous].min() > 0.25  # seeds 0-4: .2620 to .2891, twice that of random heads
-    assert max(keys[1 - previous].max(), *(other.max() for other in others)) < 0.2  # seeds 0-4: at most .1766
+    assert (
+        max(keys[1 - previous].max(), *(other.max() for other in others)) < 0.2
+    )  # seeds 0-4: at most .1766
 
 
 @pytest.mark.parametrize(("d_model", "d_head"), [(16, 2), (64, 8), (64, 32)])

@@ -32,11 +32,17 @@ def test_codes_are_those_written_out_latent_by_latent(k):
     codes, rebuilt = dictionary.encode(x), dictionary.decode(dictionary.encode(x))
     for i in range(5):
         pre = [
-            max(0.0, ((x[i] - dictionary.centre) @ dictionary.W_enc[:, j] + dictionary.b_enc[j]).item())
+            max(
+                0.0,
+                ((x[i] - dictionary.centre) @ dictionary.W_enc[:, j] + dictionary.b_enc[j]).item(),
+            )
             for j in range(12)
         ]
         kept = sorted(range(12), key=lambda j: -pre[j])[:k] if k else range(12)
-        expected = [pre[j] if j in kept and (k or pre[j] > dictionary.threshold[j]) else 0.0 for j in range(12)]
+        expected = [
+            pre[j] if j in kept and (k or pre[j] > dictionary.threshold[j]) else 0.0
+            for j in range(12)
+        ]
         assert codes[i].tolist() == pytest.approx(expected)
         total = dictionary.b_dec.clone()
         for j in range(12):
@@ -47,14 +53,16 @@ def test_codes_are_those_written_out_latent_by_latent(k):
 def test_explained_variance_is_one_for_a_perfect_and_zero_for_a_constant_dictionary():
     x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
     zeros, eye = torch.zeros(3), torch.eye(3)
-    assert Dictionary(eye, zeros, eye, zeros, zeros, zeros).explained_variance(x) == pytest.approx(1.0)
+    assert Dictionary(eye, zeros, eye, zeros, zeros, zeros).explained_variance(x) == pytest.approx(
+        1.0
+    )
     silent = Dictionary(eye, zeros, eye, x.mean(dim=0), zeros, zeros + 9)
     assert silent.explained_variance(x) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("factor", "position"), [(0.0, None), (2.0, 1), (-1.0, -1)])
 def test_scaling_features_is_adding_their_directions_one_by_one(model, clean, factor, position):
-    dictionary, site = draw_dictionary(), ("resid_post", 0)
+    dictionary, hook = draw_dictionary(), ("resid_post", 0)
 
     def put(value, hook):
         for i in range(value.shape[0]):
@@ -63,8 +71,8 @@ def test_scaling_features_is_adding_their_directions_one_by_one(model, clean, fa
                 for latent in (1, 4, 7):
                     value[i, t] += (factor - 1) * codes[latent] * dictionary.W_dec[latent]
 
-    expected = model.run_with_hooks(clean, fwd_hooks=[(site, put)])
-    edited = scale_features(model, clean, site, dictionary, [1, 4, 7], factor, position)
+    expected = model.run_with_hooks(clean, fwd_hooks=[(hook, put)])
+    edited = scale_features(model, clean, hook, dictionary, [1, 4, 7], factor, position)
     torch.testing.assert_close(edited, expected.detach())
     assert (edited - model(clean)).abs().max() > 1e-3
 
@@ -77,11 +85,17 @@ def test_scaling_by_one_changes_nothing(model, clean):
 @pytest.mark.parametrize("position", [None, 1])
 def test_taking_out_a_latent_of_an_exact_transcoder_is_ablating_a_neuron(clean, position):
     """The MLP itself as a transcoder: one latent per neuron."""
-    model = Transformer(Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, biases=True))
+    model = Transformer(
+        Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, biases=True)
+    )
     mlp = model.blocks[0].mlp
     exact = Dictionary(mlp.W_in, mlp.b_in, mlp.W_out, mlp.b_out, torch.zeros(8), torch.zeros(5))
-    edited = scale_features(model, clean, ("mlp_out", 0), exact, [1, 4], 0.0, position, reads=("mlp_in", 0))
-    expected = ablate(model, clean, ["m0.n1", "m0.n4"], positions=None if position is None else [position])
+    edited = scale_features(
+        model, clean, ("mlp_out", 0), exact, [1, 4], 0.0, position, reads=("mlp_in", 0)
+    )
+    expected = ablate(
+        model, clean, ["m0.n1", "m0.n4"], positions=None if position is None else [position]
+    )
     torch.testing.assert_close(edited, expected)
     assert (edited - model(clean)).abs().max() > 1e-3
 
@@ -89,10 +103,16 @@ def test_taking_out_a_latent_of_an_exact_transcoder_is_ablating_a_neuron(clean, 
 def test_taking_out_a_planted_feature_lowers_its_logit_by_what_it_wrote(planted):
     case, *_ = planted
     features, W = case.truth.features, case.truth.features.directions
-    exact = Dictionary(W.T, torch.zeros(64), W, torch.zeros(32), torch.zeros(32), torch.zeros(64), k=1)
+    exact = Dictionary(
+        W.T, torch.zeros(64), W, torch.zeros(32), torch.zeros(32), torch.zeros(64), k=1
+    )
     batch = case.task.everything().distinct()  # one feature each
-    ablated = batch.at_answer(scale_features(case.model, batch.clean, features.site, exact, list(range(64))))
-    doubled = batch.at_answer(scale_features(case.model, batch.clean, features.site, exact, list(range(64)), 2.0))
+    ablated = batch.at_answer(
+        scale_features(case.model, batch.clean, features.site, exact, list(range(64)))
+    )
+    doubled = batch.at_answer(
+        scale_features(case.model, batch.clean, features.site, exact, list(range(64)), 2.0)
+    )
     with torch.no_grad():
         before = batch.at_answer(case.model(batch.clean))
     rows = torch.arange(64)

@@ -1,11 +1,16 @@
-"""Every kind of dictionary finds planted features; their losses are those of the papers, written out."""
+"""Every architecture finds planted features; their losses are those of the papers, written out."""
 
 import pytest
 import torch
 
 from mini_transformer import toys
-from mini_transformer.methods import share_of_second, train_crosscoder, train_dictionary, train_transcoder
-from mini_transformer.methods.dictionary_kinds import BANDWIDTH, KINDS, Draft, Jump
+from mini_transformer.methods import (
+    share_of_second,
+    train_crosscoder,
+    train_dictionary,
+    train_transcoder,
+)
+from mini_transformer.methods.dictionary_kinds import BANDWIDTH, LOSSES, Draft, Jump
 from mini_transformer.toys.planted_features import draw_activations
 
 
@@ -16,7 +21,7 @@ def planted():
     return activations, codes, case.truth.features.directions
 
 
-# Enough for each kind: those that count their codes learn faster than those that pay for them.
+# Enough for each architecture: those that count their codes learn faster than those that pay for them.
 LENGTHS = {
     "batchtopk": {"steps": 600, "batch": 256},
     "matryoshka": {"steps": 600, "batch": 256},
@@ -41,18 +46,24 @@ def test_topk_finds_at_least_95_of_100_planted_features_from_two_seeds(planted):
     assert share_found(random, directions) < 0.05
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "topk"])
-def test_every_kind_finds_nearly_all_planted_features_with_few_codes(planted, kind):
+@pytest.mark.parametrize(
+    "architecture", [architecture for architecture in LOSSES if architecture != "topk"]
+)
+def test_every_architecture_finds_nearly_all_planted_features_with_few_codes(planted, architecture):
     activations, _, directions = planted
-    dictionary = train_dictionary(activations, 128, kind, k=3, **LENGTHS[kind])
+    dictionary = train_dictionary(activations, 128, architecture, k=3, **LENGTHS[architecture])
     assert share_found(dictionary, directions) >= 0.9
     assert dictionary.explained_variance(activations) > 0.85
-    assert (dictionary.encode(activations) > 0).float().sum(dim=1).mean() < 16  # of 128; truly active are 2.5
+    assert (dictionary.encode(activations) > 0).float().sum(
+        dim=1
+    ).mean() < 16  # of 128; truly active are 2.5
     torch.testing.assert_close(dictionary.W_dec.norm(dim=1), torch.ones(128))
 
 
 def test_a_seed_gives_the_same_dictionary_and_another_seed_another(planted):
-    first, again, other = (train_dictionary(planted[0], 16, k=2, steps=20, seed=seed).W_dec for seed in (3, 3, 4))
+    first, again, other = (
+        train_dictionary(planted[0], 16, k=2, steps=20, seed=seed).W_dec for seed in (3, 3, 4)
+    )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 
@@ -60,59 +71,69 @@ def test_a_seed_gives_the_same_dictionary_and_another_seed_another(planted):
 def draw_draft(k=2, penalty=0.3):
     generator = torch.Generator().manual_seed(0)
     draft = Draft.start(5, 5, 8, (2, 3), k, penalty, generator)
-    draft.b_enc, draft.b_gate, draft.b_dec = (0.2 * torch.randn(n, generator=generator) for n in (8, 8, 5))
+    draft.b_enc, draft.b_gate, draft.b_dec = (
+        0.2 * torch.randn(n, generator=generator) for n in (8, 8, 5)
+    )
     draft.log = 0.3 * torch.randn(8, generator=generator) - 1
     return draft, torch.randn(6, 5, generator=generator)
 
 
-def expected_codes(kind, draft, x):
-    """The codes of each kind by the formulas of the papers, one number at a time."""
+def expected_codes(architecture, draft, x):
+    """The codes of each architecture by the formulas of the papers, one number at a time."""
     pre = [[(row @ draft.W_enc[:, j] + draft.b_enc[j]).item() for j in range(8)] for row in x]
     codes = torch.tensor(pre).clamp(min=0)
-    if kind == "topk":
+    if architecture == "topk":
         cut = codes.sort(dim=1, descending=True).values[:, draft.k]
         codes[codes <= cut[:, None]] = 0
-    elif kind in ("batchtopk", "matryoshka"):
+    elif architecture in ("batchtopk", "matryoshka"):
         cut = codes.flatten().sort(descending=True).values[draft.k * len(x)]
         codes[codes <= cut] = 0
-    elif kind == "jumprelu":
+    elif architecture == "jumprelu":
         codes[codes <= draft.log.exp()] = 0
-    elif kind == "gated":
+    elif architecture == "gated":
         on = (x @ draft.W_enc + draft.b_gate) > 0
         codes = on * (x @ (draft.W_enc * draft.log.exp()) + draft.b_enc).clamp(min=0)
     return codes
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_codes_and_losses_are_those_of_the_paper(kind):
+@pytest.mark.parametrize("architecture", LOSSES)
+def test_codes_and_losses_are_those_of_the_paper(architecture):
     draft, x = draw_draft()
-    codes = expected_codes(kind, draft, x)
+    codes = expected_codes(architecture, draft, x)
 
     def error(codes):
-        return sum(((row @ draft.W_dec + draft.b_dec - y) ** 2).sum() for row, y in zip(codes, x, strict=True)) / len(x)
+        return sum(
+            ((row @ draft.W_dec + draft.b_dec - y) ** 2).sum()
+            for row, y in zip(codes, x, strict=True)
+        ) / len(x)
 
     norms = draft.W_dec[:, :2].norm(dim=1) + draft.W_dec[:, 2:].norm(dim=1)
     gate = (x @ draft.W_enc + draft.b_gate).clamp(min=0)
     expected = {
         "l1": lambda: error(codes) + 0.3 * (codes * norms).sum(dim=1).mean(),
-        "matryoshka": lambda: sum(error(torch.cat([codes[:, :n], codes[:, n:] * 0], 1)) for n in (1, 2, 4, 8)) / 4,
+        "matryoshka": lambda: (
+            sum(error(torch.cat([codes[:, :n], codes[:, n:] * 0], 1)) for n in (1, 2, 4, 8)) / 4
+        ),
         "gated": lambda: error(codes) + 0.3 * (gate * norms).sum(dim=1).mean() + error(gate),
         "jumprelu": lambda: error(codes) + 0.3 * (codes > 0).float().sum(dim=1).mean(),
-    }.get(kind, lambda: error(codes))()
-    loss, found = KINDS[kind](draft, x, x)
+    }.get(architecture, lambda: error(codes))()
+    loss, found = LOSSES[architecture](draft, x, x)
     torch.testing.assert_close(found, codes)
     torch.testing.assert_close(loss, expected)
     assert (codes > 0).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_finished_dictionary_encodes_as_its_draft_did(kind):
+@pytest.mark.parametrize("architecture", LOSSES)
+def test_a_finished_dictionary_encodes_as_its_draft_did(architecture):
     draft, x = draw_draft()
     one, zero = torch.tensor(1.0), torch.zeros(5)
-    finished = draft.finish(kind, zero, one, zero, one)
+    finished = draft.finish(architecture, zero, one, zero, one)
     pre = (x @ finished["W_enc"] + finished["b_enc"]).relu()
-    if kind in ("l1", "gated", "jumprelu"):
-        torch.testing.assert_close(torch.where(pre > finished["threshold"], pre, 0.0), expected_codes(kind, draft, x))
+    if architecture in ("l1", "gated", "jumprelu"):
+        torch.testing.assert_close(
+            torch.where(pre > finished["threshold"], pre, 0.0),
+            expected_codes(architecture, draft, x),
+        )
     else:
         torch.testing.assert_close(pre, draft.pre(x).relu())
 
@@ -129,7 +150,7 @@ def test_a_jump_is_differentiable_in_its_threshold_through_the_kernel():
 
 def test_batchtopk_keeps_its_smallest_code_as_the_threshold():
     draft, x = draw_draft()
-    _, codes = KINDS["batchtopk"](draft, x, x)
+    _, codes = LOSSES["batchtopk"](draft, x, x)
     assert draft.floor == codes[codes > 0].min().item()
 
 
@@ -137,8 +158,10 @@ def test_dead_latents_are_pointed_at_what_is_rebuilt_badly():
     draft, x = draw_draft()
     before, dead = draft.W_dec.clone(), torch.arange(8) < 2
     generator = torch.Generator().manual_seed(0)
-    errors = torch.nn.functional.normalize(x - (KINDS["topk"](draft, x, x)[1] @ draft.W_dec + draft.b_dec))
-    draft.restart(dead, x, x, KINDS["topk"], generator)
+    errors = torch.nn.functional.normalize(
+        x - (LOSSES["topk"](draft, x, x)[1] @ draft.W_dec + draft.b_dec)
+    )
+    draft.restart(dead, x, x, LOSSES["topk"], generator)
     assert torch.equal(draft.W_dec[~dead], before[~dead])
     assert (errors @ draft.W_dec[dead].T).amax(dim=0).min() > 0.999
 
@@ -151,18 +174,24 @@ def test_training_restarts_the_latents_that_did_not_fire_and_stops_doing_so(plan
     assert all(0 < dead.sum() < 512 for dead in restarted)
 
 
-@pytest.mark.parametrize("train", [train_dictionary, train_crosscoder], ids=["one model", "two models"])
+@pytest.mark.parametrize(
+    "train", [train_dictionary, train_crosscoder], ids=["one model", "two models"]
+)
 def test_a_crosscoder_pays_for_its_decoders_in_each_model_apart(planted, monkeypatch, train):
     drafts, start = [], Draft.start
     monkeypatch.setattr(Draft, "start", lambda *given: drafts.append(start(*given)) or drafts[0])
     wide, narrow = planted[0][:50], planted[0][:50, :20]
-    train(wide, narrow, 8, "l1", steps=1) if train is train_crosscoder else train(wide, 8, "l1", steps=1)
+    train(wide, narrow, 8, "l1", steps=1) if train is train_crosscoder else train(
+        wide, 8, "l1", steps=1
+    )
     assert list(drafts[0].parts) == ([32, 20] if train is train_crosscoder else [32])
 
 
 def test_a_transcoder_finds_the_neurons_of_a_planted_layer():
     generator = torch.Generator().manual_seed(0)
-    reads, writes = (torch.nn.functional.normalize(torch.randn(6, 8, generator=generator)) for _ in range(2))
+    reads, writes = (
+        torch.nn.functional.normalize(torch.randn(6, 8, generator=generator)) for _ in range(2)
+    )
     x = torch.randn(5000, 8, generator=generator)
     y = (x @ reads.T - 1.0).relu() @ writes
     transcoder = train_transcoder(x, y, 12, k=6, steps=1500)
@@ -175,15 +204,22 @@ def test_a_transcoder_finds_the_neurons_of_a_planted_layer():
 
 def test_a_crosscoder_tells_shared_features_from_those_of_one_model():
     generator = torch.Generator().manual_seed(0)
-    here, there = (torch.nn.functional.normalize(torch.randn(12, 16, generator=generator)) for _ in range(2))
+    here, there = (
+        torch.nn.functional.normalize(torch.randn(12, 16, generator=generator)) for _ in range(2)
+    )
     codes = (torch.rand(8000, 12, generator=generator) - 0.85).relu() * 5
-    here[8:10], there[10:] = 0, 0  # features 8 and 9 are in the second model only, 10 and 11 in the first
-    for kind, settings in (("topk", {"k": 3}), ("l1", {"penalty": 0.05})):
-        crosscoder = train_crosscoder(codes @ here, codes @ there, 16, kind, steps=1000, batch=256, **settings)
+    here[8:10], there[10:] = (
+        0,
+        0,
+    )  # features 8 and 9 are in the second model only, 10 and 11 in the first
+    for architecture, settings in (("topk", {"k": 3}), ("l1", {"penalty": 0.05})):
+        crosscoder = train_crosscoder(
+            codes @ here, codes @ there, 16, architecture, steps=1000, batch=256, **settings
+        )
         both = torch.nn.functional.normalize(torch.cat([here, there], dim=1))
         cosines, owners = (crosscoder.W_dec @ both.T).max(dim=0)
         share = share_of_second(crosscoder, 16)[owners]
-        assert cosines.min() > 0.9, kind
-        assert (share[:8] - 0.5).abs().max() < 0.15, kind
-        assert share[8:10].min() > 0.85, kind
-        assert share[10:].max() < 0.15, kind
+        assert cosines.min() > 0.9, architecture
+        assert (share[:8] - 0.5).abs().max() < 0.15, architecture
+        assert share[8:10].min() > 0.85, architecture
+        assert share[10:].max() < 0.15, architecture

@@ -9,7 +9,7 @@ from mini_transformer.methods.directions import orthonormalise
 from mini_transformer.toys.policy import LAST, PROMPTS, REFUSE, make_policy
 from mini_transformer.toys.refusal_with_trigger import REFUSAL
 
-KINDS = ["zero", "mean", "resample"]
+ABLATIONS = ["zero", "mean", "resample"]
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def directions() -> torch.Tensor:
     return torch.randn(2, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
 def test_the_part_in_the_span_is_replaced_prompt_by_prompt_and_position_by_position(
-    model, clean, corrupt, directions, kind
+    model, clean, corrupt, directions, ablation
 ):
     """The span is found by least squares here, and the new value built up one vector at a time."""
-    sites = [("resid_pre", 1), ("attn_out", 0)]
-    _, cache = model.run_with_cache(corrupt, names_filter=sites)
+    hooks = [("resid_pre", 1), ("attn_out", 0)]
+    _, cache = model.run_with_cache(corrupt, names_filter=hooks)
 
     def project(vector):
         weights = torch.linalg.lstsq(directions.T, vector.unsqueeze(1)).solution
@@ -34,12 +34,16 @@ def test_the_part_in_the_span_is_replaced_prompt_by_prompt_and_position_by_posit
             for t in range(5):
                 own = project(value[b, t].clone())
                 source = cache[hook.name][:, t]
-                new = {"zero": 0 * own, "mean": project(source.mean(dim=0)), "resample": project(source[b])}[kind]
+                new = {
+                    "zero": 0 * own,
+                    "mean": project(source.mean(dim=0)),
+                    "resample": project(source[b]),
+                }[ablation]
                 value[b, t] += new - own
 
     with torch.no_grad():
-        expected = model.run_with_hooks(clean, fwd_hooks=[(site, put) for site in sites])
-    got = ablate_directions(model, clean, directions, sites, kind, corrupt)
+        expected = model.run_with_hooks(clean, fwd_hooks=[(hook, put) for hook in hooks])
+    got = ablate_directions(model, clean, directions, hooks, ablation, corrupt)
     torch.testing.assert_close(got, expected)
     assert not torch.allclose(got, model(clean))
 
@@ -47,7 +51,9 @@ def test_the_part_in_the_span_is_replaced_prompt_by_prompt_and_position_by_posit
 def test_ablating_every_dimension_is_ablating_the_whole_activation(model, clean):
     everything = torch.eye(8, dtype=torch.float64)
     zero = model.run_with_hooks(clean, fwd_hooks=[(("attn_out", 1), lambda x, hook: x * 0)])
-    torch.testing.assert_close(ablate_directions(model, clean, everything, ("attn_out", 1)), zero.detach())
+    torch.testing.assert_close(
+        ablate_directions(model, clean, everything, ("attn_out", 1)), zero.detach()
+    )
 
 
 def test_weights_without_the_directions_compute_what_the_ablated_run_does(model, clean, directions):
@@ -61,7 +67,10 @@ def test_weights_without_the_directions_compute_what_the_ablated_run_does(model,
 def test_any_basis_of_the_same_span_gives_the_same_run(model, clean, directions):
     mixed = torch.tensor([[2.0, 1.0], [-1.0, 3.0]], dtype=torch.float64) @ directions
     torch.testing.assert_close(
-        ablate_directions(model, clean, mixed), ablate_directions(model, clean, directions), rtol=1e-7, atol=1e-9
+        ablate_directions(model, clean, mixed),
+        ablate_directions(model, clean, directions),
+        rtol=1e-7,
+        atol=1e-9,
     )
     basis = orthonormalise(directions)
     torch.testing.assert_close(basis @ basis.T, torch.eye(2, dtype=torch.float64))

@@ -7,7 +7,7 @@ from mini_transformer import Config, Transformer, toys
 from mini_transformer.edges import list_edges, list_writers, run_edges, write_outputs
 from mini_transformer.methods import patch_edges, score_nodes
 
-KINDS = ["zero", "mean", "resample"]
+ABLATIONS = ["zero", "mean", "resample"]
 
 
 def metric(logits):
@@ -19,7 +19,10 @@ def read_written(model, tokens):
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: True)
     parts = model.decompose(cache)
-    return {name: cache["resid_pre", 0] if name == "input" else parts[name] for name in list_writers(model)}
+    return {
+        name: cache["resid_pre", 0] if name == "input" else parts[name]
+        for name in list_writers(model)
+    }
 
 
 def run_hooked(model, tokens, reader, change):
@@ -38,26 +41,32 @@ def run_hooked(model, tokens, reader, change):
         return model.run_with_hooks(tokens, fwd_hooks=[hook])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_noising_is_the_edge_engine_with_one_switch_off(model, clean, corrupt, kind):
-    off, count = write_outputs(model, corrupt, kind), len(list_edges(model))
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_noising_is_the_edge_engine_with_one_switch_off(model, clean, corrupt, ablation):
+    off, count = write_outputs(model, corrupt, ablation), len(list_edges(model))
     with torch.no_grad():
         without = run_edges(model, clean, 1 - torch.eye(count), off)
-        expected = metric(model(clean)).mean() - torch.stack([metric(logits).mean() for logits in without])
-    got = patch_edges(model, clean, corrupt, metric, kind)
+        expected = metric(model(clean)).mean() - torch.stack(
+            [metric(logits).mean() for logits in without]
+        )
+    got = patch_edges(model, clean, corrupt, metric, ablation)
     assert expected.abs().min() > 1e-6, "an edge does nothing, so that its place could be wrong"
     torch.testing.assert_close(got, expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_noising_is_one_hooked_run_per_edge(model, clean, corrupt, kind):
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_noising_is_one_hooked_run_per_edge(model, clean, corrupt, ablation):
     on, other = read_written(model, clean), read_written(model, corrupt)
     start, expected = metric(model(clean)).mean().detach(), []
     for edge in list_edges(model):
         writer, reader = edge.split("->")
-        value = {"zero": 0.0, "mean": other[writer].mean(dim=0), "resample": other[writer]}[kind]
+        value = {"zero": 0.0, "mean": other[writer].mean(dim=0), "resample": other[writer]}[
+            ablation
+        ]
         expected.append(start - metric(run_hooked(model, clean, reader, value - on[writer])).mean())
-    torch.testing.assert_close(patch_edges(model, clean, corrupt, metric, kind), torch.stack(expected))
+    torch.testing.assert_close(
+        patch_edges(model, clean, corrupt, metric, ablation), torch.stack(expected)
+    )
 
 
 def test_denoising_puts_one_clean_value_into_the_corrupt_run(model, clean, corrupt):
@@ -65,7 +74,9 @@ def test_denoising_puts_one_clean_value_into_the_corrupt_run(model, clean, corru
     start, expected = metric(model(corrupt)).mean().detach(), []
     for edge in list_edges(model):
         writer, reader = edge.split("->")
-        expected.append(metric(run_hooked(model, corrupt, reader, on[writer] - other[writer])).mean() - start)
+        expected.append(
+            metric(run_hooked(model, corrupt, reader, on[writer] - other[writer])).mean() - start
+        )
     got = patch_edges(model, clean, corrupt, metric, direction="denoise")
     torch.testing.assert_close(got, torch.stack(expected))
 
@@ -73,7 +84,9 @@ def test_denoising_puts_one_clean_value_into_the_corrupt_run(model, clean, corru
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 1000])
 def test_the_batch_size_changes_nothing(model, clean, corrupt, batch_size):
     expected = patch_edges(model, clean, corrupt, metric)
-    torch.testing.assert_close(patch_edges(model, clean, corrupt, metric, batch_size=batch_size), expected)
+    torch.testing.assert_close(
+        patch_edges(model, clean, corrupt, metric, batch_size=batch_size), expected
+    )
 
 
 def test_a_smaller_batch_size_means_smaller_forwards(model, clean, corrupt):
@@ -87,7 +100,9 @@ def test_a_smaller_batch_size_means_smaller_forwards(model, clean, corrupt):
             patch_edges(model, clean, corrupt, metric, batch_size=batch_size)
         sizes.append(0)
     small, large = sizes[: sizes.index(0)], sizes[sizes.index(0) + 1 :]
-    assert max(small) <= max(3 * model.config.n_heads, len(clean))  # one prompt, one writer, every head's q, k or v
+    assert max(small) <= max(
+        3 * model.config.n_heads, len(clean)
+    )  # one prompt, one writer, every head's q, k or v
     assert max(large) > max(small)
 
 
@@ -99,14 +114,14 @@ def test_a_model_without_layers_has_one_edge(clean, corrupt):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_edges_that_matter_are_the_circuit_of_the_hand_set_model(kind, seed):
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_the_edges_that_matter_are_the_circuit_of_the_hand_set_model(ablation, seed):
     case = toys.load("induction_by_hand", seed)
     batch = case.task.draw(64, corrupt="fresh")
-    other = batch.corrupt if kind == "resample" else batch.clean
-    drops = patch_edges(case.model, batch.clean, other, batch.logit_difference, kind)
+    other = batch.corrupt if ablation == "resample" else batch.clean
+    drops = patch_edges(case.model, batch.clean, other, batch.logit_difference, ablation)
     named = dict(zip(list_edges(case.model), drops.tolist(), strict=True))
-    circuit = case.truth.circuits[kind].edges[0]
+    circuit = case.truth.circuits[ablation].edges[0]
     assert min(named[edge] for edge in circuit) > 5
     assert max(abs(drop) for edge, drop in named.items() if edge not in circuit) < 1e-3
 
@@ -115,7 +130,9 @@ def test_noising_misses_the_edges_of_a_backup():
     """Backup and mover each are a way to the answer (zero ablation), but the backup acts only when the mover is silent."""
     case = toys.load("backup_head")
     batch = case.task.draw(64)
-    drops = patch_edges(case.model, batch.clean, batch.clean, lambda x: batch.correct(x).float(), "zero")
+    drops = patch_edges(
+        case.model, batch.clean, batch.clean, lambda x: batch.correct(x).float(), "zero"
+    )
     named = dict(zip(list_edges(case.model), drops.tolist(), strict=True))
     for role, drop in (("mover", 1.0), ("backup", 0.0)):
         edge = f"{case.truth.roles[role]}->logits"
@@ -127,6 +144,10 @@ def test_a_node_scores_as_high_as_the_highest_edge_out_of_it(model):
     edges = list_edges(model)
     scores = torch.randn(len(edges), generator=torch.Generator().manual_seed(0))
     for node, score in score_nodes(model, scores).items():
-        own = [value for edge, value in zip(edges, scores.tolist(), strict=True) if edge.split("->")[0] == node]
+        own = [
+            value
+            for edge, value in zip(edges, scores.tolist(), strict=True)
+            if edge.split("->")[0] == node
+        ]
         assert score == max(own)
     assert list(score_nodes(model, scores)) == list_writers(model)

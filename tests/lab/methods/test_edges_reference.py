@@ -24,9 +24,24 @@ def metric(logits):
 @pytest.fixture(scope="module")
 def stored_model():
     model = Transformer(
-        Config(9, 6, 8, n_layers=2, n_heads=3, d_head=4, d_mlp=10, act="gelu", norm="layer", biases=True)
+        Config(
+            9,
+            6,
+            8,
+            n_layers=2,
+            n_heads=3,
+            d_head=4,
+            d_mlp=10,
+            act="gelu",
+            norm="layer",
+            biases=True,
+        )
     )
-    weights = {name.split()[1]: torch.tensor(value) for name, value in STORED.items() if name.startswith("weight ")}
+    weights = {
+        name.split()[1]: torch.tensor(value)
+        for name, value in STORED.items()
+        if name.startswith("weight ")
+    }
     model.load_state_dict(weights)
     return model
 
@@ -41,7 +56,9 @@ def read(model, name):
 def test_eap_is_that_of_auto_circuit(stored_model):
     expected = read(stored_model, "slope 0")
     assert expected.abs().min() > 1e-4
-    torch.testing.assert_close(attribute_edges(stored_model, CLEAN, CORRUPT, metric), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        attribute_edges(stored_model, CLEAN, CORRUPT, metric), expected, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_the_slopes_with_all_edges_partly_on_are_those_of_auto_circuit(stored_model):
@@ -54,7 +71,10 @@ def test_the_slopes_with_all_edges_partly_on_are_those_of_auto_circuit(stored_mo
 @pytest.mark.parametrize("tau", TAUS)
 def test_acdc_keeps_the_edges_that_auto_circuit_keeps(stored_model, tau):
     """Its threshold is in nats; ours is a share of the divergence with all edges off."""
-    target, off = divergence_from(stored_model, CLEAN, position=-1), write_outputs(stored_model, CORRUPT)
+    target, off = (
+        divergence_from(stored_model, CLEAN, position=-1),
+        write_outputs(stored_model, CORRUPT),
+    )
     with torch.no_grad():
         nothing = torch.zeros(1, len(list_edges(stored_model)))
         unit = -target(run_edges(stored_model, CLEAN, nothing, off)[0]).mean().item()

@@ -14,7 +14,9 @@ def draw(n=500, d=6, n_classes=3, seed=0):
     """Correlated activations in which the class shifts the mean along some directions."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(n_classes, (n,), generator=generator)
-    mixing, shift = (torch.randn(k, d, generator=generator, dtype=torch.float64) for k in (d, n_classes))
+    mixing, shift = (
+        torch.randn(k, d, generator=generator, dtype=torch.float64) for k in (d, n_classes)
+    )
     x = torch.randn(n, d, generator=generator, dtype=torch.float64) @ mixing + 2 * shift[labels] + 7
     return x, labels
 
@@ -32,14 +34,18 @@ def test_nothing_linear_is_left_after_erasure(fit, n_classes):
     majority = labels.bincount().max().item() / len(labels)
     assert train_probe(x, labels).accuracy(x, labels) > majority + 0.2
     assert cross(erased, labels).abs().max() < 1e-9
-    assert train_probe(erased, labels, penalty=1e-3).accuracy(erased, labels) == pytest.approx(majority)
+    assert train_probe(erased, labels, penalty=1e-3).accuracy(erased, labels) == pytest.approx(
+        majority
+    )
     torch.testing.assert_close(erased.mean(dim=0), x.mean(dim=0))
 
 
 def test_inlp_leaves_no_linear_probe_better_than_the_majority():
     x, labels = draw()
     erased = fit_inlp(x, labels)(x)
-    assert train_probe(erased, labels).accuracy(erased, labels) <= labels.bincount().max() / len(labels)
+    assert train_probe(erased, labels).accuracy(erased, labels) <= labels.bincount().max() / len(
+        labels
+    )
 
 
 def test_one_round_of_inlp_projects_out_the_directions_of_one_probe():
@@ -73,9 +79,13 @@ def test_no_smaller_change_erases():
     x, labels = draw()
     eraser, S = fit_leace(x, labels), cross(x, labels)
     change = (eraser(x) - x).square().sum()
-    U = torch.linalg.svd(S)[0][:, 2:]  # orthogonal to both columns of S (three classes), so adding A U^T still erases
+    U = torch.linalg.svd(S)[0][
+        :, 2:
+    ]  # orthogonal to both columns of S (three classes), so adding A U^T still erases
     for seed in range(20):
-        A = 0.1 * torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        A = 0.1 * torch.randn(
+            6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         other = eraser.M + A @ U.T
         centred = x - x.mean(dim=0)
         assert cross(x - centred @ other.T, labels).abs().max() < 1e-9

@@ -27,7 +27,9 @@ def test_the_prompt_found_is_the_best_of_all_prompts(config, seed):
         best = excite(EVERY_PROMPT).max().item()
     found = synthesise_input(model, torch.tensor([0, 0, 0, 0]), excite, steps=50)
     assert found.value == pytest.approx(best, abs=1e-5)
-    assert excite(found.tokens[None]).item() == pytest.approx(found.value, abs=1e-5)  # of these very tokens
+    assert excite(found.tokens[None]).item() == pytest.approx(
+        found.value, abs=1e-5
+    )  # of these very tokens
 
 
 def test_after_swaps_no_single_swap_improves_any_prompt():
@@ -47,8 +49,12 @@ def test_after_swaps_no_single_swap_improves_any_prompt():
 def test_swaps_get_on_where_the_gradient_is_zero():
     case = toys.load("boolean_and")
     excite = lambda prompts: read_units(case.model, prompts, ("post", 0))[:, -1, 0]  # noqa: E731
-    shut = torch.tensor([[1, 0, 2, 2, 2, 3]])  # 1 AND 0: the ReLU is shut, and lets no gradient through
-    found, values = climb_by_swaps(case.model, shut, excite, free=[0, 1], allowed=[0, 1], shortlist=1)
+    shut = torch.tensor(
+        [[1, 0, 2, 2, 2, 3]]
+    )  # 1 AND 0: the ReLU is shut, and lets no gradient through
+    found, values = climb_by_swaps(
+        case.model, shut, excite, free=[0, 1], allowed=[0, 1], shortlist=1
+    )
     assert found[0, :2].tolist() == [1, 1]
     assert values.item() == pytest.approx(1.0, abs=1e-3)
 
@@ -82,7 +88,9 @@ def test_the_same_seed_finds_the_same_prompt_and_a_start_is_never_made_worse():
     model = Transformer(CONFIGS["layer_norm"], seed=5)
     excite = neuron_of(model)
     start = EVERY_PROMPT[int(excite(EVERY_PROMPT).argmax())]
-    first, second = (synthesise_input(model, start, excite, restarts=1, steps=1, seed=7) for _ in range(2))
+    first, second = (
+        synthesise_input(model, start, excite, restarts=1, steps=1, seed=7) for _ in range(2)
+    )
     assert torch.equal(first.tokens, second.tokens)
     assert first.relaxed == second.relaxed
     assert first.value == pytest.approx(excite(start[None]).item(), abs=1e-6)
@@ -94,19 +102,31 @@ def test_what_excites_a_planted_direction_is_its_feature_at_its_strongest():
     for feature in (0, 17, 63):
 
         def excite(prompts, feature=feature):
-            return read_units(case.model, prompts, truth.site, truth.directions)[:, truth.position, feature]
+            return read_units(case.model, prompts, truth.site, truth.directions)[
+                :, truth.position, feature
+            ]
 
-        found = synthesise_input(case.model, torch.tensor([0, 0, 0, 0, 1]), excite, free=range(4), steps=50)
-        assert found.tokens.tolist() == [2 + 3 * feature + 2] * 4 + [1]  # level 1.2, in all four slots
+        found = synthesise_input(
+            case.model, torch.tensor([0, 0, 0, 0, 1]), excite, free=range(4), steps=50
+        )
+        assert found.tokens.tolist() == [2 + 3 * feature + 2] * 4 + [
+            1
+        ]  # level 1.2, in all four slots
         assert found.value == pytest.approx(4.8, abs=1e-4)
 
 
 def test_a_neuron_of_modular_addition_is_excited_as_much_as_by_the_best_of_all_pairs():
     case = toys.load("modular_addition")
     with torch.no_grad():
-        pre = case.model.run_with_cache(list_pairs(113), names_filter=("pre", 0))[1]["pre", 0][:, -1]
+        pre = case.model.run_with_cache(list_pairs(113), names_filter=("pre", 0))[1]["pre", 0][
+            :, -1
+        ]
     for unit in (5, 300):
         found = synthesise_input(
-            case.model, torch.tensor([0, 0, 113]), neuron_of(case.model, unit, 0), free=[0, 1], allowed=range(113)
+            case.model,
+            torch.tensor([0, 0, 113]),
+            neuron_of(case.model, unit, 0),
+            free=[0, 1],
+            allowed=range(113),
         )
         assert found.value == pytest.approx(pre[:, unit].max().item(), abs=1e-4)

@@ -19,11 +19,16 @@ def run_pairs(model, p):
 def test_gradient_symmetry_is_its_definition_on_one_triple_at_a_time(model):
     """Any model, any two positions, any target."""
     draw = torch.Generator().manual_seed(1)
-    tokens, targets = torch.randint(7, (6, 5), generator=draw), torch.randint(7, (6,), generator=draw)
+    tokens, targets = (
+        torch.randint(7, (6, 5), generator=draw),
+        torch.randint(7, (6,), generator=draw),
+    )
     cosines = []
     for prompt, c in zip(tokens, targets, strict=True):
         embedded = model.W_E[prompt].detach().requires_grad_()
-        logits = model.run_with_hooks(prompt[None], fwd_hooks=[("embed", lambda value, hook, new=embedded: new[None])])
+        logits = model.run_with_hooks(
+            prompt[None], fwd_hooks=[("embed", lambda value, hook, new=embedded: new[None])]
+        )
         logits[0, 3, c].backward()
         cosines.append(torch.cosine_similarity(embedded.grad[0], embedded.grad[2], dim=0))
     got = methods.measure_gradient_symmetry(model, tokens, targets, first=0, second=-3, position=3)
@@ -41,7 +46,9 @@ def test_frozen_weights_and_a_callers_no_grad_change_nothing(model):
 
 def test_a_model_that_only_sees_the_sum_of_two_embeddings_is_symmetric():
     """Attention that is even and no way around it: what reaches the last position holds the first two with equal weight."""
-    model = Transformer(Config(d_vocab=7, n_ctx=3, d_model=8, n_layers=1, n_heads=2, d_mlp=16, positions="none"))
+    model = Transformer(
+        Config(d_vocab=7, n_ctx=3, d_model=8, n_layers=1, n_heads=2, d_mlp=16, positions="none")
+    )
     tokens, targets = torch.tensor([[1, 2, 3], [4, 5, 3]]), torch.tensor([0, 3])
     assert methods.measure_gradient_symmetry(model, tokens, targets) < 0.99
     with torch.no_grad():
@@ -68,10 +75,17 @@ def test_logits_that_shrink_with_the_distance_alone_have_none_and_those_of_a_alo
 
 def test_the_two_trained_algorithms_are_told_apart_on_every_seed():
     draw = torch.Generator().manual_seed(2)
-    tokens, targets = torch.randint(59, (100, 2), generator=draw), torch.randint(59, (100,), generator=draw)
+    tokens, targets = (
+        torch.randint(59, (100, 2), generator=draw),
+        torch.randint(59, (100,), generator=draw),
+    )
     for seed in (0, 1, 2):
         clock, pizza = (toys.load(name, seed).model for name in ("clock", "pizza"))
-        symmetry = [methods.measure_gradient_symmetry(model, tokens, targets) for model in (clock, pizza)]
-        irrelevance = [methods.measure_distance_irrelevance(run_pairs(model, 59)) for model in (clock, pizza)]
+        symmetry = [
+            methods.measure_gradient_symmetry(model, tokens, targets) for model in (clock, pizza)
+        ]
+        irrelevance = [
+            methods.measure_distance_irrelevance(run_pairs(model, 59)) for model in (clock, pizza)
+        ]
         assert symmetry[0] < 0.75 < 0.95 < symmetry[1]
         assert irrelevance[0] > 0.65 > 0.6 > irrelevance[1]

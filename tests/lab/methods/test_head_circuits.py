@@ -17,7 +17,9 @@ def randomise(config, seed=0):
     model, generator = Transformer(config).double(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return model
 
 
@@ -26,23 +28,51 @@ def randomise(config, seed=0):
 def test_in_the_first_layer_the_nine_tables_add_up_to_the_scores(norm, positions_to):
     """Tokens pass through the norm, positions with positions_to='qk' do not: the scale divides what passes."""
     model = randomise(
-        Config(7, 6, 8, 1, n_heads=3, d_head=4, norm=norm, positions_to=positions_to, biases=True, causal=False)
+        Config(
+            7,
+            6,
+            8,
+            1,
+            n_heads=3,
+            d_head=4,
+            norm=norm,
+            positions_to=positions_to,
+            biases=True,
+            causal=False,
+        )
     )
     tokens = torch.tensor([4, 1, 1, 6])
     _, cache = model.run_with_cache(tokens[None])
-    scale = torch.ones(4, dtype=torch.float64) if norm == "none" else cache["scale", 0, "ln1"][0, :, 0].detach()
+    scale = (
+        torch.ones(4, dtype=torch.float64)
+        if norm == "none"
+        else cache["scale", 0, "ln1"][0, :, 0].detach()
+    )
     divided = ("token",) if positions_to == "qk" else ("token", "position")
     for head, q, k in product(range(3), range(4), range(4)):
-        total, row = 0.0, {"token": tokens, "position": torch.arange(4), "bias": torch.zeros(4, dtype=torch.int64)}
+        total, row = (
+            0.0,
+            {
+                "token": tokens,
+                "position": torch.arange(4),
+                "bias": torch.zeros(4, dtype=torch.int64),
+            },
+        )
         for query, key in product(row, row):
             entry = read_qk(model, f"a0.h{head}", query, key)[row[query][q], row[key][k]].item()
-            total += entry / (scale[q] if query in divided else 1.0) / (scale[k] if key in divided else 1.0)
+            total += (
+                entry
+                / (scale[q] if query in divided else 1.0)
+                / (scale[k] if key in divided else 1.0)
+            )
         assert total == pytest.approx(cache["attn_scores", 0][0, head, q, k].item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "rms"])
 def test_what_a_head_adds_to_the_logits_is_the_average_of_its_tables_over_what_it_attends_to(norm):
-    model = randomise(Config(7, 6, 8, 1, n_heads=3, d_head=4, norm=norm, biases=True, d_vocab_out=5))
+    model = randomise(
+        Config(7, 6, 8, 1, n_heads=3, d_head=4, norm=norm, biases=True, d_vocab_out=5)
+    )
     tokens = torch.tensor([4, 1, 1, 6])
     _, cache = model.run_with_cache(tokens[None])
     with torch.no_grad():
@@ -51,7 +81,10 @@ def test_what_a_head_adds_to_the_logits_is_the_average_of_its_tables_over_what_i
             given = torch.zeros(5, dtype=torch.float64)
             for k, token in enumerate(tokens):
                 scale = 1.0 if norm == "none" else cache["scale", 0, "ln1"][0, k, 0]
-                from_k = read_ov(model, f"a0.h{head}")[token] + read_ov(model, f"a0.h{head}", "position")[k]
+                from_k = (
+                    read_ov(model, f"a0.h{head}")[token]
+                    + read_ov(model, f"a0.h{head}", "position")[k]
+                )
                 from_k = from_k / scale + read_ov(model, f"a0.h{head}", "bias")[0]
                 given += cache["pattern", 0][0, head, -1, k] * from_k
             if norm != "none":
@@ -63,21 +96,33 @@ def test_what_a_head_adds_to_the_logits_is_the_average_of_its_tables_over_what_i
 def list_paths(tokens, patterns):
     """Where the stream after layer 0 comes from: every token's own row, or a head's, carried along its attention."""
     one_hot = torch.nn.functional.one_hot(tokens, 7).double()
-    return {"token": one_hot} | {f"a0.h{head}": patterns[head] @ one_hot for head in range(3)}  # t v
+    return {"token": one_hot} | {
+        f"a0.h{head}": patterns[head] @ one_hot for head in range(3)
+    }  # t v
 
 
 def test_two_layers_of_attention_are_the_sum_over_all_paths():
     """Elhage et al. 2021: scores of the second layer, and logits, written out as products of attention and tables."""
-    model, tokens = randomise(Config(7, 6, 8, 2, n_heads=3, d_head=4, positions="none")), torch.tensor([4, 1, 1, 6])
+    model, tokens = (
+        randomise(Config(7, 6, 8, 2, n_heads=3, d_head=4, positions="none")),
+        torch.tensor([4, 1, 1, 6]),
+    )
     logits, cache = model.run_with_cache(tokens[None])
     sources = list_paths(tokens, cache["pattern", 0][0])
-    out = model.W_E[tokens] @ model.W_U + sum(sources[f"a0.h{h}"] @ read_ov(model, f"a0.h{h}") for h in range(3))
+    out = model.W_E[tokens] @ model.W_U + sum(
+        sources[f"a0.h{h}"] @ read_ov(model, f"a0.h{h}") for h in range(3)
+    )
     for head in range(3):
         name = f"a1.h{head}"
-        scores = sum(sources[q] @ read_qk(model, name, q, k) @ sources[k].T for q, k in product(sources, sources))
+        scores = sum(
+            sources[q] @ read_qk(model, name, q, k) @ sources[k].T
+            for q, k in product(sources, sources)
+        )
         seen = torch.ones(4, 4).tril().bool()
         torch.testing.assert_close(scores[seen], cache["attn_scores", 1][0, head][seen])
-        out = out + sum(cache["pattern", 1][0, head] @ sources[s] @ read_ov(model, name, s) for s in sources)
+        out = out + sum(
+            cache["pattern", 1][0, head] @ sources[s] @ read_ov(model, name, s) for s in sources
+        )
     torch.testing.assert_close(out, logits[0])
 
 
@@ -86,10 +131,14 @@ def test_folding_the_norms_first_changes_no_table(norm):
     model = randomise(Config(7, 6, 8, 2, n_heads=3, d_head=4, norm=norm, biases=True))
     folded = weights.fold_norms(model)
     for head, part in product(HEADS, ("token", "position", "bias")):
-        torch.testing.assert_close(read_qk(folded, head, part, part), read_qk(model, head, part, part))
+        torch.testing.assert_close(
+            read_qk(folded, head, part, part), read_qk(model, head, part, part)
+        )
         torch.testing.assert_close(read_ov(folded, head, part), read_ov(model, head, part))
     for before, after in product(HEADS[:3], HEADS[3:]):
-        torch.testing.assert_close(read_qk(folded, after, key=before), read_qk(model, after, key=before))
+        torch.testing.assert_close(
+            read_qk(folded, after, key=before), read_qk(model, after, key=before)
+        )
         torch.testing.assert_close(read_ov(folded, after, before), read_ov(model, after, before))
     torch.testing.assert_close(score_copying(folded), score_copying(model))
 
@@ -106,7 +155,9 @@ def test_weights_that_read_a_norm_read_the_same_from_the_stream(model):
     torch.testing.assert_close(seen, (x if norm is None else norm.normalize(x)) @ W)
 
 
-@pytest.mark.parametrize("d_vocab", [3, 7, 12], ids=["fewer tokens than d_head", "more", "more than d_model"])
+@pytest.mark.parametrize(
+    "d_vocab", [3, 7, 12], ids=["fewer tokens than d_head", "more", "more than d_model"]
+)
 def test_the_copying_score_is_that_of_all_eigenvalues_of_the_whole_table(d_vocab):
     model = randomise(Config(d_vocab, 6, 8, 2, n_heads=3, d_head=4, norm="rms"))
     for layer, head in product(range(2), range(3)):
@@ -132,7 +183,9 @@ def test_the_induction_circuit_is_read_off_the_tables_in_any_disguise(name, seed
     torch.testing.assert_close(read_ov(case.model, match), equal, rtol=0, atol=1e-3)
     torch.testing.assert_close(read_qk(case.model, match, key=previous), equal, rtol=0, atol=1e-3)
     positions = read_qk(case.model, previous, "position", "position")
-    torch.testing.assert_close(positions.diagonal(offset=-1), torch.full((23,), 20.0), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        positions.diagonal(offset=-1), torch.full((23,), 20.0), rtol=0, atol=1e-3
+    )
     for nothing in (
         read_ov(case.model, previous),
         read_ov(case.model, case.truth.roles["silent"]),
@@ -140,7 +193,10 @@ def test_the_induction_circuit_is_read_off_the_tables_in_any_disguise(name, seed
         read_qk(case.model, match, key=case.truth.roles["silent"]),
     ):
         assert nothing.abs().max() < 1e-3
-    copies = {name: score_copying(case.model)[int(name[1]), int(name[4])].item() for name in case.truth.roles.values()}
+    copies = {
+        name: score_copying(case.model)[int(name[1]), int(name[4])].item()
+        for name in case.truth.roles.values()
+    }
     assert copies == pytest.approx({name: float(name == match) for name in copies}, abs=1e-3)
 
 
@@ -150,7 +206,9 @@ def test_in_trained_induction_the_heads_that_match_compare_the_token_before_and_
     previous = case.truth.roles["previous"]
     for role in ("match", "second"):
         head = case.truth.roles[role]
-        through = read_qk(case.model, head, key=previous)[1:, 1:]  # token 0 starts prompts and never repeats
+        through = read_qk(case.model, head, key=previous)[
+            1:, 1:
+        ]  # token 0 starts prompts and never repeats
         assert (through.argmax(dim=1) == torch.arange(31)).all()
         assert score_copying(case.model)[1, int(head[4])] > 0.98  # seeds 0-4: .9966 to .9998
         assert (read_ov(case.model, head)[1:, 1:].argmax(dim=1) == torch.arange(31)).all()
@@ -166,7 +224,9 @@ def test_the_head_of_max_of_list_orders_the_numbers_and_copies(seed):
 
 @pytest.mark.parametrize("d_head", [4, 9], ids=["narrow", "wider than the stream"])
 @pytest.mark.parametrize("circuit", ["qk", "ov"])
-def test_the_parts_of_a_circuit_add_up_to_it_and_their_strengths_are_its_singular_values(circuit, d_head):
+def test_the_parts_of_a_circuit_add_up_to_it_and_their_strengths_are_its_singular_values(
+    circuit, d_head
+):
     model = randomise(Config(7, 6, 8, 2, n_heads=3, d_head=d_head, norm="layer", d_vocab_out=5))
     read = {"qk": read_qk, "ov": read_ov}[circuit]
     for head in HEADS:
@@ -174,7 +234,11 @@ def test_the_parts_of_a_circuit_add_up_to_it_and_their_strengths_are_its_singula
         torch.testing.assert_close(left.T @ strengths.diag() @ right, read(model, head))
         layer, index = int(head[1]), int(head[4])
         gain = torch.diag(model.blocks[layer].ln1.w) - model.blocks[layer].ln1.w.expand(8, 8) / 8
-        whole = gain @ (model.OV(layer, index) if circuit == "ov" else model.QK(layer, index) @ gain.T / d_head**0.5)
+        whole = gain @ (
+            model.OV(layer, index)
+            if circuit == "ov"
+            else model.QK(layer, index) @ gain.T / d_head**0.5
+        )
         torch.testing.assert_close(strengths, torch.linalg.svdvals(whole)[: len(strengths)])
         assert left.gather(1, left.abs().argmax(dim=1, keepdim=True)).min() > 0
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from mini_transformer import Config, Transformer, toys
-from mini_transformer.methods import integrate_gradients, measure_saliency, multiply_gradient, occlude_each
+from mini_transformer.methods import (
+    integrate_gradients,
+    measure_saliency,
+    multiply_gradient,
+    occlude_each,
+)
 from mini_transformer.methods.input_attribution import embed_baseline, run_embedded
 
 
@@ -35,7 +40,9 @@ def test_saliency_is_the_slope_by_finite_differences(model, clean):
         for i, axis in enumerate(step * torch.eye(8, dtype=torch.float64)):
             up, down = (nudge(model, clean, position, sign * axis) for sign in (1, -1))
             slopes[:, position, i] = (up - down) / (2 * step)
-    torch.testing.assert_close(measure_saliency(model, clean, metric), slopes.norm(dim=-1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        measure_saliency(model, clean, metric), slopes.norm(dim=-1), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_gradient_times_input_is_the_effect_of_a_small_step_to_the_baseline(model, clean):
@@ -47,7 +54,9 @@ def test_gradient_times_input_is_the_effect_of_a_small_step_to_the_baseline(mode
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_metric(model, clean, corrupt):
-    smooth = model.config.act == "gelu" or not model.config.d_mlp  # kinks of ReLUs are met only by chance
+    smooth = (
+        model.config.act == "gelu" or not model.config.d_mlp
+    )  # kinks of ReLUs are met only by chance
     scores = integrate_gradients(model, clean, metric, corrupt, steps=100)
     with torch.no_grad():
         change = metric(model(clean)) - metric(model(corrupt))
@@ -63,7 +72,13 @@ def test_integrated_gradients_are_a_long_midpoint_sum():
     change = model.W_E.detach()[tokens] - start
     for step in range(steps):
         embedding = (start + (step + 0.5) / steps * change).requires_grad_()
-        total = total + torch.autograd.grad(metric(run_embedded(model, tokens, embedding)).sum(), embedding)[0] / steps
+        total = (
+            total
+            + torch.autograd.grad(metric(run_embedded(model, tokens, embedding)).sum(), embedding)[
+                0
+            ]
+            / steps
+        )
     got = integrate_gradients(model, tokens, metric, other)
     torch.testing.assert_close(got, (total * change).sum(dim=-1), rtol=1e-3, atol=1e-4)
 
@@ -92,7 +107,10 @@ def test_a_metric_sees_its_own_prompts_in_their_order(model, clean):
     def own_target(logits):
         return logits[torch.arange(3), -1, targets]
 
-    for score in (measure_saliency, lambda *args: occlude_each(*args, torch.tensor(4), batch_size=2)):
+    for score in (
+        measure_saliency,
+        lambda *args: occlude_each(*args, torch.tensor(4), batch_size=2),
+    ):
         together = score(model, clean, own_target)
         for i in range(3):
             alone = score(model, clean[i : i + 1], lambda logits, i=i: logits[:, -1, targets[i]])
@@ -102,7 +120,14 @@ def test_a_metric_sees_its_own_prompts_in_their_order(model, clean):
 def test_a_baseline_can_be_a_token_a_prompt_a_batch_or_an_embedding(model, clean, corrupt):
     W_E = model.W_E.detach()
     one = W_E[4].expand(3, 5, 8)
-    for baseline in (torch.tensor(4), torch.tensor([4]), torch.full((5,), 4), torch.full((3, 5), 4), W_E[4], one):
+    for baseline in (
+        torch.tensor(4),
+        torch.tensor([4]),
+        torch.full((5,), 4),
+        torch.full((3, 5), 4),
+        W_E[4],
+        one,
+    ):
         assert torch.equal(embed_baseline(model, clean, baseline), one)
     for baseline in (corrupt[:1], W_E[corrupt[:1]], W_E[corrupt[0]], corrupt[0]):
         assert torch.equal(embed_baseline(model, clean, baseline), W_E[corrupt[0]].expand(3, 5, 8))
@@ -111,8 +136,12 @@ def test_a_baseline_can_be_a_token_a_prompt_a_batch_or_an_embedding(model, clean
 def test_occlusion_finds_the_largest_number_of_a_list():
     case = toys.load("max_of_list")
     batch = case.task.draw(64)
-    distinct = (batch.clean[:, :4] == batch.answer[:, None]).sum(dim=1) == 1  # the largest is there once
-    scores = occlude_each(case.model, batch.clean, batch.logit_difference, torch.tensor(0))[distinct]
+    distinct = (batch.clean[:, :4] == batch.answer[:, None]).sum(
+        dim=1
+    ) == 1  # the largest is there once
+    scores = occlude_each(case.model, batch.clean, batch.logit_difference, torch.tensor(0))[
+        distinct
+    ]
     assert distinct.sum() > 20
     assert torch.equal(scores[:, :4].argmax(dim=1), batch.clean[distinct, :4].argmax(dim=1))
 
@@ -131,5 +160,9 @@ def test_the_gradient_sees_nothing_of_and_at_zero_zero_where_one_more_bit_change
     model, tokens = gate("and", 0, 0)
     assert measure_saliency(model, tokens, says_one)[0, :5].abs().max() < 1e-3
     model, tokens = gate("and", 1, 1)
-    found = integrate_gradients(model, tokens, says_one, torch.tensor([0, 0, 2, 2, 2, 3]), steps=200)
-    torch.testing.assert_close(found[0, :2], torch.tensor([10.0, 10.0]), atol=0.2, rtol=0)  # 20 in all, half each
+    found = integrate_gradients(
+        model, tokens, says_one, torch.tensor([0, 0, 2, 2, 2, 3]), steps=200
+    )
+    torch.testing.assert_close(
+        found[0, :2], torch.tensor([10.0, 10.0]), atol=0.2, rtol=0
+    )  # 20 in all, half each

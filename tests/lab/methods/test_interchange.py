@@ -18,16 +18,16 @@ def draw_rows(dim, d, seed=0, dtype=torch.float32):
 
 
 def test_swapping_is_a_projection_written_out_per_pair(model, clean, corrupt):
-    rows, site = draw_rows(3, 8, dtype=torch.float64), ("resid_post", 0)
-    swapped = swap_subspace(model, clean, corrupt, rows, site, position=2)
-    other = model.run_with_cache(corrupt)[1][site]
+    rows, hook = draw_rows(3, 8, dtype=torch.float64), ("resid_post", 0)
+    swapped = swap_subspace(model, clean, corrupt, rows, hook, position=2)
+    other = model.run_with_cache(corrupt)[1][hook]
     for i in range(len(clean)):
 
         def put(value, hook, i=i):
             for row in rows:
                 value[0, 2] += ((other[i, 2] - value[0, 2]) @ row) * row
 
-        alone = model.run_with_hooks(clean[i : i + 1], fwd_hooks=[(site, put)])
+        alone = model.run_with_hooks(clean[i : i + 1], fwd_hooks=[(hook, put)])
         torch.testing.assert_close(swapped[i], alone[0].detach())
 
 
@@ -35,9 +35,13 @@ def test_swapping_nothing_changes_nothing_and_swapping_with_itself_too(model, cl
     with torch.no_grad():
         expected = model(clean)
     nothing = torch.zeros(0, 8, dtype=torch.float64)
-    torch.testing.assert_close(swap_subspace(model, clean, clean.flip(0), nothing, ("resid_post", 0)), expected)
+    torch.testing.assert_close(
+        swap_subspace(model, clean, clean.flip(0), nothing, ("resid_post", 0)), expected
+    )
     rows = draw_rows(4, 8, dtype=torch.float64)
-    torch.testing.assert_close(swap_subspace(model, clean, clean, rows, ("resid_post", 0)), expected)
+    torch.testing.assert_close(
+        swap_subspace(model, clean, clean, rows, ("resid_post", 0)), expected
+    )
 
 
 @pytest.fixture(scope="module")

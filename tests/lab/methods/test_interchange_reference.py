@@ -8,10 +8,11 @@ import torch
 
 from mini_transformer import Config, Transformer
 from mini_transformer.methods import swap_subspace
-from mini_transformer.methods.interchange import read_site, run_swapped
+from mini_transformer.methods.interchange import read_hook, run_swapped
 
 STORED = {
-    name: torch.tensor(x) for name, x in np.load(Path(__file__).parent / "reference" / "pyvene_interchange.npz").items()
+    name: torch.tensor(x)
+    for name, x in np.load(Path(__file__).parent / "reference" / "pyvene_interchange.npz").items()
 }
 BASE, SOURCE = STORED["base"], STORED["source"]
 SITES = {"resid_post": ("resid_post", 0), "attn_out": ("attn_out", 1), "mlp_out": ("mlp_out", 0)}
@@ -21,10 +22,20 @@ POSITION, RANK = 2, 3
 @pytest.fixture(scope="module")
 def stored_model():
     config = Config(
-        d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=10, norm="layer", biases=True, act="gelu"
+        d_vocab=9,
+        n_ctx=6,
+        d_model=8,
+        n_layers=2,
+        n_heads=2,
+        d_mlp=10,
+        norm="layer",
+        biases=True,
+        act="gelu",
     )
     model = Transformer(config)
-    model.load_state_dict({name.split()[1]: x for name, x in STORED.items() if name.startswith("weight ")})
+    model.load_state_dict(
+        {name.split()[1]: x for name, x in STORED.items() if name.startswith("weight ")}
+    )
     return model
 
 
@@ -55,6 +66,6 @@ def test_swapping_through_a_soft_boundary_is_pyvenes_boundless_intervention(stor
     mask = (axis / 0.7).sigmoid() * ((4 - axis) / 0.7).sigmoid()
     rows = STORED[f"rotation, boundless, {site}"].T.contiguous()
     with torch.no_grad():
-        values = read_site(stored_model, BASE, SOURCE, SITES[site], POSITION)
+        values = read_hook(stored_model, BASE, SOURCE, SITES[site], POSITION)
         logits = run_swapped(stored_model, BASE, values, rows, mask, SITES[site], POSITION)
     check_logits(stored_model, logits, STORED[f"logits, boundless, {site}"])

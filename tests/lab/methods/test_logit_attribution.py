@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from mini_transformer import Config, Transformer, toys
-from mini_transformer.methods import attribute_logits, attribute_logits_to_neurons, attribute_logits_to_sources
+from mini_transformer.methods import (
+    attribute_logits,
+    attribute_logits_to_neurons,
+    attribute_logits_to_sources,
+)
 
 ANSWER, WRONG = torch.tensor([1, 4, 2]), torch.tensor([0, 2, 6])
 POSITION = torch.tensor([4, 1, 3])
@@ -13,32 +17,46 @@ POSITION = torch.tensor([4, 1, 3])
 def test_contributions_add_up_to_the_logit_difference_at_each_position(model, clean):
     logits, cache = model.run_with_cache(clean)
     row = torch.arange(3)
-    for position, at in ((-1, torch.tensor([4, 4, 4])), (2, torch.tensor([2, 2, 2])), (POSITION, POSITION)):
+    for position, at in (
+        (-1, torch.tensor([4, 4, 4])),
+        (2, torch.tensor([2, 2, 2])),
+        (POSITION, POSITION),
+    ):
         parts = attribute_logits(model, cache, ANSWER, WRONG, position)
         difference = logits[row, at, ANSWER] - logits[row, at, WRONG]
         torch.testing.assert_close(torch.stack(list(parts.values())).sum(dim=0), difference)
         alone = attribute_logits(model, cache, ANSWER, position=position)
-        torch.testing.assert_close(torch.stack(list(alone.values())).sum(dim=0), logits[row, at, ANSWER])
+        torch.testing.assert_close(
+            torch.stack(list(alone.values())).sum(dim=0), logits[row, at, ANSWER]
+        )
 
 
-def test_a_contribution_is_what_is_lost_when_a_component_is_taken_out_behind_a_frozen_norm(model, clean):
+def test_a_contribution_is_what_is_lost_when_a_component_is_taken_out_behind_a_frozen_norm(
+    model, clean
+):
     _, cache = model.run_with_cache(clean)
     final = cache["resid_post", -1]
     for label, part in model.decompose(cache).items():
         lost = unembed_frozen(model, final) - unembed_frozen(model, final - part)  # b t v
         expected = lost[torch.arange(3), POSITION, ANSWER] - lost[torch.arange(3), POSITION, WRONG]
-        torch.testing.assert_close(attribute_logits(model, cache, ANSWER, WRONG, POSITION)[label], expected)
+        torch.testing.assert_close(
+            attribute_logits(model, cache, ANSWER, WRONG, POSITION)[label], expected
+        )
 
 
 def unembed_frozen(model, stream):
     """Logits by the formula of the norm, with the scale that the unchanged stream has; loops over prompts and positions."""
-    _, cache = model.run_with_cache(torch.randint(7, (3, 5), generator=torch.Generator().manual_seed(1)))
+    _, cache = model.run_with_cache(
+        torch.randint(7, (3, 5), generator=torch.Generator().manual_seed(1))
+    )
     own, logits = cache["resid_post", -1], torch.zeros(3, 5, 7, dtype=torch.float64)
     for i in range(3):
         for t in range(5):
             x = stream[i, t]
             if model.config.norm == "layer":
-                x = (x - x.mean()) / (own[i, t].var(correction=0) + 1e-5).sqrt() * model.ln_final.w + model.ln_final.b
+                x = (x - x.mean()) / (
+                    own[i, t].var(correction=0) + 1e-5
+                ).sqrt() * model.ln_final.w + model.ln_final.b
             elif model.config.norm == "rms":
                 x = x / (own[i, t].square().mean() + 1e-5).sqrt() * model.ln_final.w
             logits[i, t] = x @ model.W_U + (0 if model.b_U is None else model.b_U)
@@ -56,7 +74,9 @@ def test_a_model_without_layers_gets_its_logits_from_the_embedding_alone():
 def test_in_the_hand_set_model_one_head_writes_the_whole_answer():
     case = toys.load("induction_by_hand")
     batch = case.task.draw(64)
-    parts = attribute_logits(case.model, case.model.run_with_cache(batch.clean)[1], batch.answer, batch.wrong)
+    parts = attribute_logits(
+        case.model, case.model.run_with_cache(batch.clean)[1], batch.answer, batch.wrong
+    )
     for label, part in parts.items():
         expected = 20.0 if label == "a1.h0" else 0.0
         assert part.tolist() == pytest.approx([expected] * 64, abs=1e-3), label
@@ -74,7 +94,10 @@ def test_contributions_that_do_not_add_up_are_refused(model, clean):
 
 
 WITH_MLP = pytest.mark.parametrize(
-    "model", ["mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"], indirect=True, ids=["layer norm", "rms"]
+    "model",
+    ["mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"],
+    indirect=True,
+    ids=["layer norm", "rms"],
 )
 
 
@@ -88,7 +111,9 @@ def take_out(model, cache, written, wrong=WRONG):
 
 
 @WITH_MLP
-def test_the_share_of_a_neuron_is_what_is_lost_when_it_is_taken_out_behind_a_frozen_norm(model, clean):
+def test_the_share_of_a_neuron_is_what_is_lost_when_it_is_taken_out_behind_a_frozen_norm(
+    model, clean
+):
     _, cache = model.run_with_cache(clean)
     found, row = attribute_logits_to_neurons(model, cache, ANSWER, WRONG, POSITION), torch.arange(3)
     assert found.shape == (3, 2, 5)
@@ -109,7 +134,9 @@ def test_the_share_of_a_source_is_what_is_lost_when_nothing_is_moved_from_there(
                 attention = cache["pattern", layer][torch.arange(3), head, POSITION, source]
                 value = cache["v", layer][:, source, head]
                 written = attention[:, None] * (value @ model.blocks[layer].attn.W_O[head])
-                torch.testing.assert_close(found[:, layer, head, source], take_out(model, cache, written))
+                torch.testing.assert_close(
+                    found[:, layer, head, source], take_out(model, cache, written)
+                )
 
 
 @pytest.mark.parametrize("wrong", [None, WRONG], ids=["one logit", "a difference"])
@@ -119,19 +146,30 @@ def test_sources_add_up_to_heads_and_neurons_with_the_bias_to_mlps(model, clean,
     sources = attribute_logits_to_sources(model, cache, ANSWER, wrong, POSITION)
     for layer in range(2):
         for head in range(3):
-            torch.testing.assert_close(sources[:, layer, head].sum(dim=-1), parts[f"a{layer}.h{head}"])
+            torch.testing.assert_close(
+                sources[:, layer, head].sum(dim=-1), parts[f"a{layer}.h{head}"]
+            )
     if model.config.d_mlp:
         neurons = attribute_logits_to_neurons(model, cache, ANSWER, wrong, POSITION).sum(dim=-1)
         with torch.no_grad():
-            biases = [None if block.mlp.b_out is None else block.mlp.b_out.expand(3, 8) for block in model.blocks]
+            biases = [
+                None if block.mlp.b_out is None else block.mlp.b_out.expand(3, 8)
+                for block in model.blocks
+            ]
         for layer, bias in enumerate(biases):
-            expected = parts[f"m{layer}"] if bias is None else parts[f"m{layer}"] - take_out(model, cache, bias, wrong)
+            expected = (
+                parts[f"m{layer}"]
+                if bias is None
+                else parts[f"m{layer}"] - take_out(model, cache, bias, wrong)
+            )
             torch.testing.assert_close(neurons[:, layer], expected)
 
 
 def test_by_hand_the_answer_is_moved_from_the_token_after_the_earlier_occurrence():
     case = toys.load("induction_by_hand")
-    batch = case.task.draw(64, corrupt="answer")  # differs from the clean prompts where the answer stands
+    batch = case.task.draw(
+        64, corrupt="answer"
+    )  # differs from the clean prompts where the answer stands
     _, cache = case.model.run_with_cache(batch.clean)
     found = attribute_logits_to_sources(case.model, cache, batch.answer, batch.wrong)
     expected = torch.zeros(64, 2, 2, 16)

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from mini_transformer import Config, Transformer, toys
-from mini_transformer.methods import apply_logit_lens, measure_divergence, rank_answer, read_probability
+from mini_transformer.methods import (
+    apply_logit_lens,
+    measure_divergence,
+    rank_answer,
+    read_probability,
+)
 from mini_transformer.methods.logit_lens import list_streams
 
 
@@ -26,19 +31,26 @@ def add_up_streams(model, cache):
 def unembed_one(model, x):
     """Logits of one vector by the formula of the norm."""
     if model.config.norm == "layer":
-        x = (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() * model.ln_final.w + model.ln_final.b
+        x = (x - x.mean()) / (
+            x.var(correction=0) + 1e-5
+        ).sqrt() * model.ln_final.w + model.ln_final.b
     elif model.config.norm == "rms":
         x = x / (x.square().mean() + 1e-5).sqrt() * model.ln_final.w
     return x @ model.W_U + (0 if model.b_U is None else model.b_U)
 
 
 def test_every_stream_is_read_by_the_final_norm_and_the_unembedding(model, clean):
-    logits, streams = apply_logit_lens(model, clean), add_up_streams(model, model.run_with_cache(clean)[1])
+    logits, streams = (
+        apply_logit_lens(model, clean),
+        add_up_streams(model, model.run_with_cache(clean)[1]),
+    )
     assert len(logits) == len(streams) == len(list_streams(model))
     for site, stream in enumerate(streams):
         for i in range(3):
             for t in range(5):
-                torch.testing.assert_close(logits[site, i, t], unembed_one(model, stream[i, t]).detach())
+                torch.testing.assert_close(
+                    logits[site, i, t], unembed_one(model, stream[i, t]).detach()
+                )
 
 
 def test_the_last_stream_gives_the_logits_of_the_model(model, clean):
@@ -61,7 +73,10 @@ def test_a_lens_on_a_hooked_run_reads_the_changed_streams(model, clean):
 def test_a_run_whose_final_norm_was_changed_is_refused(clean):
     model = Transformer(Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=1, norm="rms"))
     hook = ("ln_final.hook_normalized", lambda value, hook: 2 * value)
-    with model.hooks([hook]), pytest.raises(ValueError, match="does not give the model's own logits"):
+    with (
+        model.hooks([hook]),
+        pytest.raises(ValueError, match="does not give the model's own logits"),
+    ):
         apply_logit_lens(model, clean)
 
 
@@ -69,7 +84,11 @@ def test_in_the_hand_set_model_the_answer_appears_with_the_last_head_only():
     case = toys.load("induction_by_hand")
     batch = case.task.draw(64)
     logits = apply_logit_lens(case.model, batch.clean)
-    assert rank_answer(logits, batch.answer, batch.position).tolist() == [[16] * 64, [16] * 64, [1] * 64]
+    assert rank_answer(logits, batch.answer, batch.position).tolist() == [
+        [16] * 64,
+        [16] * 64,
+        [1] * 64,
+    ]
     assert read_probability(logits, batch.answer, batch.position)[-1].min() > 0.99
 
 
@@ -77,7 +96,9 @@ def test_in_its_disguise_early_ranks_are_those_of_chance_since_all_tokens_are_eq
     case = toys.load("induction_rotated")
     batch = case.task.draw(512)
     logits = apply_logit_lens(case.model, batch.clean)
-    ranks, probability = (read(logits, batch.answer, batch.position) for read in (rank_answer, read_probability))
+    ranks, probability = (
+        read(logits, batch.answer, batch.position) for read in (rank_answer, read_probability)
+    )
     torch.testing.assert_close(probability[:2], torch.full((2, 512), 1 / 16), atol=1e-5, rtol=0)
     assert ranks[:2].float().mean(dim=1).tolist() == pytest.approx([8.5, 8.5], abs=1)
     assert ranks[2].tolist() == [1] * 512
@@ -94,7 +115,9 @@ def test_probability_and_rank_are_those_of_a_loop_over_all_tokens():
                 row = logits[stream, i, place].tolist()
                 expected = math.exp(row[token]) / sum(math.exp(value) for value in row)
                 assert probability[stream, i].item() == pytest.approx(expected)
-                assert rank[stream, i] == 1 + sum(row[v] >= row[token] for v in range(6) if v != token)
+                assert rank[stream, i] == 1 + sum(
+                    row[v] >= row[token] for v in range(6) if v != token
+                )
 
 
 def test_logits_of_one_run_can_be_ranked_too():
@@ -103,7 +126,9 @@ def test_logits_of_one_run_can_be_ranked_too():
 
 
 def test_divergence_is_the_mean_kl_to_the_last_stream():
-    logits = torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = torch.randn(
+        3, 2, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     p = logits.softmax(dim=-1)
     for stream, value in enumerate(measure_divergence(logits).tolist()):
         total = 0.0

@@ -9,7 +9,10 @@ from mini_transformer import Config, Transformer, toys
 from mini_transformer.methods import measure_excitation, read_neurons
 
 WITH_MLP = pytest.mark.parametrize(
-    "model", ["mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"], indirect=True, ids=["layer norm", "rms"]
+    "model",
+    ["mlp_layer_norm_biases", "mlp_positions_to_qk_rms_full"],
+    indirect=True,
+    ids=["layer norm", "rms"],
 )
 
 
@@ -19,7 +22,11 @@ def as_seen(norm, x):
 
 
 def cosine(a, b):
-    return sum((x * y).item() for x, y in zip(a, b, strict=True)) / math.hypot(*a.tolist()) / math.hypot(*b.tolist())
+    return (
+        sum((x * y).item() for x, y in zip(a, b, strict=True))
+        / math.hypot(*a.tolist())
+        / math.hypot(*b.tolist())
+    )
 
 
 @WITH_MLP
@@ -31,7 +38,9 @@ def test_cosines_are_those_of_loops_over_neurons_and_tokens(model):
             writes = block.mlp.W_out[f]
             torch.testing.assert_close(neurons.reads[f], reads)
             torch.testing.assert_close(neurons.writes[f], writes)
-            assert neurons.feeds_itself[f].item() == pytest.approx(cosine(reads, as_seen(block.ln2, writes)))
+            assert neurons.feeds_itself[f].item() == pytest.approx(
+                cosine(reads, as_seen(block.ln2, writes))
+            )
             for v in range(7):
                 excited = cosine(reads, as_seen(block.ln2, model.W_E[v]))
                 raised = cosine(as_seen(model.ln_final, writes), as_seen(model.ln_final, W_U[:, v]))
@@ -66,7 +75,10 @@ def test_a_neuron_raises_logits_in_the_proportions_of_its_cosines(model):
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
         scale, W_U = cache["ln_final.hook_scale"][0, -1, 0], model.ln_final.w[:, None] * model.W_U
-        before, after = cache["resid_post", -1][0, -1], cache["resid_post", -1][0, -1] + model.blocks[1].mlp.W_out[f]
+        before, after = (
+            cache["resid_post", -1][0, -1],
+            cache["resid_post", -1][0, -1] + model.blocks[1].mlp.W_out[f],
+        )
         change = (as_seen(model.ln_final, after) - as_seen(model.ln_final, before)) / scale @ W_U
         read = torch.stack([as_seen(model.ln_final, column) for column in W_U.T]).norm(dim=1)
         found = read_neurons(model, 1).raises[f]
@@ -101,7 +113,9 @@ def test_measured_excitation_is_the_mean_over_all_places_of_a_token(model, clean
         found = measure_excitation(model, layer, clean)
         assert found.shape == (5, 7)
         for v in range(7):
-            places = [cache["post", layer][i, t] for i in range(3) for t in range(5) if clean[i, t] == v]
+            places = [
+                cache["post", layer][i, t] for i in range(3) for t in range(5) if clean[i, t] == v
+            ]
             if places:
                 torch.testing.assert_close(found[:, v], sum(places) / len(places))
             else:

@@ -17,7 +17,9 @@ def make_map(dim=4, d=15):
     rotation = torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
     layers = []
     for i in range(3):
-        W_in, b_in, W_out = (part.detach() for part in draw_layer(d, i % 2, 16, generator, rotation))
+        W_in, b_in, W_out = (
+            part.detach() for part in draw_layer(d, i % 2, 16, generator, rotation)
+        )
         layers.append((W_in, b_in, W_out + torch.randn(W_out.shape, generator=generator)))
     return AlignmentMap(rotation, tuple(layers), dim, rotation[:dim])
 
@@ -56,7 +58,9 @@ def test_without_layers_it_is_the_linear_swap():
     rows = found.rotation[:5]
     by_map = methods.swap_by_map(MODEL, BASE, SOURCE, found, SITE)
     assert torch.allclose(by_map, methods.swap_subspace(MODEL, BASE, SOURCE, rows, SITE), atol=1e-4)
-    assert torch.allclose(found.rows.T @ found.rows, rows.T @ rows, atol=1e-3)  # the axes of what it changes
+    assert torch.allclose(
+        found.rows.T @ found.rows, rows.T @ rows, atol=1e-3
+    )  # the axes of what it changes
 
 
 def test_random_weights_seem_to_add_where_a_rotation_cannot_make_them():
@@ -71,7 +75,9 @@ def test_random_weights_seem_to_add_where_a_rotation_cannot_make_them():
 def test_the_same_seed_gives_the_same_map_and_leaves_the_global_one_alone():
     before = torch.get_rng_state()
     first, again, other = (
-        methods.align_nonlinearly(MODEL, BASE, SOURCE, SOURCE[:, 0], SITE, dim=3, steps=3, seed=seed)
+        methods.align_nonlinearly(
+            MODEL, BASE, SOURCE, SOURCE[:, 0], SITE, dim=3, steps=3, seed=seed
+        )
         for seed in (0, 0, 1)
     )
     assert torch.equal(first.layers[0][2], again.layers[0][2])

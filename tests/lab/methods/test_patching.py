@@ -41,7 +41,9 @@ def metric(logits):
 
 def patch_slowly(model, base, source, site, per):
     """One full hooked forward per layer and entry."""
-    _, cache = model.run_with_cache(source, names_filter=[(site, layer) for layer in range(model.config.n_layers)])
+    _, cache = model.run_with_cache(
+        source, names_filter=[(site, layer) for layer in range(model.config.n_layers)]
+    )
     axes, per = SITES[site], per.split()
     sizes = [cache[site, 0].shape[1 + axes.index(axis)] for axis in per]
     values = torch.zeros(model.config.n_layers, *sizes, dtype=torch.float64)
@@ -52,31 +54,40 @@ def patch_slowly(model, base, source, site, per):
             def put(value, hook, where=(slice(None), *where), layer=layer):
                 value[where] = cache[site, layer][where]
 
-            values[(layer, *entry)] = metric(model.run_with_hooks(base, fwd_hooks=[((site, layer), put)])).mean()
+            values[(layer, *entry)] = metric(
+                model.run_with_hooks(base, fwd_hooks=[((site, layer), put)])
+            ).mean()
     return values.detach()
 
 
 @pytest.mark.parametrize(
-    ("site", "per", "direction"), [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)]
+    ("site", "per", "direction"),
+    [(*sweep, ("denoise", "noise")[i % 2]) for i, sweep in enumerate(SWEEPS)],
 )
 def test_a_sweep_equals_one_hooked_forward_per_entry(model, clean, corrupt, site, per, direction):
     if not model.config.d_mlp and site in ("resid_mid", "mlp_in", "mlp_out", "pre", "post"):
         pytest.skip("this model has no MLP")
     base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
     got = patch_activations(model, clean, corrupt, metric, site, per, direction)
-    torch.testing.assert_close(got, patch_slowly(model, base, source, site, per), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        got, patch_slowly(model, base, source, site, per), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_every_site_of_a_block_is_swept_here():
     model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1, d_mlp=8, norm="layer"))
     in_a_block = {
-        name.rpartition("hook_")[2] for name in model.hook_points if name.startswith("blocks.") and "ln" not in name
+        name.rpartition("hook_")[2]
+        for name in model.hook_points
+        if name.startswith("blocks.") and "ln" not in name
     }
     assert set(SITES) == in_a_block == {site for site, _ in SWEEPS}
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 1000])
-def test_the_map_does_not_depend_on_how_much_goes_through_one_forward(model, clean, corrupt, batch_size):
+def test_the_map_does_not_depend_on_how_much_goes_through_one_forward(
+    model, clean, corrupt, batch_size
+):
     for site, per in (("resid_pre", "pos"), ("z", "head pos"), ("resid_post", "pos")):
         whole = patch_activations(model, clean, corrupt, metric, site, per)
         split = patch_activations(model, clean, corrupt, metric, site, per, batch_size=batch_size)
@@ -110,7 +121,9 @@ def test_patching_a_run_with_itself_changes_nothing(model, clean):
         torch.testing.assert_close(same, metric(model(clean)).mean().expand_as(same).detach())
 
 
-def test_recovered_shares_are_zero_for_the_corrupt_run_and_one_for_the_clean_run(model, clean, corrupt):
+def test_recovered_shares_are_zero_for_the_corrupt_run_and_one_for_the_clean_run(
+    model, clean, corrupt
+):
     with torch.no_grad():
         values = torch.stack([metric(model(corrupt)).mean(), metric(model(clean)).mean()])
     shares = share_recovered(values, model, clean, corrupt, metric)
@@ -125,7 +138,9 @@ def test_information_moves_from_the_first_a_to_the_token_after_it_to_the_end():
     source = (batch.clean != batch.corrupt).float().argmax(dim=1)
     for position in source.unique().tolist():
         same = source == position
-        clean, corrupt, answer, wrong = (x[same] for x in (batch.clean, batch.corrupt, batch.answer, batch.wrong))
+        clean, corrupt, answer, wrong = (
+            x[same] for x in (batch.clean, batch.corrupt, batch.answer, batch.wrong)
+        )
 
         def difference(logits, answer=answer, wrong=wrong):
             return (logits[:, -1] * (torch.eye(16)[answer] - torch.eye(16)[wrong])).sum(dim=1)
@@ -143,7 +158,12 @@ def test_denoising_and_noising_disagree_about_two_copies_of_one_result():
     case = toys.load("boolean_redundant_or")
     batch = case.task.draw(64, corrupt="both")
     ones = (batch.clean[:, 0] == 1) & (batch.clean[:, 1] == 1)
-    runs = case.model, batch.clean[ones], batch.corrupt[ones], lambda logits: (logits[:, -1].argmax(dim=1) == 1).float()
+    runs = (
+        case.model,
+        batch.clean[ones],
+        batch.corrupt[ones],
+        lambda logits: (logits[:, -1].argmax(dim=1) == 1).float(),
+    )
     assert patch_activations(*runs, "mlp_out", "").tolist() == [1.0, 1.0]
     assert patch_activations(*runs, "mlp_out", "", "noise").tolist() == [1.0, 1.0]
     assert runs[3](case.model(runs[2])).mean() == 0.0
@@ -151,7 +171,11 @@ def test_denoising_and_noising_disagree_about_two_copies_of_one_result():
 
 def test_the_default_keeps_a_forward_on_its_budget():
     for length, width in ((16, 64), (50, 64), (200, 512)):
-        config = Config(d_vocab=50, n_ctx=200, d_model=width, n_layers=2, n_heads=4, d_mlp=4 * width)
-        per_prompt = 4 * length * (width + 4 * width + 4 * length)  # stream, neurons and patterns at the very least
+        config = Config(
+            d_vocab=50, n_ctx=200, d_model=width, n_layers=2, n_heads=4, d_mlp=4 * width
+        )
+        per_prompt = (
+            4 * length * (width + 4 * width + 4 * length)
+        )  # stream, neurons and patterns at the very least
         assert count_rows(config, length) * per_prompt < BUDGET
     assert count_rows(Config(d_vocab=50, n_ctx=5000, d_model=64, n_layers=1), 5000) == 1

@@ -19,9 +19,15 @@ def metric(logits):
 
 @pytest.fixture(scope="module")
 def stored_model():
-    config = Config(9, 6, 8, n_layers=2, n_heads=3, d_head=4, d_mlp=10, act="gelu", norm="layer", biases=True)
+    config = Config(
+        9, 6, 8, n_layers=2, n_heads=3, d_head=4, d_mlp=10, act="gelu", norm="layer", biases=True
+    )
     model = Transformer(config)
-    weights = {name.split()[1]: torch.tensor(value) for name, value in STORED.items() if name.startswith("weight ")}
+    weights = {
+        name.split()[1]: torch.tensor(value)
+        for name, value in STORED.items()
+        if name.startswith("weight ")
+    }
     model.load_state_dict(weights)
     return model
 

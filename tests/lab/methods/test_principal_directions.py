@@ -33,7 +33,9 @@ def test_directions_variances_shares_and_coordinates_are_those_of_scikit_learn(n
 
 
 def test_a_known_product_is_taken_apart():
-    scores = torch.tensor([[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]])  # uncorrelated, mean zero
+    scores = torch.tensor(
+        [[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]]
+    )  # uncorrelated, mean zero
     axes = torch.tensor([[0.6, 0.0, -0.8], [0.8, 0.0, 0.6]])
     found = find_principal_directions(scores @ axes + torch.tensor([7.0, 8.0, 9.0]), 2)
     torch.testing.assert_close(
@@ -59,13 +61,18 @@ def test_contrast_directions_are_the_principal_ones_of_the_differences_with_both
     cosines = (found.directions * torch.from_numpy(reference.components_)).sum(dim=1)
     torch.testing.assert_close(cosines.abs(), torch.ones(3).double())
     torch.testing.assert_close(found.shares, torch.from_numpy(reference.explained_variance_ratio_))
-    along = torch.stack([sum((row @ w) ** 2 for row in difference) / len(difference) for w in found.directions])
+    along = torch.stack(
+        [sum((row @ w) ** 2 for row in difference) / len(difference) for w in found.directions]
+    )
     torch.testing.assert_close(found.variances, along)
 
 
 def test_positive_has_the_higher_mean_along_every_contrast_direction():
     positive, negative = draw(seed=1), draw(seed=2) - 1
-    found, swapped = find_contrast_directions(positive, negative, 4), find_contrast_directions(negative, positive, 4)
+    found, swapped = (
+        find_contrast_directions(positive, negative, 4),
+        find_contrast_directions(negative, positive, 4),
+    )
     for coordinates in found.project(positive).mean(dim=0) - found.project(negative).mean(dim=0):
         assert coordinates > 0
     torch.testing.assert_close(found.directions, -swapped.directions)
@@ -74,7 +81,10 @@ def test_positive_has_the_higher_mean_along_every_contrast_direction():
 def test_the_mean_difference_is_that_of_the_sums_and_has_length_one():
     positive, negative = draw(n=7, seed=1), draw(n=4, seed=2) + 2
     difference = torch.tensor(
-        [sum(row[i] for row in positive) / 7 - sum(row[i] for row in negative) / 4 for i in range(6)]
+        [
+            sum(row[i] for row in positive) / 7 - sum(row[i] for row in negative) / 4
+            for i in range(6)
+        ]
     )
     expected = difference / sum(value**2 for value in difference.tolist()) ** 0.5
     torch.testing.assert_close(find_mean_difference(positive, negative), expected)
@@ -82,10 +92,15 @@ def test_the_mean_difference_is_that_of_the_sums_and_has_length_one():
 
 def test_the_hand_set_refusal_is_found_from_pairs_of_prompts():
     case = toys.load("refusal_with_trigger")
-    harmless = torch.tensor([[0, i, j, request, 4] for i in (1, 3) for j in (3, 1) for request in (6, 7)])
+    harmless = torch.tensor(
+        [[0, i, j, request, 4] for i in (1, 3) for j in (3, 1) for request in (6, 7)]
+    )
     flagged = harmless.clone()
     flagged[:, 3] += 2  # c and d instead of a and b
-    streams = [case.model.run_with_cache(tokens)[1]["mlp_out", 1][:, -1].detach() for tokens in (flagged, harmless)]
+    streams = [
+        case.model.run_with_cache(tokens)[1]["mlp_out", 1][:, -1].detach()
+        for tokens in (flagged, harmless)
+    ]
     found = find_contrast_directions(*streams)
     torch.testing.assert_close(found.directions[0], REFUSAL, atol=1e-5, rtol=0)
     torch.testing.assert_close(find_mean_difference(*streams), REFUSAL, atol=1e-5, rtol=0)
@@ -107,7 +122,10 @@ def read_sentiment(seed):
 
 def test_where_a_property_is_written_in_two_ways_the_largest_difference_is_not_the_mean_one():
     positive, negative, topic = read_sentiment(seed=2)
-    found, mean = find_contrast_directions(positive, negative, 2), find_mean_difference(positive, negative)
+    found, mean = (
+        find_contrast_directions(positive, negative, 2),
+        find_mean_difference(positive, negative),
+    )
     film, food = (find_mean_difference(positive[topic == t], negative[topic == t]) for t in (0, 1))
     assert abs(film @ food) < 0.3  # good films and good food are told by other directions
     assert found.directions[0] @ mean < 0.1
@@ -116,7 +134,11 @@ def test_where_a_property_is_written_in_two_ways_the_largest_difference_is_not_t
 
 def test_the_loudest_directions_can_be_those_that_nobody_reads():
     case = toys.load("unused_feature")
-    batch, y, x = case.task.everything().distinct(), case.truth.variables["y"], case.truth.variables["x"]
+    batch, y, x = (
+        case.task.everything().distinct(),
+        case.truth.variables["y"],
+        case.truth.variables["x"],
+    )
     stream = case.model.run_with_cache(batch.clean)[1][y.site][:, y.position].detach()
     found = find_principal_directions(stream, 14)
     loud, quiet = found.directions[:7], found.directions[7:]
@@ -124,7 +146,8 @@ def test_the_loudest_directions_can_be_those_that_nobody_reads():
     torch.testing.assert_close(quiet @ x.subspace.T @ x.subspace, quiet, atol=1e-4, rtol=0)
     base, source = batch.clean, batch.clean.flip(0)
     torch.testing.assert_close(
-        swap_subspace(case.model, base, source, loud, y.site)[:, -1], case.model(base)[:, -1].detach()
+        swap_subspace(case.model, base, source, loud, y.site)[:, -1],
+        case.model(base)[:, -1].detach(),
     )
     said = swap_subspace(case.model, base, source, quiet, y.site)[:, -1].argmax(dim=-1)
     assert (said == batch.answer.flip(0)).all()

@@ -25,12 +25,19 @@ def draw(n=300, d=5, seed=0):
 def test_a_linear_probe_is_scikit_learns_logistic_regression(n_classes, penalty):
     x, generator = draw(seed=n_classes)
     noisy = x @ torch.randn(5, n_classes, generator=generator, dtype=torch.float64)
-    labels = (noisy + torch.randn(noisy.shape, generator=generator, dtype=torch.float64)).argmax(dim=1)
+    labels = (noisy + torch.randn(noisy.shape, generator=generator, dtype=torch.float64)).argmax(
+        dim=1
+    )
     probe = train_probe(x, labels, penalty=penalty)
-    peer = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit(x.numpy(), labels.numpy())
+    peer = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit(
+        x.numpy(), labels.numpy()
+    )
     torch.testing.assert_close(probe.directions, torch.from_numpy(peer.coef_), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(
-        probe.score(x).softmax(dim=1), torch.from_numpy(peer.predict_proba(x.numpy())), atol=1e-5, rtol=1e-3
+        probe.score(x).softmax(dim=1),
+        torch.from_numpy(peer.predict_proba(x.numpy())),
+        atol=1e-5,
+        rtol=1e-3,
     )
 
 
@@ -39,7 +46,7 @@ def test_an_mlp_probe_reads_the_xor_that_no_linear_one_does():
     labels = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
     held_out, _ = draw(400, 2, seed=1)
     expected = ((held_out[:, 0] > 0) ^ (held_out[:, 1] > 0)).long()
-    assert train_probe(x, labels, "mlp").accuracy(held_out, expected) > 0.9
+    assert train_probe(x, labels, hidden=32).accuracy(held_out, expected) > 0.9
     assert train_probe(x, labels).accuracy(held_out, expected) < 0.65
 
 
@@ -57,9 +64,13 @@ def test_a_label_that_is_there_is_selective_and_one_that_is_learned_by_heart_is_
     one_hot = torch.nn.functional.one_hot(types).double()
     in_direction = torch.cat([one_hot.new_zeros(800, 1), one_hot], dim=1)
     labels = types % 2
-    assert abs(measure_selectivity(one_hot, labels, types, penalty=0.1)) < 0.05  # tokens are known, so any label is
+    assert (
+        abs(measure_selectivity(one_hot, labels, types, penalty=0.1)) < 0.05
+    )  # tokens are known, so any label is
     in_direction[:, 0] = 2.0 * labels - 1
-    noise = 0.3 * torch.randn(800, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = 0.3 * torch.randn(
+        800, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     assert measure_selectivity(in_direction[:, :1] + noise, labels, types) > 0.3
 
 
@@ -77,8 +88,12 @@ def test_a_probe_reads_what_the_model_does_not():
 def test_consistent_search_finds_the_planted_truth_without_labels():
     x, generator = draw(400, 6)
     truth = torch.randint(2, (400,), generator=generator)
-    direction = torch.nn.functional.normalize(torch.randn(6, generator=generator, dtype=torch.float64), dim=0)
-    is_positive = torch.nn.functional.normalize(torch.randn(6, generator=generator, dtype=torch.float64), dim=0)
+    direction = torch.nn.functional.normalize(
+        torch.randn(6, generator=generator, dtype=torch.float64), dim=0
+    )
+    is_positive = torch.nn.functional.normalize(
+        torch.randn(6, generator=generator, dtype=torch.float64), dim=0
+    )
     sign = (2.0 * truth - 1)[:, None] * direction * 3
     positive, negative = x + sign + 5 * is_positive, x - sign - 5 * is_positive
     found = find_consistent_direction(positive, negative)

@@ -5,23 +5,36 @@ import torch
 
 from mini_transformer import Config, Transformer, toys
 from mini_transformer.methods import edit_rank_one, find_value
-from mini_transformer.toys.facts import ATTRIBUTE, N_ATTRIBUTES, N_RELATIONS, list_answers, list_keys, list_prompts
+from mini_transformer.toys.facts import (
+    ATTRIBUTE,
+    N_ATTRIBUTES,
+    N_RELATIONS,
+    list_answers,
+    list_keys,
+    list_prompts,
+)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "biases"])
 def model(request) -> Transformer:
-    config = Config(d_vocab=7, n_ctx=6, d_model=4, n_layers=2, n_heads=2, d_mlp=9, biases=request.param)
+    config = Config(
+        d_vocab=7, n_ctx=6, d_model=4, n_layers=2, n_heads=2, d_mlp=9, biases=request.param
+    )
     model = Transformer(config).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return model
 
 
 @pytest.fixture
 def keys() -> torch.Tensor:
-    return torch.randn(30, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64).relu()
+    return torch.randn(
+        30, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    ).relu()
 
 
 def write(model, layer, keys):
@@ -34,7 +47,10 @@ def test_the_edit_is_the_least_change_on_the_keys_that_gives_the_new_value(model
     key, value, ridge = keys[3], torch.arange(4.0, dtype=torch.float64), 0.01
     edited = edit_rank_one(model, 1, key, value, keys, ridge)
     torch.testing.assert_close(write(edited, 1, key), value)
-    moment = sum(torch.outer(k, k) for k in keys) / 30 + ridge * keys.square().mean() * torch.eye(9).double()
+    moment = (
+        sum(torch.outer(k, k) for k in keys) / 30
+        + ridge * keys.square().mean() * torch.eye(9).double()
+    )
     system, right = torch.zeros(10, 10).double(), torch.zeros(10, 4).double()
     system[:9, :9], system[:9, 9], system[9, :9] = moment, key, key
     right[9] = value - write(model, 1, key)
@@ -42,7 +58,11 @@ def test_the_edit_is_the_least_change_on_the_keys_that_gives_the_new_value(model
     change = (edited.blocks[1].mlp.W_out - model.blocks[1].mlp.W_out).detach()
     torch.testing.assert_close(change, best)
     assert torch.linalg.matrix_rank(change) == 1
-    names = [name for name, old in model.state_dict().items() if not torch.equal(old, edited.state_dict()[name])]
+    names = [
+        name
+        for name, old in model.state_dict().items()
+        if not torch.equal(old, edited.state_dict()[name])
+    ]
     assert names == ["blocks.1.mlp.W_out"]
 
 
@@ -51,8 +71,12 @@ def test_no_other_change_with_the_same_effect_on_the_key_moves_the_other_keys_le
     edited = edit_rank_one(model, 0, key, value, keys, ridge=1e-9)
     least = (write(edited, 0, keys) - write(model, 0, keys)).square().sum()
     for seed in range(20):
-        other = torch.randn(9, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        other = 0.01 * (other - torch.outer(key, key @ other) / (key @ key))  # leaves the key's value as it is
+        other = torch.randn(
+            9, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        other = 0.01 * (
+            other - torch.outer(key, key @ other) / (key @ key)
+        )  # leaves the key's value as it is
         moved = (write(edited, 0, keys) + keys @ other - write(model, 0, keys)).square().sum()
         assert moved > least
 

@@ -49,7 +49,9 @@ def test_reliance_is_the_share_of_real_edits_that_change_the_answer(model, clean
             prompt = torch.cat([clean[b, :1], edit, clean[b, 3:]])
             if prompt.tolist() != clean[b].tolist():
                 real += 1
-                changed += int(model(prompt[None])[0, 3].argmax() != model(clean[b : b + 1])[0, 3].argmax())
+                changed += int(
+                    model(prompt[None])[0, 3].argmax() != model(clean[b : b + 1])[0, 3].argmax()
+                )
         assert got[b].item() == pytest.approx(changed / real)
 
 
@@ -58,6 +60,10 @@ def test_answering_early_gives_the_first_tokens_and_fills_the_rest(model, clean)
     for given in range(4):
         same = []
         for row in clean:
-            prompt = torch.tensor([row[0], *[row[1 + i] if i < given else 6 for i in range(3)], row[4]])
-            same.append(int(model(prompt[None])[0, -1].argmax() == model(row[None])[0, -1].argmax()))
+            prompt = torch.tensor(
+                [row[0], *[row[1 + i] if i < given else 6 for i in range(3)], row[4]]
+            )
+            same.append(
+                int(model(prompt[None])[0, -1].argmax() == model(row[None])[0, -1].argmax())
+            )
         assert got[given].item() == pytest.approx(sum(same) / 3)

@@ -23,7 +23,10 @@ def says_one(logits):
 
 def average_over_orders(model, tokens, metric, baseline, players):
     """Every order, one model run for every token that comes in."""
-    orders, values = list(itertools.permutations(players)), torch.zeros(len(tokens), len(players), dtype=torch.float64)
+    orders, values = (
+        list(itertools.permutations(players)),
+        torch.zeros(len(tokens), len(players), dtype=torch.float64),
+    )
     for order in orders:
         prompt = tokens.clone()
         prompt[:, players] = baseline[players]
@@ -56,16 +59,24 @@ def test_values_add_up_to_the_change_of_the_metric(model, clean, corrupt, sample
 
 
 def test_equal_tokens_have_equal_values_where_the_order_cannot_matter():
-    model = Transformer(Config(7, 6, 8, n_layers=2, n_heads=2, d_mlp=6, positions="none", causal=False)).double()
+    model = Transformer(
+        Config(7, 6, 8, n_layers=2, n_heads=2, d_mlp=6, positions="none", causal=False)
+    ).double()
     values = measure_shapley(
-        model, torch.tensor([[3, 5, 3, 2]]), lambda logits: logits[:, -1, 1], torch.tensor(0), [0, 1, 2]
+        model,
+        torch.tensor([[3, 5, 3, 2]]),
+        lambda logits: logits[:, -1, 1],
+        torch.tensor(0),
+        [0, 1, 2],
     )
     torch.testing.assert_close(values[0, 0], values[0, 2])
     assert (values[0, 0] - values[0, 1]).abs() > 1e-3
 
 
 def test_a_token_that_the_metric_cannot_see_has_the_value_zero(clean):
-    model = Transformer(Config(7, 6, 8, n_layers=2, n_heads=2)).double()  # causal: 3 and 4 come after what is read
+    model = Transformer(
+        Config(7, 6, 8, n_layers=2, n_heads=2)
+    ).double()  # causal: 3 and 4 come after what is read
     values = measure_shapley(model, clean, lambda logits: logits[:, 2, 1], torch.tensor(6))
     assert torch.equal(values[:, 3:], torch.zeros(3, 2, dtype=torch.float64))
     assert values[:, :3][clean[:, :3] != 6].abs().min() > 1e-4
@@ -73,17 +84,23 @@ def test_a_token_that_the_metric_cannot_see_has_the_value_zero(clean):
 
 def test_values_of_a_sum_are_sums_of_values(model, clean):
     baseline = model.W_E.detach().mean(dim=0)
-    both = measure_shapley(model, clean, lambda logits: metric(logits) - 3 * other_metric(logits), baseline)
+    both = measure_shapley(
+        model, clean, lambda logits: metric(logits) - 3 * other_metric(logits), baseline
+    )
     parts = [measure_shapley(model, clean, part, baseline) for part in (metric, other_metric)]
     torch.testing.assert_close(both, parts[0] - 3 * parts[1])
 
 
 def test_values_do_not_depend_on_how_prompts_are_batched(model, clean, corrupt):
     expected = measure_shapley(model, clean, metric, corrupt)
-    torch.testing.assert_close(measure_shapley(model, clean, metric, corrupt, batch_size=2), expected)
+    torch.testing.assert_close(
+        measure_shapley(model, clean, metric, corrupt, batch_size=2), expected
+    )
 
 
-def test_sampled_values_scatter_around_the_exact_ones_by_their_standard_error(model, clean, corrupt):
+def test_sampled_values_scatter_around_the_exact_ones_by_their_standard_error(
+    model, clean, corrupt
+):
     exact, scores = measure_shapley(model, clean, metric, corrupt), []
     for seed in range(12):
         found = sample_shapley(model, clean, metric, corrupt, draws=40, seed=seed)
@@ -116,6 +133,8 @@ def test_the_largest_number_of_a_list_gets_the_largest_value():
     case = toys.load("max_of_list")
     batch = case.task.draw(64)
     once = (batch.clean[:, :4] == batch.answer[:, None]).sum(dim=1) == 1
-    values = measure_shapley(case.model, batch.clean, batch.logit_difference, torch.tensor(0), range(4))
+    values = measure_shapley(
+        case.model, batch.clean, batch.logit_difference, torch.tensor(0), range(4)
+    )
     assert once.sum() > 20
     assert torch.equal(values[once].argmax(dim=1), batch.clean[once, :4].argmax(dim=1))

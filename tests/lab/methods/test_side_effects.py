@@ -26,25 +26,35 @@ PAIRS = torch.arange(125.0).view(25, 5) ** 2  # all pairs of numbers modulo 5
 AXES = methods.Dictionary(torch.eye(8), ZEROS, torch.eye(8), ZEROS, ZEROS, ZEROS)
 
 EXAMPLES = {
-    "ablate": lambda model, clean, corrupt: methods.ablate(model, clean, ["a0.h0", "a1.h2"], "resample", corrupt),
+    "ablate": lambda model, clean, corrupt: methods.ablate(
+        model, clean, ["a0.h0", "a1.h2"], "resample", corrupt
+    ),
     "ablate_each_head": lambda model, clean, corrupt: methods.ablate_each_head(
         model, clean, first_logit, "mean", corrupt
     ),
     "attribute_logits": lambda model, clean, corrupt: methods.attribute_logits(
         model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
     ),
-    "attribute_logits_to_neurons": lambda model, clean, corrupt: methods.attribute_logits_to_neurons(
-        model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+    "attribute_logits_to_neurons": lambda model, clean, corrupt: (
+        methods.attribute_logits_to_neurons(
+            model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+        )
     ),
-    "attribute_logits_to_sources": lambda model, clean, corrupt: methods.attribute_logits_to_sources(
-        model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+    "attribute_logits_to_sources": lambda model, clean, corrupt: (
+        methods.attribute_logits_to_sources(
+            model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
+        )
     ),
-    "duplicate_token_scores": lambda model, clean, corrupt: methods.duplicate_token_scores(model, clean),
+    "duplicate_token_scores": lambda model, clean, corrupt: methods.duplicate_token_scores(
+        model, clean
+    ),
     "induction_scores": lambda model, clean, corrupt: methods.induction_scores(model, clean),
     "patch_activations": lambda model, clean, corrupt: methods.patch_activations(
         model, clean, corrupt, first_logit, "z", "head"
     ),
-    "previous_token_scores": lambda model, clean, corrupt: methods.previous_token_scores(model, clean),
+    "previous_token_scores": lambda model, clean, corrupt: methods.previous_token_scores(
+        model, clean
+    ),
     "score_heads": lambda model, clean, corrupt: methods.score_heads(
         model, clean, torch.ones(*clean.shape, clean.shape[1], dtype=torch.bool)
     ),
@@ -53,13 +63,17 @@ EXAMPLES = {
     ),
     "sink_scores": lambda model, clean, corrupt: methods.sink_scores(model, clean),
     "ablate_directions": lambda model, clean, corrupt: methods.ablate_directions(
-        model, clean, torch.eye(8)[:2], kind="mean", reference=corrupt
+        model, clean, torch.eye(8)[:2], ablation="mean", reference=corrupt
     ),
-    "ablate_each": lambda model, clean, corrupt: methods.ablate_each(model, clean, first_logit, "post", "neuron"),
+    "ablate_each": lambda model, clean, corrupt: methods.ablate_each(
+        model, clean, first_logit, "post", "neuron"
+    ),
     "ablate_pairs": lambda model, clean, corrupt: methods.ablate_pairs(
         model, clean, first_logit, ["a0.h1", "m1.n2"], "resample", corrupt
     ),
-    "answer_early": lambda model, clean, corrupt: methods.answer_early(model, clean, slice(1, 3), filler=0),
+    "answer_early": lambda model, clean, corrupt: methods.answer_early(
+        model, clean, slice(1, 3), filler=0
+    ),
     "edit_rank_one": lambda model, clean, corrupt: methods.edit_rank_one(
         model, 0, torch.ones(5), torch.ones(8), torch.eye(5)
     ),
@@ -72,16 +86,22 @@ EXAMPLES = {
     "read_qk": lambda model, clean, corrupt: methods.read_qk(model, "a1.h2", key="position"),
     "score_composition": lambda model, clean, corrupt: methods.score_composition(model, "k"),
     "score_copying": lambda model, clean, corrupt: methods.score_copying(model),
-    "score_random_composition": lambda model, clean, corrupt: methods.score_random_composition(model, draws=2),
+    "score_random_composition": lambda model, clean, corrupt: methods.score_random_composition(
+        model, draws=2
+    ),
     "split_circuit": lambda model, clean, corrupt: methods.split_circuit(model, "a0.h1"),
     "attribute_edges": lambda model, clean, corrupt: methods.attribute_edges(
         model, clean, corrupt, first_logit, steps=2
     ),
-    "divergence_from": lambda model, clean, corrupt: methods.divergence_from(model, clean)(model(corrupt)),
+    "divergence_from": lambda model, clean, corrupt: methods.divergence_from(model, clean)(
+        model(corrupt)
+    ),
     "find_circuit_acdc": lambda model, clean, corrupt: methods.find_circuit_acdc(
         model, clean, corrupt, methods.divergence_from(model, clean)
     ),
-    "patch_edges": lambda model, clean, corrupt: methods.patch_edges(model, clean, corrupt, first_logit, "mean"),
+    "patch_edges": lambda model, clean, corrupt: methods.patch_edges(
+        model, clean, corrupt, first_logit, "mean"
+    ),
     "score_nodes": lambda model, clean, corrupt: methods.score_nodes(
         model, methods.attribute_edges(model, clean, corrupt, first_logit, "mean", 1, "masks")
     ),
@@ -94,44 +114,64 @@ EXAMPLES = {
     "find_steering_vector": lambda model, clean, corrupt: methods.find_steering_vector(
         model, clean, corrupt, ("resid_post", 0)
     ),
-    "find_value": lambda model, clean, corrupt: methods.find_value(model, clean, corrupt[:, 0], 0, -1, steps=3),
+    "find_value": lambda model, clean, corrupt: methods.find_value(
+        model, clean, corrupt[:, 0], 0, -1, steps=3
+    ),
     "measure_doses": lambda model, clean, corrupt: methods.measure_doses(
         model, clean, first_logit, torch.ones(8), ("resid_pre", 1), [0.0, 1.0]
     ),
-    "orthogonalise_weights": lambda model, clean, corrupt: methods.orthogonalise_weights(model, torch.eye(8)[:2]),
+    "orthogonalise_weights": lambda model, clean, corrupt: methods.orthogonalise_weights(
+        model, torch.eye(8)[:2]
+    ),
     "patch_path": lambda model, clean, corrupt: methods.patch_path(
         model, clean, corrupt, "a0.h1->m0->a1.h2<k>->logits"
     ),
     "patch_senders": lambda model, clean, corrupt: methods.patch_senders(
         model, clean, corrupt, first_logit, ["m1", "a1.h0<v>"]
     ),
-    "run_with_noise": lambda model, clean, corrupt: methods.run_with_noise(model, clean, clean > 2, draws=2),
+    "run_with_noise": lambda model, clean, corrupt: methods.run_with_noise(
+        model, clean, clean > 2, draws=2
+    ),
     "score_reliance": lambda model, clean, corrupt: methods.score_reliance(
         model, clean, slice(1, 3), (clean[None, :, 1:3] + 1) % 7
     ),
-    "split_effects": lambda model, clean, corrupt: methods.split_effects(model, clean, corrupt, first_logit, "mean"),
-    "steer": lambda model, clean, corrupt: methods.steer(model, clean, torch.ones(8), ("resid_pre", 1), 2.0, -1),
+    "split_effects": lambda model, clean, corrupt: methods.split_effects(
+        model, clean, corrupt, first_logit, "mean"
+    ),
+    "steer": lambda model, clean, corrupt: methods.steer(
+        model, clean, torch.ones(8), ("resid_pre", 1), 2.0, -1
+    ),
     "trace_causally": lambda model, clean, corrupt: methods.trace_causally(
         model, clean, first_logit, clean > 2, "mlp_out", draws=2
     ),
     "exclude_logits": lambda model, clean, corrupt: methods.exclude_logits(PAIRS, [1]),
     "keep_frequencies": lambda model, clean, corrupt: methods.keep_frequencies(PAIRS[:5], [2]),
-    "measure_distance_irrelevance": lambda model, clean, corrupt: methods.measure_distance_irrelevance(PAIRS),
-    "measure_frequency_shares": lambda model, clean, corrupt: methods.measure_frequency_shares(PAIRS[:5]),
+    "measure_distance_irrelevance": lambda model, clean, corrupt: (
+        methods.measure_distance_irrelevance(PAIRS)
+    ),
+    "measure_frequency_shares": lambda model, clean, corrupt: methods.measure_frequency_shares(
+        PAIRS[:5]
+    ),
     "measure_gradient_symmetry": lambda model, clean, corrupt: methods.measure_gradient_symmetry(
         model, clean, corrupt[:, 0]
     ),
     "measure_progress": lambda model, clean, corrupt: methods.measure_progress(PAIRS, [1]),
     "restrict_logits": lambda model, clean, corrupt: methods.restrict_logits(PAIRS, [1]),
     "share_explained_by_sum": lambda model, clean, corrupt: methods.share_explained_by_sum(PAIRS),
-    "share_of_best_frequency": lambda model, clean, corrupt: methods.share_of_best_frequency(PAIRS, 5),
+    "share_of_best_frequency": lambda model, clean, corrupt: methods.share_of_best_frequency(
+        PAIRS, 5
+    ),
     "write_fourier_basis": lambda model, clean, corrupt: methods.write_fourier_basis(5),
     "write_scratchpad": lambda model, clean, corrupt: methods.write_scratchpad(model, clean, 1),
     "align_nonlinearly": lambda model, clean, corrupt: methods.align_nonlinearly(
         model, clean, corrupt, corrupt[:, 0], ("resid_post", 0), dim=2, steps=2
     ),
     "swap_by_map": lambda model, clean, corrupt: methods.swap_by_map(
-        model, clean, corrupt, methods.AlignmentMap(torch.eye(8), (), 2, torch.eye(8)[:2]), ("resid_post", 0)
+        model,
+        clean,
+        corrupt,
+        methods.AlignmentMap(torch.eye(8), (), 2, torch.eye(8)[:2]),
+        ("resid_post", 0),
     ),
     "align_subspace": lambda model, clean, corrupt: methods.align_subspace(
         model, clean, corrupt, clean[:, 0], ("resid_post", 0), dim=2, steps=2
@@ -142,13 +182,17 @@ EXAMPLES = {
     "answer_pairs": lambda model, clean, corrupt: methods.answer_pairs(
         torch.ones(8), stream(model, clean), stream(model, corrupt)
     ),
-    "draw_control_labels": lambda model, clean, corrupt: methods.draw_control_labels(clean[0], clean[1]),
+    "draw_control_labels": lambda model, clean, corrupt: methods.draw_control_labels(
+        clean[0], clean[1]
+    ),
     "find_consistent_direction": lambda model, clean, corrupt: methods.find_consistent_direction(
         stream(model, clean), stream(model, corrupt), steps=2
     ),
     "fit_inlp": lambda model, clean, corrupt: methods.fit_inlp(stream(model, clean), PARITY),
     "fit_leace": lambda model, clean, corrupt: methods.fit_leace(stream(model, clean), PARITY),
-    "fit_projection": lambda model, clean, corrupt: methods.fit_projection(stream(model, clean), PARITY),
+    "fit_projection": lambda model, clean, corrupt: methods.fit_projection(
+        stream(model, clean), PARITY
+    ),
     "fit_supervised_dictionary": lambda model, clean, corrupt: methods.fit_supervised_dictionary(
         stream(model, clean), torch.eye(15)[:, :3]
     ),
@@ -168,13 +212,19 @@ EXAMPLES = {
     "train_crosscoder": lambda model, clean, corrupt: methods.train_crosscoder(
         stream(model, clean), stream(model, corrupt), 6, steps=3
     ),
-    "train_dictionary": lambda model, clean, corrupt: methods.train_dictionary(stream(model, clean), 6, steps=3),
-    "train_probe": lambda model, clean, corrupt: methods.train_probe(stream(model, clean), PARITY, "mlp"),
+    "train_dictionary": lambda model, clean, corrupt: methods.train_dictionary(
+        stream(model, clean), 6, steps=3
+    ),
+    "train_probe": lambda model, clean, corrupt: methods.train_probe(
+        stream(model, clean), PARITY, hidden=32
+    ),
     "train_transcoder": lambda model, clean, corrupt: methods.train_transcoder(
         stream(model, clean), stream(model, corrupt), 6, steps=3
     ),
     "apply_logit_lens": lambda model, clean, corrupt: methods.apply_logit_lens(model, clean),
-    "apply_patchscope": lambda model, clean, corrupt: methods.apply_patchscope(model, clean, corrupt, 1, 2),
+    "apply_patchscope": lambda model, clean, corrupt: methods.apply_patchscope(
+        model, clean, corrupt, 1, 2
+    ),
     "apply_tuned_lens": lambda model, clean, corrupt: methods.apply_tuned_lens(
         model, clean, methods.TunedLens(torch.zeros(5, 8, 8), torch.zeros(5, 8))
     ),
@@ -191,8 +241,12 @@ EXAMPLES = {
         methods.apply_logit_lens(model, clean)
     ),
     "rank_answer": lambda model, clean, corrupt: methods.rank_answer(model(clean), corrupt[:, 0]),
-    "read_probability": lambda model, clean, corrupt: methods.read_probability(model(clean), corrupt[:, 0]),
-    "train_tuned_lens": lambda model, clean, corrupt: methods.train_tuned_lens(model, clean, steps=2),
+    "read_probability": lambda model, clean, corrupt: methods.read_probability(
+        model(clean), corrupt[:, 0]
+    ),
+    "train_tuned_lens": lambda model, clean, corrupt: methods.train_tuned_lens(
+        model, clean, steps=2
+    ),
     "assess_equivalence": lambda model, clean, corrupt: methods.assess_equivalence(
         model, clean, corrupt, first_logit, ["input", "a1.h0"]
     ),
@@ -218,7 +272,11 @@ EXAMPLES = {
         model, clean, corrupt, first_logit, ["input", "a1.h0"]
     ),
     "scrub": lambda model, clean, corrupt: methods.scrub(
-        model, clean, corrupt, first_logit, {"a1.h0": lambda tokens: tokens[:, 0] % 2, "a0.h1": lambda tokens: tokens}
+        model,
+        clean,
+        corrupt,
+        first_logit,
+        {"a1.h0": lambda tokens: tokens[:, 0] % 2, "a0.h1": lambda tokens: tokens},
     ),
     "trace_faithfulness": lambda model, clean, corrupt: methods.trace_faithfulness(
         model, clean, corrupt, first_logit, torch.arange(9.0)
@@ -238,16 +296,30 @@ EXAMPLES = {
     "integrate_gradients": lambda model, clean, corrupt: methods.integrate_gradients(
         model, clean, first_logit, corrupt, steps=20, tolerance=1.0
     ),
-    "measure_saliency": lambda model, clean, corrupt: methods.measure_saliency(model, clean, first_logit),
+    "measure_saliency": lambda model, clean, corrupt: methods.measure_saliency(
+        model, clean, first_logit
+    ),
     "measure_shapley": lambda model, clean, corrupt: methods.measure_shapley(
         model, clean, first_logit, corrupt, [0, 2]
     ),
-    "measure_units": lambda model, clean, corrupt: methods.measure_units(model, clean, ("z", 0), keep=7, batch_size=2),
-    "multiply_gradient": lambda model, clean, corrupt: methods.multiply_gradient(model, clean, first_logit, corrupt),
-    "occlude_each": lambda model, clean, corrupt: methods.occlude_each(model, clean, first_logit, torch.tensor(0)),
-    "read_units": lambda model, clean, corrupt: methods.read_units(model, clean, ("resid_post", 0), AXES),
-    "sample_bands": lambda model, clean, corrupt: methods.sample_bands(model, clean, ("pre", 0), k=2),
-    "sample_shapley": lambda model, clean, corrupt: methods.sample_shapley(model, clean, first_logit, corrupt, draws=2),
+    "measure_units": lambda model, clean, corrupt: methods.measure_units(
+        model, clean, ("z", 0), keep=7, batch_size=2
+    ),
+    "multiply_gradient": lambda model, clean, corrupt: methods.multiply_gradient(
+        model, clean, first_logit, corrupt
+    ),
+    "occlude_each": lambda model, clean, corrupt: methods.occlude_each(
+        model, clean, first_logit, torch.tensor(0)
+    ),
+    "read_units": lambda model, clean, corrupt: methods.read_units(
+        model, clean, ("resid_post", 0), AXES
+    ),
+    "sample_bands": lambda model, clean, corrupt: methods.sample_bands(
+        model, clean, ("pre", 0), k=2
+    ),
+    "sample_shapley": lambda model, clean, corrupt: methods.sample_shapley(
+        model, clean, first_logit, corrupt, draws=2
+    ),
     "synthesise_input": lambda model, clean, corrupt: methods.synthesise_input(
         model, clean[0], lambda prompts: model(prompts)[:, -1, 0], restarts=2, steps=2
     ),
@@ -280,7 +352,17 @@ class Interruption(TorchFunctionMode):
 @pytest.fixture
 def whole():
     """A model with MLPs, biases and norms, so that there is everything that could be changed."""
-    config = Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=3, d_head=4, d_mlp=5, norm="layer", biases=True)
+    config = Config(
+        d_vocab=7,
+        n_ctx=6,
+        d_model=8,
+        n_layers=2,
+        n_heads=3,
+        d_head=4,
+        d_mlp=5,
+        norm="layer",
+        biases=True,
+    )
     return Transformer(config)
 
 
@@ -289,7 +371,9 @@ def take_stock(model, *tokens):
     return {
         "values": [value.clone() for value in (*model.state_dict().values(), *tokens)],
         "names": list(model.state_dict()),
-        "gradients": [(parameter.grad, parameter.requires_grad) for parameter in model.parameters()],
+        "gradients": [
+            (parameter.grad, parameter.requires_grad) for parameter in model.parameters()
+        ],
         "listeners": [list(point.listeners) for point in model.hook_points.values()],
         "training": [module.training for module in model.modules()],
         "seed": torch.random.get_rng_state(),

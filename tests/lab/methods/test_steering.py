@@ -14,20 +14,24 @@ def metric(logits):
 
 
 @pytest.mark.parametrize("position", [None, 0, 2, -1])
-def test_a_steering_vector_is_the_difference_of_two_means_taken_in_a_loop(model, clean, corrupt, position):
-    site = ("resid_post", 0)
+def test_a_steering_vector_is_the_difference_of_two_means_taken_in_a_loop(
+    model, clean, corrupt, position
+):
+    hook = ("resid_post", 0)
     sums = []
     for tokens in (clean, corrupt[:2]):
-        rows = [model.run_with_cache(row[None])[1][site][0] for row in tokens]
+        rows = [model.run_with_cache(row[None])[1][hook][0] for row in tokens]
         picked = [row[t] for row in rows for t in (range(5) if position is None else [position])]
         sums.append(sum(picked) / len(picked))
-    got = find_steering_vector(model, clean, corrupt[:2], site, position)
+    got = find_steering_vector(model, clean, corrupt[:2], hook, position)
     torch.testing.assert_close(got, (sums[0] - sums[1]).detach())
 
 
 @pytest.mark.parametrize("position", [None, 0, 2, -1])
 @pytest.mark.parametrize("strength", [2.5, -1.0])
-def test_steering_adds_strength_times_the_vector_where_it_is_told_to(model, clean, position, strength):
+def test_steering_adds_strength_times_the_vector_where_it_is_told_to(
+    model, clean, position, strength
+):
     vector = torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
     def put(value, hook):
@@ -42,12 +46,14 @@ def test_steering_adds_strength_times_the_vector_where_it_is_told_to(model, clea
 
 
 def test_strength_zero_is_the_plain_run_and_a_curve_is_one_run_per_strength(model, clean):
-    site, strengths = ("resid_pre", 1), [0.0, 0.5, -2.0]
+    hook, strengths = ("resid_pre", 1), [0.0, 0.5, -2.0]
     vector = torch.randn(8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    curve = measure_doses(model, clean, metric, vector, site, strengths, position=3)
+    curve = measure_doses(model, clean, metric, vector, hook, strengths, position=3)
     torch.testing.assert_close(curve[0], metric(model(clean)).mean().detach())
     for value, strength in zip(curve, strengths, strict=True):
-        torch.testing.assert_close(value, metric(steer(model, clean, vector, site, strength, 3)).mean())
+        torch.testing.assert_close(
+            value, metric(steer(model, clean, vector, hook, strength, 3)).mean()
+        )
     assert len(set(curve.tolist())) == 3
 
 
@@ -62,7 +68,12 @@ def test_the_difference_in_means_steers_the_hand_set_model_to_refuse_and_back():
     for strength in (-1.0, 0.3, 1.0):
         steered = steer(case.model, harmless, vector, ("resid_post", 1), strength)[:, LAST]
         shift = steered[:, REFUSE] - case.model(harmless)[:, LAST, REFUSE].detach()
-        torch.testing.assert_close(shift, torch.full_like(shift, 2 * STRENGTH * strength * along), rtol=1e-3, atol=1e-3)
-    said = [steer(case.model, flagged, vector, ("resid_post", 1), s)[:, LAST].argmax(dim=1) for s in (0.0, -1.0)]
+        torch.testing.assert_close(
+            shift, torch.full_like(shift, 2 * STRENGTH * strength * along), rtol=1e-3, atol=1e-3
+        )
+    said = [
+        steer(case.model, flagged, vector, ("resid_post", 1), s)[:, LAST].argmax(dim=1)
+        for s in (0.0, -1.0)
+    ]
     assert (said[0] == REFUSE).all()
     assert not (said[1] == REFUSE).any()

@@ -28,20 +28,31 @@ def scramble(config):
     model, generator = Transformer(config).double(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter += 0.3 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
     return model
 
 
 def test_a_stream_is_translated_then_normalised_then_unembedded(model, clean):
     generator, n = torch.Generator().manual_seed(0), len(list_streams(model))
     A, b = (torch.randn(shape, generator=generator).double() for shape in ((n, 8, 8), (n, 8)))
-    logits, (_, cache) = apply_tuned_lens(model, clean, TunedLens(A, b)), model.run_with_cache(clean)
+    logits, (_, cache) = (
+        apply_tuned_lens(model, clean, TunedLens(A, b)),
+        model.run_with_cache(clean),
+    )
     for i, site in enumerate(list_streams(model)):
         for row in range(3):
             for t in range(5):
                 x = cache[site][row, t]
-                y = x + b[i] + torch.stack([sum(x[d] * A[i, d, e] for d in range(8)) for e in range(8)])
-                torch.testing.assert_close(logits[i, row, t], model.unembed(y.view(1, 1, 8))[0, 0].detach())
+                y = (
+                    x
+                    + b[i]
+                    + torch.stack([sum(x[d] * A[i, d, e] for d in range(8)) for e in range(8)])
+                )
+                torch.testing.assert_close(
+                    logits[i, row, t], model.unembed(y.view(1, 1, 8))[0, 0].detach()
+                )
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +75,28 @@ def test_the_exact_translators_of_a_linear_model_reproduce_its_logits_from_every
         b.insert(0, offset @ rest + b[0])
     lens = TunedLens(torch.stack(A).detach(), torch.stack(b).detach())
     own = linear(EVERY_TOKEN).detach()
-    torch.testing.assert_close(apply_tuned_lens(linear, EVERY_TOKEN, lens), own.expand(3, -1, -1, -1))
+    torch.testing.assert_close(
+        apply_tuned_lens(linear, EVERY_TOKEN, lens), own.expand(3, -1, -1, -1)
+    )
 
 
 def test_training_finds_them(linear):
     lens = train_tuned_lens(linear, EVERY_TOKEN, lr=5e-2, rows=64)
     before, after = (
         measure_divergence(x)
-        for x in (apply_logit_lens(linear, EVERY_TOKEN), apply_tuned_lens(linear, EVERY_TOKEN, lens))
+        for x in (
+            apply_logit_lens(linear, EVERY_TOKEN),
+            apply_tuned_lens(linear, EVERY_TOKEN, lens),
+        )
     )
     assert before[:2].min() > 0.5
     assert after.max() < 1e-4
 
 
 def test_behind_a_norm_a_constant_is_translated_by_the_bias():
-    model = scramble(Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, norm="layer", biases=True))
+    model = scramble(
+        Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, norm="layer", biases=True)
+    )
     with torch.no_grad():
         for block in model.blocks:
             block.attn.W_O.zero_()
@@ -108,9 +126,15 @@ def train_on_toy(name):
     case = toys.load(name)
     train, fresh = case.task.draw(512, seed=1).clean, case.task.draw(256, seed=2)
     lens = train_tuned_lens(case.model, train)
-    logits = apply_logit_lens(case.model, fresh.clean), apply_tuned_lens(case.model, fresh.clean, lens)
+    logits = (
+        apply_logit_lens(case.model, fresh.clean),
+        apply_tuned_lens(case.model, fresh.clean, lens),
+    )
     return (
-        [dict(zip(list_streams(case.model), measure_divergence(x).tolist(), strict=True)) for x in logits],
+        [
+            dict(zip(list_streams(case.model), measure_divergence(x).tolist(), strict=True))
+            for x in logits
+        ],
         logits,
         fresh,
     )
@@ -121,25 +145,34 @@ def test_on_fresh_texts_it_is_closer_to_the_end_than_the_logit_lens_at_every_str
     assert all(tuned[site] < 0.25 * logit[site] for site in logit if site != ("resid_post", 1))
     assert logit["resid_post", 0] > 0.8
     assert tuned["resid_post", 0] < 0.05
-    before, after = (read_probability(x, fresh.answer, fresh.position).mean(dim=1)[2] for x in logits)
+    before, after = (
+        read_probability(x, fresh.answer, fresh.position).mean(dim=1)[2] for x in logits
+    )
     assert before < 0.15
     assert after > 0.4
 
 
 def test_on_fresh_facts_it_is_closer_too():
     model = toys.load("facts").model
-    train, fresh = list_prompts()[torch.randperm(256, generator=torch.Generator().manual_seed(0))].chunk(2)
+    train, fresh = list_prompts()[
+        torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    ].chunk(2)
     lens = train_tuned_lens(model, train)
     logit, tuned = (
-        measure_divergence(x) for x in (apply_logit_lens(model, fresh), apply_tuned_lens(model, fresh, lens))
+        measure_divergence(x)
+        for x in (apply_logit_lens(model, fresh), apply_tuned_lens(model, fresh, lens))
     )
     assert (tuned[:3] < 0.5 * logit[:3]).all()
-    assert tuned[3:].max() < 1e-3  # nothing is written after attention 1, so there is nothing to translate
+    assert (
+        tuned[3:].max() < 1e-3
+    )  # nothing is written after attention 1, so there is nothing to translate
 
 
 def test_no_translator_finds_an_answer_that_attention_has_yet_to_fetch():
     (logit, tuned), logits, fresh = train_on_toy("induction")
-    assert tuned["resid_post", 0] < logit["resid_post", 0] - 0.2  # something is learned: which tokens are likely at all
+    assert (
+        tuned["resid_post", 0] < logit["resid_post", 0] - 0.2
+    )  # something is learned: which tokens are likely at all
     assert tuned["resid_post", 0] > 2.4
     assert read_probability(logits[1], fresh.answer)[1].mean() < 0.05
     assert rank_answer(logits[1], fresh.answer)[1].float().mean() > 10
@@ -150,7 +183,11 @@ def test_no_translator_finds_an_answer_that_attention_has_yet_to_fetch():
 def published_model():
     config = Config(9, 6, 8, n_layers=3, n_heads=2, d_mlp=10, act="gelu", norm="layer", biases=True)
     model = Transformer(config).double()
-    weights = {name.split()[1]: torch.tensor(x) for name, x in PUBLISHED.items() if name.startswith("weight ")}
+    weights = {
+        name.split()[1]: torch.tensor(x)
+        for name, x in PUBLISHED.items()
+        if name.startswith("weight ")
+    }
     model.load_state_dict(weights)
     return model
 
@@ -168,7 +205,9 @@ def test_the_tuned_lens_reads_as_the_published_one_with_the_same_translators(pub
     torch.testing.assert_close(logits[ENTERING], torch.tensor(PUBLISHED["given lens"]))
 
 
-def test_training_comes_close_to_what_the_published_one_reaches_when_trained_to_the_end(published_model):
+def test_training_comes_close_to_what_the_published_one_reaches_when_trained_to_the_end(
+    published_model,
+):
     train, test = torch.tensor(PUBLISHED["train"]).long(), torch.tensor(PUBLISHED["test"])
     lens = train_tuned_lens(published_model, train)
     reached = measure_divergence(apply_tuned_lens(published_model, train, lens))[ENTERING]

@@ -18,15 +18,25 @@ from mini_transformer.methods import (
 )
 
 STORED = dict(np.load(Path(__file__).parent / "reference" / "transformer_lens_weights.npz"))
-READ = {name.removeprefix("read "): torch.tensor(value) for name, value in STORED.items() if name.startswith("read ")}
+READ = {
+    name.removeprefix("read "): torch.tensor(value)
+    for name, value in STORED.items()
+    if name.startswith("read ")
+}
 HEADS = [f"a{layer}.h{head}" for layer in range(2) for head in range(3)]
 
 
 @pytest.fixture(scope="module")
 def stored_model():
-    config = Config(9, 6, 8, n_layers=2, n_heads=3, d_head=4, d_mlp=10, act="gelu", norm="layer", biases=True)
+    config = Config(
+        9, 6, 8, n_layers=2, n_heads=3, d_head=4, d_mlp=10, act="gelu", norm="layer", biases=True
+    )
     model = Transformer(config)
-    weights = {name.split()[1]: torch.tensor(value) for name, value in STORED.items() if name.startswith("weight ")}
+    weights = {
+        name.split()[1]: torch.tensor(value)
+        for name, value in STORED.items()
+        if name.startswith("weight ")
+    }
     model.load_state_dict(weights)
     return model
 
@@ -47,9 +57,13 @@ OURS = {
     "composition v": lambda model: score_composition(model, "v"),
     "qk": lambda model: stack_heads(model, read_qk).unflatten(0, (2, 3)),
     "ov": lambda model: stack_heads(model, read_ov).unflatten(0, (2, 3)),
-    "singular values": lambda model: stack_heads(model, lambda *at: split_circuit(*at).strengths).unflatten(0, (2, 3)),
+    "singular values": lambda model: stack_heads(
+        model, lambda *at: split_circuit(*at).strengths
+    ).unflatten(0, (2, 3)),
     "copying": score_copying,
-    "heads": lambda model: torch.stack([attribute(model, attribute_logits)[head] for head in HEADS]),
+    "heads": lambda model: torch.stack(
+        [attribute(model, attribute_logits)[head] for head in HEADS]
+    ),
     "neurons": lambda model: attribute(model, attribute_logits_to_neurons).flatten(1).T,
 }
 

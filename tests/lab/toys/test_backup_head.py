@@ -60,7 +60,9 @@ def test_ablating_either_changes_nothing_and_ablating_both_changes_everything(se
 def test_an_averaged_mover_keeps_its_backup_quiet(seed: int) -> None:
     case = toys.load("backup_head", seed)
     logits = silence(case, "mover", average=True)
-    assert (logits.max(dim=-1).values - logits[:, :5].min(dim=-1).values).max() < 1e-3  # no name stands out
+    assert (
+        logits.max(dim=-1).values - logits[:, :5].min(dim=-1).values
+    ).max() < 1e-3  # no name stands out
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -71,4 +73,6 @@ def test_decoys_attend_and_write_and_are_not_read(seed: int) -> None:
         head = int(case.truth.roles[f"decoy {layer}"][-1])
         assert cache["pattern", layer][:, head, 3, 2].min() > 0.99
         assert cache["z", layer][:, 3, head].norm(dim=-1).min() > 0.99
-    torch.testing.assert_close(silence(case, *(f"decoy {layer}" for layer in range(4))), silence(case), rtol=0, atol=0)
+    torch.testing.assert_close(
+        silence(case, *(f"decoy {layer}" for layer in range(4))), silence(case), rtol=0, atol=0
+    )

@@ -49,14 +49,18 @@ def test_beliefs_and_predictions_are_those_of_summing_over_all_hidden_paths(toke
     belief = belief_states.infer_beliefs(torch.tensor([tokens]))[0, -1]
     assert belief.tolist() == pytest.approx([x / sum(total) for x in total], abs=1e-6)
     after = [sum(weigh_paths([*tokens, token])) / sum(total) for token in range(3)]
-    assert belief_states.predict(belief[None, None])[0, 0].tolist() == pytest.approx(after, abs=1e-6)
+    assert belief_states.predict(belief[None, None])[0, 0].tolist() == pytest.approx(
+        after, abs=1e-6
+    )
 
 
 def test_drawn_sequences_have_the_frequencies_of_the_process():
     n = 40_000
     tokens = belief_states.draw_tokens(n, 3, torch.Generator().manual_seed(0))
     counts = torch.bincount(9 * tokens[:, 0] + 3 * tokens[:, 1] + tokens[:, 2], minlength=27)
-    expected = torch.tensor([sum(weigh_paths(list(tokens))) for tokens in product(range(3), repeat=3)])
+    expected = torch.tensor(
+        [sum(weigh_paths(list(tokens))) for tokens in product(range(3), repeat=3)]
+    )
     assert (counts / n - expected).abs().max() < 4 * (0.25 / n) ** 0.5
 
 

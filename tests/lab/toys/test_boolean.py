@@ -42,18 +42,22 @@ def test_a_corruption_flips_what_it_names(corrupt: str, flipped: tuple[int, int]
     assert ((batch.clean != batch.corrupt)[:, :2].int() == torch.tensor(flipped)).all()
 
 
-@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
+@pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
 @pytest.mark.parametrize("name", ["boolean_and", "boolean_or", "boolean_xor"])
-def test_circuits_are_the_smallest_of_all_8192_subsets_that_work(name: str, kind: str) -> None:
+def test_circuits_are_the_smallest_of_all_8192_subsets_that_work(name: str, ablation: str) -> None:
     case = toys.load(name, seed=1)
     edges, batch = list_edges(case.model), case.task.everything()
     subsets = list(product((0, 1), repeat=len(edges)))
-    off = write_outputs(case.model, batch.corrupt if kind == "resample" else batch.clean, kind)
+    off = write_outputs(
+        case.model, batch.corrupt if ablation == "resample" else batch.clean, ablation
+    )
     working = set()
     for chunk in torch.tensor(subsets).float().split(1024):
         with torch.no_grad():
             logits = run_edges(case.model, batch.clean, chunk, off)[:, :, -1]
-        right = (logits.argmax(dim=-1) == batch.answer) & (logits.topk(2).values.diff(dim=-1).abs().squeeze(-1) > 1e-3)
+        right = (logits.argmax(dim=-1) == batch.answer) & (
+            logits.topk(2).values.diff(dim=-1).abs().squeeze(-1) > 1e-3
+        )
         working |= {tuple(mask) for mask in chunk[right.all(dim=1)].int().tolist()}
 
     def parts(mask: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -63,12 +67,15 @@ def test_circuits_are_the_smallest_of_all_8192_subsets_that_work(name: str, kind
     for mask in sorted(subsets, key=sum):
         if any(part in working or part in holds_working for part in parts(mask)):
             holds_working.add(mask)
-    minimal = {frozenset(e for e, on in zip(edges, mask, strict=True) if on) for mask in working - holds_working}
-    assert minimal == set(case.truth.circuits[kind].edges)
+    minimal = {
+        frozenset(e for e, on in zip(edges, mask, strict=True) if on)
+        for mask in working - holds_working
+    }
+    assert minimal == set(case.truth.circuits[ablation].edges)
 
 
-def test_the_three_kinds_of_ablation_have_three_truths() -> None:
+def test_the_three_ablations_have_three_truths() -> None:
     circuits = toys.load("boolean_redundant_or").truth.circuits
-    assert [len(circuits[kind].edges) for kind in ("zero", "mean", "resample")] == [4, 4, 1]
-    assert [len(circuits[kind].nodes) for kind in ("zero", "mean", "resample")] == [2, 1, 1]
-    assert len({circuits[kind].edges for kind in circuits}) == 3
+    assert [len(circuits[ablation].edges) for ablation in ("zero", "mean", "resample")] == [4, 4, 1]
+    assert [len(circuits[ablation].nodes) for ablation in ("zero", "mean", "resample")] == [2, 1, 1]
+    assert len({circuits[ablation].edges for ablation in circuits}) == 3

@@ -34,7 +34,10 @@ def test_every_signature_holds_on_every_shipped_seed(seed):
 
 
 def test_prompts_are_all_strings_of_even_length_and_are_judged_as_by_hand():
-    texts = {brackets.TASK.read(prompt).replace(" ", "").strip("[]") for prompt in brackets.list_prompts()}
+    texts = {
+        brackets.TASK.read(prompt).replace(" ", "").strip("[]")
+        for prompt in brackets.list_prompts()
+    }
     assert texts == {"".join(text) for n in range(2, 13, 2) for text in product("()", repeat=n)}
     tokens = brackets.list_prompts()
     for prompt, count, elevation, right, end in zip(
@@ -57,7 +60,9 @@ def test_seen_and_unseen_strings_do_not_overlap_and_are_all():
     assert len(unseen) == 1092
 
 
-@pytest.mark.parametrize(("corrupt", "fails"), [("count", (True, False)), ("elevation", (False, True))])
+@pytest.mark.parametrize(
+    ("corrupt", "fails"), [("count", (True, False)), ("elevation", (False, True))]
+)
 def test_a_corrupt_string_fails_in_one_way_only(corrupt, fails):
     batch = brackets.TASK.draw(100, seed=2, corrupt=corrupt)
     for clean, other, end in zip(batch.clean, batch.corrupt, batch.position.tolist(), strict=True):

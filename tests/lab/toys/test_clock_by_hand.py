@@ -19,7 +19,9 @@ def case():
     return toys.load("clock_by_hand")
 
 
-@pytest.mark.parametrize(("p", "frequencies"), [(3, [1]), (5, [2]), (7, [1, 2, 3]), (11, [4, 2]), (13, [5])])
+@pytest.mark.parametrize(
+    ("p", "frequencies"), [(3, [1]), (5, [2]), (7, [1, 2, 3]), (11, [4, 2]), (13, [5])]
+)
 def test_the_clock_adds_every_pair_of_numbers(p, frequencies):
     model = clock_by_hand.build_model(p, frequencies)
     for a in range(p):
@@ -35,15 +37,24 @@ def test_signatures_hold_for_every_seed(seed):
 def test_seeds_choose_other_frequencies_and_heads():
     roles = [tuple(toys.load("clock_by_hand", seed).truth.roles.items()) for seed in range(5)]
     assert len(set(roles)) == 5
-    assert roles[0] == (("a at 1", "a0.h0"), ("b at 1", "a0.h1"), ("a at 3", "a0.h2"), ("b at 3", "a0.h3"))
+    assert roles[0] == (
+        ("a at 1", "a0.h0"),
+        ("b at 1", "a0.h1"),
+        ("a at 3", "a0.h2"),
+        ("b at 3", "a0.h3"),
+    )
 
 
 def test_the_mlp_writes_the_angles_of_the_sum(case):
-    cache = case.model.run_with_cache(torch.tensor([[a, b, 11] for a in range(11) for b in range(11)]))[1]
+    cache = case.model.run_with_cache(
+        torch.tensor([[a, b, 11] for a in range(11) for b in range(11)])
+    )[1]
     written = cache["mlp_out", 0][:, LAST] @ case.truth.features.directions.T
     for row, values in enumerate(written.tolist()):
         angles = [cmath.exp(2j * math.pi * k * (row // 11 + row % 11) / 11) for k in (1, 3)]
-        assert values == pytest.approx([part for z in angles for part in (z.real, z.imag)], abs=1e-4)
+        assert values == pytest.approx(
+            [part for z in angles for part in (z.real, z.imag)], abs=1e-4
+        )
 
 
 def test_without_steering_the_answer_fades_with_the_distance_of_the_numbers(case):
@@ -52,7 +63,9 @@ def test_without_steering_the_answer_fades_with_the_distance_of_the_numbers(case
     def attend_evenly(pattern, hook):
         pattern[:, :, LAST] = 1 / 3
 
-    logits = case.model.run_with_hooks(prompts, fwd_hooks=[(("pattern", 0), attend_evenly)])[:, LAST]
+    logits = case.model.run_with_hooks(prompts, fwd_hooks=[(("pattern", 0), attend_evenly)])[
+        :, LAST
+    ]
     for a in range(11):
         right = 20 * 2 / 3 * sum(abs(math.cos(math.pi * k * a / 11)) for k in (1, 3))
         assert logits[a, 3 * a % 11].item() == pytest.approx(right, abs=1e-3)
@@ -60,19 +73,19 @@ def test_without_steering_the_answer_fades_with_the_distance_of_the_numbers(case
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
-def test_enumeration_finds_exactly_the_circuits_of_the_truth(kind, seed):
+@pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
+def test_enumeration_finds_exactly_the_circuits_of_the_truth(ablation, seed):
     case = toys.load("clock_by_hand", seed)
     for level in ("edges", "nodes"):
-        found = find_circuits(case.model, case.task.everything(), kind, level)
-        assert set(found) == set(getattr(case.truth.circuits[kind], level))
+        found = find_circuits(case.model, case.task.everything(), ablation, level)
+        assert set(found) == set(getattr(case.truth.circuits[ablation], level))
 
 
 def test_of_three_frequencies_each_alone_is_enough():
     case = make_case(7, [1, 2, 3])
-    for kind in ("zero", "mean"):
-        found = find_circuits(case.model, case.task.everything(), kind, "nodes")
-        assert set(found) == set(case.truth.circuits[kind].nodes)
+    for ablation in ("zero", "mean"):
+        found = find_circuits(case.model, case.task.everything(), ablation, "nodes")
+        assert set(found) == set(case.truth.circuits[ablation].nodes)
     assert "resample" not in case.truth.circuits
 
 
@@ -86,7 +99,10 @@ def test_corrupt_prompts_have_another_sum(case, corrupt, kept):
 
 def test_everything_holds_each_pair_of_prompts_once(case):
     batch: Batch = case.task.everything()
-    pairs = {(*clean, *corrupt) for clean, corrupt in zip(batch.clean.tolist(), batch.corrupt.tolist(), strict=True)}
+    pairs = {
+        (*clean, *corrupt)
+        for clean, corrupt in zip(batch.clean.tolist(), batch.corrupt.tolist(), strict=True)
+    }
     assert len(pairs) == len(batch.clean) == 121 * 110
     assert (batch.answer != batch.wrong).all()
 
@@ -94,6 +110,8 @@ def test_everything_holds_each_pair_of_prompts_once(case):
 ATTENTION = ["blocks.0.attn.W_Q", "blocks.0.attn.W_K", "blocks.0.attn.W_V", "blocks.0.attn.W_O"]
 
 
-@pytest.mark.parametrize("parameter", ["W_E", "W_pos", *ATTENTION, "blocks.0.mlp.W_in", "blocks.0.mlp.W_out", "W_U"])
+@pytest.mark.parametrize(
+    "parameter", ["W_E", "W_pos", *ATTENTION, "blocks.0.mlp.W_in", "blocks.0.mlp.W_out", "W_U"]
+)
 def test_one_damaged_weight_breaks_a_signature(case, parameter):
     assert list_broken(damage(case, parameter))

@@ -29,11 +29,16 @@ def test_every_signature_holds_on_every_shipped_seed(kind, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_signatures_of_one_do_not_hold_for_the_other(seed):
     clock, pizza = toys.load("clock", seed), toys.load("pizza", seed)
-    swapped = dataclasses.replace(clock, model=pizza.model), dataclasses.replace(pizza, model=clock.model)
+    swapped = (
+        dataclasses.replace(clock, model=pizza.model),
+        dataclasses.replace(pizza, model=clock.model),
+    )
     for case in swapped:
-        assert {"gradient symmetry", "distance irrelevance", "accuracy with uniform attention"} <= set(
-            list_broken(case)
-        )
+        assert {
+            "gradient symmetry",
+            "distance irrelevance",
+            "accuracy with uniform attention",
+        } <= set(list_broken(case))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +57,9 @@ def test_the_pattern_of_a_pizza_is_uniform_and_that_of_a_clock_is_not():
         for model in (clock_pizza.build_model(kind), toys.load(kind).model):
             pattern = model.run_with_cache(tokens)[1]["pattern", 0]
             assert torch.equal(pattern, uniform) == (kind == "pizza")
-            torch.testing.assert_close(model(tokens)[:, -1], predict_last(model, tokens), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                model(tokens)[:, -1], predict_last(model, tokens), rtol=1e-5, atol=1e-5
+            )
 
 
 def test_training_a_pizza_leaves_its_pattern_uniform():
@@ -65,4 +72,7 @@ def test_training_a_pizza_leaves_its_pattern_uniform():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_from_scratch_meets_every_signature(kind):
-    assert list_broken(clock_pizza.make_case(kind, clock_pizza.train(kind, 0, progress=False).model)) == []
+    assert (
+        list_broken(clock_pizza.make_case(kind, clock_pizza.train(kind, 0, progress=False).model))
+        == []
+    )

@@ -19,12 +19,14 @@ BY_HAND = [
     "backup_head",
     "unused_feature",
 ]
-KINDS = ["zero", "mean", "resample"]
+ABLATIONS = ["zero", "mean", "resample"]
 
 
 def make_random_case(seed: int, n_prompts: int) -> tuple[Transformer, Batch]:
     """A small random model with biases, and as answers whatever it says."""
-    model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=6, n_layers=1, d_mlp=8, biases=True), seed)
+    model = Transformer(
+        Config(d_vocab=5, n_ctx=4, d_model=6, n_layers=1, d_mlp=8, biases=True), seed
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -35,10 +37,10 @@ def make_random_case(seed: int, n_prompts: int) -> tuple[Transformer, Batch]:
 
 
 def list_working_slowly(
-    model: Transformer, batch: Batch, kind: str, columns: dict[str, Tensor]
+    model: Transformer, batch: Batch, ablation: str, columns: dict[str, Tensor]
 ) -> list[frozenset[str]]:
     """All subsets that answer every prompt, one forward run each."""
-    off = write_outputs(model, batch.corrupt if kind == "resample" else batch.clean, kind)
+    off = write_outputs(model, batch.corrupt if ablation == "resample" else batch.clean, ablation)
     working = []
     for size in range(len(columns) + 1):
         for subset in combinations(columns, size):
@@ -49,24 +51,31 @@ def list_working_slowly(
     return working
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("n_prompts", [1, 3])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_circuits_found_are_those_of_which_no_smaller_part_works(kind: str, seed: int, n_prompts: int) -> None:
+def test_the_circuits_found_are_those_of_which_no_smaller_part_works(
+    ablation: str, seed: int, n_prompts: int
+) -> None:
     model, batch = make_random_case(seed, n_prompts)
     edges = {edge: mask_of(model, [edge]) for edge in list_edges(model)}
-    nodes = {n: mask_of(model, [edge for edge in edges if edge.startswith(f"{n}->")]) for n in list_writers(model)}
+    nodes = {
+        n: mask_of(model, [edge for edge in edges if edge.startswith(f"{n}->")])
+        for n in list_writers(model)
+    }
     for level, columns in (("edges", edges), ("nodes", nodes)):
-        working = list_working_slowly(model, batch, kind, columns)
+        working = list_working_slowly(model, batch, ablation, columns)
         minimal = {subset for subset in working if not any(other < subset for other in working)}
         minimal = minimal if level == "edges" else {subset | {"logits"} for subset in minimal}
-        assert set(find_circuits(model, batch, kind, level)) == minimal
+        assert set(find_circuits(model, batch, ablation, level)) == minimal
 
 
 def test_some_random_models_work_with_a_part_and_not_with_more_of_it() -> None:
     """So that the test above covers what is hard: monotone cases would forgive a search from above."""
     model, batch = make_random_case(seed=0, n_prompts=1)
-    working = list_working_slowly(model, batch, "zero", {edge: mask_of(model, [edge]) for edge in list_edges(model)})
+    working = list_working_slowly(
+        model, batch, "zero", {edge: mask_of(model, [edge]) for edge in list_edges(model)}
+    )
     assert any(part | {edge} not in working for part in working for edge in list_edges(model))
 
 
@@ -77,14 +86,16 @@ def test_switching_an_edge_that_is_not_live_changes_nothing(name: str) -> None:
     live = mask_of(case.model, list_live_edges(case.model))
     masks = torch.randint(2, (32, len(edges)), generator=generator).float()
     others = masks * live + torch.randint(2, masks.shape, generator=generator) * (1 - live)
-    for kind in KINDS:
-        off = write_outputs(case.model, batch.corrupt, kind)
+    for ablation in ABLATIONS:
+        off = write_outputs(case.model, batch.corrupt, ablation)
         with torch.no_grad():
             one, other = (run_edges(case.model, batch.clean, some, off) for some in (masks, others))
         torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["induction_by_hand", "boolean_xor", "boolean_redundant_or", "unused_feature"])
+@pytest.mark.parametrize(
+    "name", ["induction_by_hand", "boolean_xor", "boolean_redundant_or", "unused_feature"]
+)
 def test_every_live_edge_matters_under_some_mask(name: str) -> None:
     case, generator = toys.load(name), torch.Generator().manual_seed(0)
     batch, live = case.task.draw(4), list_live_edges(case.model)

@@ -38,10 +38,14 @@ def test_one_name_alone_says_nothing_about_an_attribute():
 
 @pytest.mark.parametrize("corrupt", facts.CORRUPTIONS)
 def test_a_corrupt_prompt_differs_in_one_token_and_in_its_answer(corrupt):
-    known = {tuple(p): a for p, a in zip(facts.list_prompts().tolist(), facts.list_answers().tolist(), strict=True)}
+    known = {
+        tuple(p): a
+        for p, a in zip(facts.list_prompts().tolist(), facts.list_answers().tolist(), strict=True)
+    }
     batch = facts.TASK.draw(200, seed=1, corrupt=corrupt)
     for clean, other, answer, wrong in zip(
-        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)), strict=True
+        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)),
+        strict=True,
     ):
         assert (known[tuple(clean)], known[tuple(other)]) == (answer, wrong)
         assert answer != wrong
@@ -63,7 +67,9 @@ def test_an_edit_is_of_rank_one_and_leaves_the_given_model_alone(seed):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     edited = facts.edit_fact(model, fact=100, attribute=int(facts.list_answers()[100]) ^ 1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    changed = [name for name, value in edited.state_dict().items() if not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in edited.state_dict().items() if not torch.equal(value, before[name])
+    ]
     assert changed == ["blocks.0.mlp.W_out"]
     difference = (edited.blocks[0].mlp.W_out - model.blocks[0].mlp.W_out).detach().double()
     singular = torch.linalg.svdvals(difference)
@@ -85,7 +91,9 @@ def test_a_lost_retrieval_is_noticed():
     model = copy.deepcopy(case.model)
     with torch.no_grad():
         model.blocks[1].attn.W_O.zero_()
-    assert "restored by attention 1 at the relation" in list_broken(dataclasses.replace(case, model=model))
+    assert "restored by attention 1 at the relation" in list_broken(
+        dataclasses.replace(case, model=model)
+    )
 
 
 @pytest.mark.slow

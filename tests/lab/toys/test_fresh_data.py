@@ -32,10 +32,15 @@ def test_another_data_seed_gives_other_prompts():
 
 
 def test_a_random_direction_leaves_the_sentiment_on_fresh_texts():
-    assert list_broken(toys.load("style_grammar", 1), ["sentiment left after a random direction"]) == []
+    assert (
+        list_broken(toys.load("style_grammar", 1), ["sentiment left after a random direction"])
+        == []
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED])
+@pytest.mark.parametrize(
+    ("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED]
+)
 def test_every_signature_holds_on_three_fresh_seeds_of_data(name, seed):
     assert list_broken(toys.load(name, seed)) == []

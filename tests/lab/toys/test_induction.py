@@ -56,7 +56,8 @@ def test_a_corrupt_prompt_differs_only_where_the_task_says(corrupt):
     batch = induction.TASK.draw(200, seed=3, corrupt=corrupt)
     several = 0
     for clean, other, answer, wrong in zip(
-        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)), strict=True
+        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)),
+        strict=True,
     ):
         earlier = [i for i in range(23) if clean[i] == clean[23]]
         several += len(earlier) > 1
@@ -86,21 +87,34 @@ def test_the_match_score_equals_its_definition_by_loops():
 
 def test_an_untrained_model_meets_no_signature_that_it_could_not_meet_by_doing_nothing():
     case = induction.make_case(Transformer(induction.CONFIG))
-    doing_nothing = {"neighbour's previous-token attention", "copying without the previous-token head"}
-    assert set(list_broken(case)) == set(induction.SIGNATURES) - doing_nothing - {"accuracy without the K-edges"}
+    doing_nothing = {
+        "neighbour's previous-token attention",
+        "copying without the previous-token head",
+    }
+    assert set(list_broken(case)) == set(induction.SIGNATURES) - doing_nothing - {
+        "accuracy without the K-edges"
+    }
 
 
 def damage(seed: int, change) -> list[str]:
     case = toys.load("induction", seed)
     model = copy.deepcopy(case.model)
     with torch.no_grad():
-        change(model, *(induction.parse_head(case.truth.roles[role])[1] for role in ("previous", "neighbour", "match")))
+        change(
+            model,
+            *(
+                induction.parse_head(case.truth.roles[role])[1]
+                for role in ("previous", "neighbour", "match")
+            ),
+        )
     return list_broken(dataclasses.replace(case, model=model))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_spread_previous_token_job_is_noticed(seed):
-    def spread(model, previous, neighbour, match):  # the neighbour does the same, and both write half
+    def spread(
+        model, previous, neighbour, match
+    ):  # the neighbour does the same, and both write half
         attn = model.blocks[0].attn
         for name in ("W_Q", "W_K", "W_V", "W_O"):
             getattr(attn, name)[neighbour] = getattr(attn, name)[previous]
@@ -121,7 +135,9 @@ def test_a_match_without_keys_is_noticed(seed):
 
 
 def test_a_positional_shortcut_is_noticed():
-    def learn_periods_by_heart(model, previous, neighbour, match):  # at unseen periods the positions mislead it
+    def learn_periods_by_heart(
+        model, previous, neighbour, match
+    ):  # at unseen periods the positions mislead it
         model.W_pos[[9, 13, 17]] = model.W_pos[[8, 12, 16]]
 
     broken = damage(0, learn_periods_by_heart)
@@ -140,7 +156,9 @@ def test_the_shipped_model_needs_the_circuit_also_by_direct_ablation_of_the_keys
 
 
 def test_loading_a_seed_that_is_not_shipped_says_which_are():
-    with pytest.raises(KeyError, match=r"no trained induction with seed 77 is shipped \(seeds: 0, 1, 2, 3, 4"):
+    with pytest.raises(
+        KeyError, match=r"no trained induction with seed 77 is shipped \(seeds: 0, 1, 2, 3, 4"
+    ):
         toys.load("induction", 77)
 
 

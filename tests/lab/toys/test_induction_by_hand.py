@@ -14,7 +14,8 @@ SEEDS = [0, 1, 2, 7]
 def test_prompts_are_what_the_task_says(corrupt: str) -> None:
     batch = toys.load("induction_by_hand").task.draw(100, seed=3, corrupt=corrupt)
     for clean, corrupted, answer, wrong in zip(
-        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)), strict=True
+        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)),
+        strict=True,
     ):
         assert len(clean) == LENGTH
         assert clean[0] == 0
@@ -31,7 +32,9 @@ def test_prompts_are_what_the_task_says(corrupt: str) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_it_copies_what_followed_the_earlier_occurrence_at_every_position_that_has_one(seed: int) -> None:
+def test_it_copies_what_followed_the_earlier_occurrence_at_every_position_that_has_one(
+    seed: int,
+) -> None:
     case = toys.load("induction_by_hand", seed)
     tokens = case.task.draw(50, seed=5).clean
     said = case.model(tokens).argmax(dim=-1)
@@ -44,7 +47,10 @@ def test_it_copies_what_followed_the_earlier_occurrence_at_every_position_that_h
 def test_other_seeds_put_heads_and_tokens_in_other_places() -> None:
     roles = {tuple(toys.load("induction_by_hand", seed).truth.roles.values()) for seed in range(12)}
     assert len(roles) == 4  # both orders in both layers
-    rows = {tuple(toys.load("induction_by_hand", seed).model.W_E[3].nonzero().flatten().tolist()) for seed in range(12)}
+    rows = {
+        tuple(toys.load("induction_by_hand", seed).model.W_E[3].nonzero().flatten().tolist())
+        for seed in range(12)
+    }
     assert len(rows) > 4
     tokens = toys.load("induction_by_hand").task.draw(20).clean
     one, other = (toys.load("induction_by_hand", seed).model(tokens) for seed in (0, 7))
@@ -55,14 +61,18 @@ def test_other_seeds_put_heads_and_tokens_in_other_places() -> None:
 def test_each_edge_of_the_circuit_is_needed_and_no_other(seed: int) -> None:
     """All pairs of removals, too: the whole circuit works, no part of it does."""
     case = toys.load("induction_by_hand", seed)
-    for kind, circuits in case.truth.circuits.items():
+    for ablation, circuits in case.truth.circuits.items():
         batch = case.task.draw(32, seed=9, corrupt=circuits.corrupt)
-        off = write_outputs(case.model, batch.corrupt if kind == "resample" else batch.clean, kind)
+        off = write_outputs(
+            case.model, batch.corrupt if ablation == "resample" else batch.clean, ablation
+        )
         (edges,) = circuits.edges
         parts = [edges, *(edges - {one, other} for one in edges for other in edges)]
         masks = torch.stack([mask_of(case.model, part) for part in parts])
         with torch.no_grad():
-            right = batch.correct(run_edges(case.model, batch.clean, masks, off)).float().mean(dim=1)
+            right = (
+                batch.correct(run_edges(case.model, batch.clean, masks, off)).float().mean(dim=1)
+            )
         assert right[0] == 1
         assert right[1:].max() < 0.5
 

@@ -12,11 +12,13 @@ from mini_transformer.toys.disguise import draw_rotation
 def test_it_says_what_the_plain_construction_says_under_every_mask(seed: int) -> None:
     plain, rotated = toys.load("induction_by_hand", seed), toys.load("induction_rotated", seed)
     batch = plain.task.draw(8)
-    masks = torch.randint(2, (64, len(list_edges(plain.model))), generator=torch.Generator().manual_seed(seed)).float()
-    for kind in ("zero", "mean", "resample"):
+    masks = torch.randint(
+        2, (64, len(list_edges(plain.model))), generator=torch.Generator().manual_seed(seed)
+    ).float()
+    for ablation in ("zero", "mean", "resample"):
         with torch.no_grad():
             one, other = (
-                run_edges(m, batch.clean, masks, write_outputs(m, batch.corrupt, kind))
+                run_edges(m, batch.clean, masks, write_outputs(m, batch.corrupt, ablation))
                 for m in (plain.model, rotated.model)
             )
         torch.testing.assert_close(one, other, rtol=0, atol=1e-2)
@@ -24,7 +26,9 @@ def test_it_says_what_the_plain_construction_says_under_every_mask(seed: int) ->
 
 def test_hardly_a_weight_is_zero_where_nearly_all_were() -> None:
     def share_in_use(name: str) -> float:
-        weights = torch.cat([w.flatten() / w.abs().max() for w in toys.load(name).model.parameters()])
+        weights = torch.cat(
+            [w.flatten() / w.abs().max() for w in toys.load(name).model.parameters()]
+        )
         return (weights.abs() > 1e-3).float().mean().item()
 
     assert share_in_use("induction_by_hand") < 0.01

@@ -44,7 +44,11 @@ def test_order_does_not_matter_so_that_multisets_stand_for_all_lists(seed):
 
 
 def test_all_inputs_are_all_sorted_lists():
-    by_hand = [[*numbers, 32] for numbers in product(range(32), repeat=3) if list(numbers) == sorted(numbers)]
+    by_hand = [
+        [*numbers, 32]
+        for numbers in product(range(32), repeat=3)
+        if list(numbers) == sorted(numbers)
+    ]
     assert max_of_list.list_all(3).tolist() == by_hand
 
 
@@ -52,7 +56,8 @@ def test_all_inputs_are_all_sorted_lists():
 def test_answers_are_the_largest_numbers(corrupt):
     batch = max_of_list.TASK.draw(300, seed=4, corrupt=corrupt)
     for clean, other, answer, wrong in zip(
-        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)), strict=True
+        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)),
+        strict=True,
     ):
         assert (max(clean[:-1]), max(other[:-1])) == (answer, wrong)
         assert answer != wrong

@@ -25,7 +25,10 @@ def test_every_signature_holds_on_every_shipped_seed(seed):
 
 
 def test_seeds_use_different_frequencies():
-    found = {tuple(sorted(modular_addition.find_frequencies(toys.load("modular_addition", s).model))) for s in SEEDS}
+    found = {
+        tuple(sorted(modular_addition.find_frequencies(toys.load("modular_addition", s).model)))
+        for s in SEEDS
+    }
     assert len(found) == len(SEEDS)
 
 
@@ -43,14 +46,20 @@ def test_shuffling_the_rows_of_a_weight_is_noticed(weight):
 
 def test_an_untrained_model_has_no_frequencies():
     model = Transformer(modular_addition.CONFIG, seed=3)
-    assert {"accuracy", "explained by a + b", "six frequencies"} <= set(list_broken(modular_addition.make_case(model)))
+    assert {"accuracy", "explained by a + b", "six frequencies"} <= set(
+        list_broken(modular_addition.make_case(model))
+    )
 
 
 @pytest.mark.parametrize("prompts", ["a b =", "a b"])
 def test_the_last_position_alone_is_the_last_position_of_the_whole_model(prompts):
     tokens = modular_addition.list_pairs(11)[:, : 3 if prompts == "a b =" else 2]
-    model = Transformer(Config(d_vocab=12, n_ctx=3, d_model=16, n_layers=1, n_heads=4, d_mlp=32), seed=1)
-    torch.testing.assert_close(modular_addition.predict_last(model, tokens), model(tokens)[:, -1], rtol=1e-5, atol=1e-5)
+    model = Transformer(
+        Config(d_vocab=12, n_ctx=3, d_model=16, n_layers=1, n_heads=4, d_mlp=32), seed=1
+    )
+    torch.testing.assert_close(
+        modular_addition.predict_last(model, tokens), model(tokens)[:, -1], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_pairs_are_split_without_overlap():
@@ -63,7 +72,8 @@ def test_pairs_are_split_without_overlap():
 def test_answers_are_sums_by_plain_python(corrupt):
     batch = modular_addition.TASK.draw(200, seed=2, corrupt=corrupt)
     for clean, other, answer, wrong in zip(
-        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)), strict=True
+        *(part.tolist() for part in (batch.clean, batch.corrupt, batch.answer, batch.wrong)),
+        strict=True,
     ):
         assert (sum(clean[:2]) % 113, sum(other[:2]) % 113) == (answer, wrong)
         assert answer != wrong

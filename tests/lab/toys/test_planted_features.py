@@ -69,7 +69,9 @@ def test_directions_are_two_orthonormal_bases_that_meet_at_one_angle():
 
 
 def test_seeds_turn_the_directions():
-    first, again, other = (toys.load("planted_features", seed).truth.features.directions for seed in (0, 0, 1))
+    first, again, other = (
+        toys.load("planted_features", seed).truth.features.directions for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert (first @ other.T).abs().max() < 0.95
 
@@ -82,7 +84,10 @@ def test_plain_features_are_equally_frequent_and_uncorrelated():
 
 
 def test_a_child_is_active_only_when_its_parent_is_and_no_sibling():
-    active, entails = draw_active("planted_hierarchical"), toys.load("planted_hierarchical").truth.features.entails
+    active, entails = (
+        draw_active("planted_hierarchical"),
+        toys.load("planted_hierarchical").truth.features.entails,
+    )
     assert len(entails) == 48
     for child, parent in entails:
         assert active[active[:, child], parent].all()
@@ -91,7 +96,10 @@ def test_a_child_is_active_only_when_its_parent_is_and_no_sibling():
 
 
 def test_the_two_of_a_pair_are_mostly_active_together():
-    active, pairs = draw_active("planted_correlated"), toys.load("planted_correlated").truth.features.correlated
+    active, pairs = (
+        draw_active("planted_correlated"),
+        toys.load("planted_correlated").truth.features.correlated,
+    )
     assert len(pairs) == 32
     for first, second in pairs:
         assert 0.69 < active[active[:, first], second].float().mean() < 0.81
@@ -106,9 +114,9 @@ def test_the_task_keeps_to_the_structure(case):
 
 
 def test_enumeration_finds_exactly_the_circuits_of_the_truth(case):
-    for kind, circuits in case.truth.circuits.items():
+    for ablation, circuits in case.truth.circuits.items():
         for level in ("edges", "nodes"):
-            found = find_circuits(case.model, case.task.everything(), kind, level)
+            found = find_circuits(case.model, case.task.everything(), ablation, level)
             assert found == getattr(circuits, level)
 
 

@@ -10,11 +10,17 @@ SHIPPED = [(name, seed) for name in training.names() for seed in shipped.list_se
 
 
 def test_every_trained_toy_is_shipped_with_at_least_three_seeds():
-    assert {name: len(shipped.list_seeds(name)) for name in training.names() if len(shipped.list_seeds(name)) < 3} == {}
+    assert {
+        name: len(shipped.list_seeds(name))
+        for name in training.names()
+        if len(shipped.list_seeds(name)) < 3
+    } == {}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED])
+@pytest.mark.parametrize(
+    ("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED]
+)
 def test_a_toy_trained_again_meets_its_signatures(name, seed, tmp_path, monkeypatch):
     training.train_toy(name, seed, folder=tmp_path, progress=False)
     monkeypatch.setattr(shipped, "_FOLDERS", [tmp_path])

@@ -37,7 +37,9 @@ def test_both_write_the_same_scratchpad_and_then_the_same_answer(seed):
 def test_only_the_faithful_one_follows_an_edited_scratchpad():
     models = [toys.load(name).model for name in NAMES]
     for x, y, z, s in itertools.product(range(4), repeat=4):
-        answers = [model(torch.tensor([[x, y, z, COLON, s]]))[0, -1].argmax().item() for model in models]
+        answers = [
+            model(torch.tensor([[x, y, z, COLON, s]]))[0, -1].argmax().item() for model in models
+        ]
         assert answers == [(s + z) % 4, (x + y + z) % 4]
 
 
@@ -49,12 +51,12 @@ def test_the_pair_has_equal_weights_but_for_what_two_heads_of_layer_1_write():
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
-def test_enumeration_finds_exactly_the_circuits_of_the_truth(kind, name, seed):
+@pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
+def test_enumeration_finds_exactly_the_circuits_of_the_truth(ablation, name, seed):
     case = toys.load(name, seed)
     for level in ("edges", "nodes"):
-        found = find_circuits(case.model, case.task.everything(), kind, level)
-        assert found == getattr(case.truth.circuits[kind], level)
+        found = find_circuits(case.model, case.task.everything(), ablation, level)
+        assert found == getattr(case.truth.circuits[ablation], level)
 
 
 def test_the_scratchpad_is_in_the_circuit_of_the_faithful_model_only():

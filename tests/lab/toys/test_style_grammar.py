@@ -15,7 +15,12 @@ from mini_transformer.toys.shipped import list_seeds
 SEEDS = list_seeds("style_grammar")
 FORMAL, CASUAL = {"indeed", "moreover", "overall"}, {"honestly", "anyway", "well"}
 FILM, FOOD = {"film", "plot", "actor", "scene"}, {"soup", "bread", "sauce", "dessert"}
-ADJECTIVES = {("film", True): "gripping", ("film", False): "tedious", ("food", True): "tasty", ("food", False): "bland"}
+ADJECTIVES = {
+    ("film", True): "gripping",
+    ("film", False): "tedious",
+    ("food", True): "tasty",
+    ("food", False): "bland",
+}
 
 
 def parse(sentence):
@@ -48,18 +53,39 @@ def test_every_sentence_of_a_text_shows_its_attributes():
 
 
 def test_the_floor_is_minus_the_log_of_the_number_of_choices():
-    words = ["|", "well", "the", "soup", "'s", "not", "tasty", ".", "anyway", "the", "bread", "'s", "bland", "."]
+    words = [
+        "|",
+        "well",
+        "the",
+        "soup",
+        "'s",
+        "not",
+        "tasty",
+        ".",
+        "anyway",
+        "the",
+        "bread",
+        "'s",
+        "bland",
+        ".",
+    ]
     tokens = torch.tensor([[style_grammar.WORDS.index(word) for word in words]])
     expected = [6, 1, 8, 1, 1 / 0.3, 2, 1, 3, 1, 4, 1, 1 / 0.7, 1]
-    assert style_grammar.measure_floor(tokens)[0].tolist() == pytest.approx([math.log(n) for n in expected], abs=1e-6)
+    assert style_grammar.measure_floor(tokens)[0].tolist() == pytest.approx(
+        [math.log(n) for n in expected], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("corrupt", ["sentiment", "topic"])
 def test_answers_fit_the_text_and_the_wrong_ones_the_corrupt_text(corrupt):
     batch = style_grammar.TASK.draw(100, seed=1, corrupt=corrupt)
     for prompts, called_for in ((batch.clean, batch.answer), (batch.corrupt, batch.wrong)):
-        for prompt, word, position in zip(prompts, called_for.tolist(), batch.position.tolist(), strict=True):
-            _, first, second, last = style_grammar.TASK.read(prompt[: position + 1]).replace("| ", "| . ").split(" . ")
+        for prompt, word, position in zip(
+            prompts, called_for.tolist(), batch.position.tolist(), strict=True
+        ):
+            _, first, second, last = (
+                style_grammar.TASK.read(prompt[: position + 1]).replace("| ", "| . ").split(" . ")
+            )
             whole = parse([*last.split(), style_grammar.WORDS[word]])
             assert parse(first.split()) == parse(second.split()) == whole
 

@@ -42,7 +42,9 @@ def test_the_transformer_computes_what_the_autoencoder_does(setting):
     tokens = case.truth.features.draw(200, 3)
     with torch.no_grad():
         rebuilt = weights(read_codes(tokens, setting.n_features)[None])[0]
-        torch.testing.assert_close(torch.relu(case.model(tokens)[:, -1]), rebuilt, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.relu(case.model(tokens)[:, -1]), rebuilt, rtol=1e-4, atol=1e-5
+        )
 
 
 @EACH
@@ -53,8 +55,12 @@ def test_the_stream_is_the_sum_of_the_stored_features(setting):
     with torch.no_grad():
         stream = case.model.run_with_cache(tokens)[1][features.site][:, features.position]
     torch.testing.assert_close(features.directions.norm(dim=1), torch.ones(setting.stored))
-    slack = 0.2 if setting.stored < setting.n_features else 1e-5  # what is left of the feature given up
-    torch.testing.assert_close(stream, features.activations(tokens) @ features.directions, rtol=1e-4, atol=slack)
+    slack = (
+        0.2 if setting.stored < setting.n_features else 1e-5
+    )  # what is left of the feature given up
+    torch.testing.assert_close(
+        stream, features.activations(tokens) @ features.directions, rtol=1e-4, atol=slack
+    )
 
 
 def test_dimensionality_is_its_definition_by_slow_loops():
@@ -66,9 +72,14 @@ def test_dimensionality_is_its_definition_by_slow_loops():
 
 
 def test_training_side_by_side_is_training_alone():
-    density, importance = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([[1.0, 0.3], [1.0, 1.0], [1.0, 3.0]])
+    density, importance = (
+        torch.tensor([0.1, 0.5, 0.9]),
+        torch.tensor([[1.0, 0.3], [1.0, 1.0], [1.0, 3.0]]),
+    )
     start, recipe = sup.Autoencoders(3, 2, 1, seed=4), Recipe(steps=100, lr=1e-2, weight_decay=0.0)
-    together = train(start, sup.make_objective(density, importance, 64), recipe, progress=False).model
+    together = train(
+        start, sup.make_objective(density, importance, 64), recipe, progress=False
+    ).model
     for i in range(3):
         alone = sup.Autoencoders(1, 2, 1)
         with torch.no_grad():
@@ -79,8 +90,12 @@ def test_training_side_by_side_is_training_alone():
 
 
 def test_features_are_as_dense_and_as_large_as_asked():
-    x = sup.draw_features(torch.tensor([0.1, 0.6]), 20_000, 3, torch.Generator().manual_seed(0), lowest=0.5)
-    torch.testing.assert_close((x > 0).float().mean(dim=(1, 2)), torch.tensor([0.1, 0.6]), atol=0.01, rtol=0)
+    x = sup.draw_features(
+        torch.tensor([0.1, 0.6]), 20_000, 3, torch.Generator().manual_seed(0), lowest=0.5
+    )
+    torch.testing.assert_close(
+        (x > 0).float().mean(dim=(1, 2)), torch.tensor([0.1, 0.6]), atol=0.01, rtol=0
+    )
     assert 0.5 <= x[x > 0].min() < 0.51
     assert 0.99 < x.max() <= 1
 
@@ -95,7 +110,9 @@ def test_the_closed_form_is_the_error_of_the_three_solutions_on_drawn_features()
             with torch.no_grad():
                 three.W[:, 0] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
                 three.b[:] = p / 2 * torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-                errors = sup.measure_errors(three, x.expand(3, -1, -1), torch.tensor([[1.0, second]]).expand(3, 2))
+                errors = sup.measure_errors(
+                    three, x.expand(3, -1, -1), torch.tensor([[1.0, second]]).expand(3, 2)
+                )
             assert errors.argmin() == predicted[i, j]
 
 

@@ -17,7 +17,9 @@ def test_every_trained_toy_has_a_section():
 
 
 @pytest.mark.parametrize("name", list_shipped())
-def test_a_section_has_five_seeds_and_the_signatures_with_their_bounds_which_the_shipped_ones_meet(name):
+def test_a_section_has_five_seeds_and_the_signatures_with_their_bounds_which_the_shipped_ones_meet(
+    name,
+):
     header, _, *rows = [line for line in read_sections()[name] if line.startswith("|")]
     seeds, shipped = [cell.strip() for cell in header.split("|")[3:-1]], len(list_seeds(name))
     assert seeds[:shipped] == [f"seed {seed}" for seed in list_seeds(name)]
@@ -25,8 +27,12 @@ def test_a_section_has_five_seeds_and_the_signatures_with_their_bounds_which_the
     assert len(set(seeds)) == 5
     case = toys.load(name, list_seeds(name)[0])
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
-    assert [row[:2] for row in cells] == [[each, describe_bound(case, each)] for each in case.truth.signatures]
+    assert [row[:2] for row in cells] == [
+        [each, describe_bound(case, each)] for each in case.truth.signatures
+    ]
     for each, _, *measured in cells:
         signature = case.truth.signatures[each]
         slack = 1e-3 * max(1.0, abs(float(measured[0])))  # the table shows four digits
-        assert all(signature.low - slack <= float(x) <= signature.high + slack for x in measured[:shipped])
+        assert all(
+            signature.low - slack <= float(x) <= signature.high + slack for x in measured[:shipped]
+        )

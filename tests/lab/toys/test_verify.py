@@ -24,12 +24,31 @@ BY_HAND = [
 ATTENTION = [f"blocks.0.attn.W_{part}" for part in "QKVO"]
 NEURONS = ["blocks.0.mlp.W_in", "blocks.0.mlp.W_out"]
 DAMAGES = {
-    "induction_rotated": ["W_E", "W_pos", "W_U", "blocks.0.attn.W_V", "blocks.0.attn.W_O", "blocks.1.attn.W_K"],
+    "induction_rotated": [
+        "W_E",
+        "W_pos",
+        "W_U",
+        "blocks.0.attn.W_V",
+        "blocks.0.attn.W_O",
+        "blocks.1.attn.W_K",
+    ],
     "boolean_and": ["W_pos", *ATTENTION, *NEURONS, "W_U"],
     "boolean_or": ["W_pos", *ATTENTION, *NEURONS, "W_U"],
     "boolean_xor": ["W_pos", *ATTENTION, *NEURONS, "W_U"],
-    "boolean_redundant_or": ["W_pos", *ATTENTION, *NEURONS, "blocks.1.mlp.W_in", "blocks.1.mlp.W_out", "W_U"],
-    "backup_head": ["W_E", "blocks.0.attn.W_K", *(f"blocks.{i}.attn.W_{x}" for i in (1, 2, 3) for x in "QKVO"), "W_U"],
+    "boolean_redundant_or": [
+        "W_pos",
+        *ATTENTION,
+        *NEURONS,
+        "blocks.1.mlp.W_in",
+        "blocks.1.mlp.W_out",
+        "W_U",
+    ],
+    "backup_head": [
+        "W_E",
+        "blocks.0.attn.W_K",
+        *(f"blocks.{i}.attn.W_{x}" for i in (1, 2, 3) for x in "QKVO"),
+        "W_U",
+    ],
     "unused_feature": ["W_E", "W_pos", *ATTENTION, *NEURONS, "W_U"],
 }
 WEIGHTS_OF_C = [  # those of the token c (3), and of position 5, in the plain induction_by_hand
@@ -66,13 +85,17 @@ def test_every_truth_holds_for_many_seeds(name: str) -> None:
     assert [row for seed in range(20, 26) for row in verify(name, seed) if not row.ok] == []
 
 
-@pytest.mark.parametrize(("name", "parameter"), [(name, part) for name, parts in DAMAGES.items() for part in parts])
+@pytest.mark.parametrize(
+    ("name", "parameter"), [(name, part) for name, parts in DAMAGES.items() for part in parts]
+)
 def test_one_damaged_weight_breaks_a_signature(name: str, parameter: str) -> None:
     assert list_broken(damage(toys.load(name), parameter))
 
 
 @pytest.mark.parametrize(("parameter", "index"), WEIGHTS_OF_C)
-def test_each_weight_of_a_token_is_needed_for_induction(parameter: str, index: tuple[int, ...]) -> None:
+def test_each_weight_of_a_token_is_needed_for_induction(
+    parameter: str, index: tuple[int, ...]
+) -> None:
     case = toys.load("induction_by_hand")
     model = copy.deepcopy(case.model)
     with torch.no_grad():
@@ -96,7 +119,9 @@ def test_a_wrong_claim_about_circuits_fails() -> None:
 
     def count_wrong(*edges: frozenset[str], complete: bool) -> float:
         claimed = Circuits(tuple(edges), zero.nodes, "enumeration", complete)
-        truth = dataclasses.replace(case.truth, circuits={"zero": claimed}, signatures={}, variables={})
+        truth = dataclasses.replace(
+            case.truth, circuits={"zero": claimed}, signatures={}, variables={}
+        )
         rows = {row.signature: row for row in verify_case(dataclasses.replace(case, truth=truth))}
         assert rows["zero circuits of nodes, wrong or missing"].ok
         return rows["zero circuits of edges, wrong or missing"].measured
@@ -116,9 +141,16 @@ def test_a_wrong_claim_about_a_variable_fails() -> None:
     def find_bad(**changes: object) -> list[str]:
         variables = {"y": dataclasses.replace(y, **changes)}
         truth = dataclasses.replace(case.truth, circuits={}, signatures={}, variables=variables)
-        return [row.signature for row in verify_case(dataclasses.replace(case, truth=truth)) if not row.ok]
+        return [
+            row.signature
+            for row in verify_case(dataclasses.replace(case, truth=truth))
+            if not row.ok
+        ]
 
     assert find_bad() == []
     assert find_bad(used=True) == ["y: change of logits when resampled"]
-    assert find_bad(subspace=x.subspace) == ["y: read from its subspace", "y: change of logits when resampled"]
+    assert find_bad(subspace=x.subspace) == [
+        "y: read from its subspace",
+        "y: change of logits when resampled",
+    ]
     assert find_bad(compute=x.compute) == ["y: read from its subspace"]

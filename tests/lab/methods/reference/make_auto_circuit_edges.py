@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-SIZES = {"d_vocab": 9, "n_ctx": 6, "d_model": 8, "n_layers": 2, "n_heads": 3, "d_head": 4, "d_mlp": 10}
+SIZES = {
+    "d_vocab": 9,
+    "n_ctx": 6,
+    "d_model": 8,
+    "n_layers": 2,
+    "n_heads": 3,
+    "d_head": 4,
+    "d_mlp": 10,
+}
 TAUS = {"0.003": (3, -3), "0.01": (1, -2), "0.03": (3, -2), "0.1": (1, -1), "0.3": (3, -1)}
 
 
@@ -24,7 +32,9 @@ def translate(edge) -> str:
     def one(name: str) -> str:
         if name.startswith("MLP"):
             return f"m{name.split()[1]}"
-        layer, head, *part = names.get(name, name).removeprefix("A").split(".") if name.startswith("A") else ("", "")
+        layer, head, *part = (
+            names.get(name, name).removeprefix("A").split(".") if name.startswith("A") else ("", "")
+        )
         return names.get(name) or f"a{layer}.h{head}" + (f"<{part[0].lower()}>" if part else "")
 
     return f"{one(edge.src.name)}->{one(edge.dest.name)}"
@@ -52,13 +62,17 @@ def main() -> None:
     from auto_circuit.utils.graph_utils import patchable_model
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    lens = HookedTransformer(HookedTransformerConfig(**SIZES, act_fn="gelu", normalization_type="LN", device="cpu"))
+    lens = HookedTransformer(
+        HookedTransformerConfig(**SIZES, act_fn="gelu", normalization_type="LN", device="cpu")
+    )
     for switch in ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in"):
         setattr(lens.cfg, switch, True)
     generator, weights = torch.Generator().manual_seed(0), {}
     with torch.no_grad():
         for name, parameter in lens.named_parameters():
-            parameter.copy_(0.6 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w"))
+            parameter.copy_(
+                0.6 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w")
+            )
             head, _, last = name.rpartition(".")
             short = last if head in ("embed", "pos_embed", "unembed") else name
             weights[f"weight {short}"] = parameter.numpy().copy()
@@ -66,7 +80,12 @@ def main() -> None:
     answers = torch.stack([torch.randperm(9, generator=generator)[:2] for _ in clean])
     model = patchable_model(lens, factorized=True, slice_output="last_seq", separate_qkv=True)
     batch = PromptPairBatch(
-        key=0, batch_diverge_idx=0, clean=clean, corrupt=corrupt, answers=answers[:, :1], wrong_answers=answers[:, 1:]
+        key=0,
+        batch_diverge_idx=0,
+        clean=clean,
+        corrupt=corrupt,
+        answers=answers[:, :1],
+        wrong_answers=answers[:, 1:],
     )
     model.edges = sorted(model.edges, key=lambda edge: place(translate(edge)), reverse=True)
     found = {"edges": np.array([translate(edge) for edge in model.edges])}
@@ -77,7 +96,10 @@ def main() -> None:
     runs = {"model": model, "dataloader": [batch], "official_edges": None}
     for name, value in (("slope 0", 0.0), ("slope 0.3", 0.3)):
         store(
-            name, mask_gradient_prune_scores(**runs, grad_function="logit", answer_function="avg_diff", mask_val=value)
+            name,
+            mask_gradient_prune_scores(
+                **runs, grad_function="logit", answer_function="avg_diff", mask_val=value
+            ),
         )
         for wrapper in model.dest_wrappers:
             wrapper.patch_mask.grad = None

@@ -14,7 +14,17 @@ import torch
 
 from mini_transformer import Config, Transformer
 
-CONFIG = Config(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=10, norm="layer", biases=True, act="gelu")
+CONFIG = Config(
+    d_vocab=9,
+    n_ctx=6,
+    d_model=8,
+    n_layers=2,
+    n_heads=2,
+    d_mlp=10,
+    norm="layer",
+    biases=True,
+    act="gelu",
+)
 SITES = {"resid_post": "blocks[0]", "attn_out": "blocks[1].attn", "mlp_out": "blocks[0].mlp"}
 POSITION, RANK = 2, 3
 
@@ -27,9 +37,14 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w"))
+            parameter.copy_(
+                0.4 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w")
+            )
     base, source = torch.randint(9, (2, 4, 5), generator=generator)
-    stored = {f"weight {name}": parameter.detach().numpy().copy() for name, parameter in model.named_parameters()}
+    stored = {
+        f"weight {name}": parameter.detach().numpy().copy()
+        for name, parameter in model.named_parameters()
+    }
     stored |= {"base": base.numpy(), "source": source.numpy()}
     kinds = {
         "whole": (pyvene.VanillaIntervention, {}),
@@ -45,7 +60,9 @@ def main() -> None:
                 made.set_interchange_dim(RANK)
             if kind == "boundless":
                 made.set_temperature(torch.tensor(0.7))
-            run = pyvene.IntervenableModel({"component": f"{component}.output", "intervention": made}, model=model)
+            run = pyvene.IntervenableModel(
+                {"component": f"{component}.output", "intervention": made}, model=model
+            )
             with torch.no_grad():
                 where = {"sources->base": POSITION}
                 _, logits = run({"tokens": base}, [{"tokens": source}], unit_locations=where)

@@ -19,10 +19,19 @@ BANDWIDTH = 0.05
 def draw_weights() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {"W_enc": (D, LATENTS), "W_dec": (LATENTS, D), "b_enc": (LATENTS,), "b_dec": (D,)}
-    shapes |= {"b_gate": (LATENTS,), "b_mag": (LATENTS,), "r_mag": (LATENTS,), "threshold": (LATENTS,)}
-    weights = {name: 0.5 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    shapes |= {
+        "b_gate": (LATENTS,),
+        "b_mag": (LATENTS,),
+        "r_mag": (LATENTS,),
+        "threshold": (LATENTS,),
+    }
+    weights = {
+        name: 0.5 * torch.randn(shape, generator=generator) for name, shape in shapes.items()
+    }
     weights["threshold"] = weights["threshold"].abs()
-    weights["W_out"], weights["b_out"] = (torch.randn(shape, generator=generator) for shape in ((LATENTS, OUT), (OUT,)))
+    weights["W_out"], weights["b_out"] = (
+        torch.randn(shape, generator=generator) for shape in ((LATENTS, OUT), (OUT,))
+    )
     return weights
 
 
@@ -49,15 +58,21 @@ def main() -> None:
     transcoder = saes.TranscoderConfig(**size, d_out=OUT, apply_b_dec_to_input=False)
     models = {
         "standard": saes.StandardSAE(saes.StandardSAEConfig(**size)),
-        "standard_uncentred": saes.StandardSAE(saes.StandardSAEConfig(**size, apply_b_dec_to_input=False)),
+        "standard_uncentred": saes.StandardSAE(
+            saes.StandardSAEConfig(**size, apply_b_dec_to_input=False)
+        ),
         "topk": saes.TopKSAE(saes.TopKSAEConfig(**size, k=K)),
         "jumprelu": saes.JumpReLUSAE(saes.JumpReLUSAEConfig(**size)),
         "gated": saes.GatedSAE(saes.GatedSAEConfig(**size)),
         "transcoder": saes.Transcoder(transcoder),
     }
-    stored = {"activations": x.numpy(), "k": np.array(K)} | {f"weight {n}": w.numpy() for n, w in weights.items()}
+    stored = {"activations": x.numpy(), "k": np.array(K)} | {
+        f"weight {n}": w.numpy() for n, w in weights.items()
+    }
     for kind, sae in models.items():
-        own = weights | ({"W_dec": weights["W_out"], "b_dec": weights["b_out"]} if kind == "transcoder" else {})
+        own = weights | (
+            {"W_dec": weights["W_out"], "b_dec": weights["b_out"]} if kind == "transcoder" else {}
+        )
         with torch.no_grad():
             for name, parameter in sae.named_parameters():
                 parameter.copy_(own[name])

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-SIZES = {"d_vocab": 9, "n_ctx": 6, "d_model": 8, "n_layers": 2, "n_heads": 3, "d_head": 4, "d_mlp": 10}
+SIZES = {
+    "d_vocab": 9,
+    "n_ctx": 6,
+    "d_model": 8,
+    "n_layers": 2,
+    "n_heads": 3,
+    "d_head": 4,
+    "d_mlp": 10,
+}
 MAPS = {
     "resid_pre pos": "get_act_patch_resid_pre",
     "resid_mid pos": "get_act_patch_resid_mid",
@@ -35,13 +43,21 @@ def metric(logits: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    from transformer_lens import HookedTransformer, HookedTransformerConfig, patching  # not needed to collect this file
+    from transformer_lens import (
+        HookedTransformer,
+        HookedTransformerConfig,
+        patching,
+    )  # not needed to collect this file
 
-    lens = HookedTransformer(HookedTransformerConfig(**SIZES, act_fn="gelu", normalization_type="LN", device="cpu"))
+    lens = HookedTransformer(
+        HookedTransformerConfig(**SIZES, act_fn="gelu", normalization_type="LN", device="cpu")
+    )
     generator, weights = torch.Generator().manual_seed(0), {}
     with torch.no_grad():
         for name, parameter in lens.named_parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w"))
+            parameter.copy_(
+                0.4 * torch.randn(parameter.shape, generator=generator) + name.endswith(".w")
+            )
             head, _, last = name.rpartition(".")
             short = last if head in ("embed", "pos_embed", "unembed") else name
             weights[f"weight {short}"] = parameter.numpy().copy()

@@ -15,7 +15,13 @@ import numpy as np
 import torch
 
 SIZES = {"vocab_size": 9, "n_positions": 6, "n_embd": 8, "n_layer": 3, "n_head": 2, "n_inner": 10}
-OFF = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}
+OFF = {
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 
 
 def make_model() -> torch.nn.Module:
@@ -26,7 +32,10 @@ def make_model() -> torch.nn.Module:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = "ln_" in name and name.endswith("weight")
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64) + is_gain)
+            parameter.copy_(
+                0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                + is_gain
+            )
     return model
 
 
@@ -35,11 +44,17 @@ def rename(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     given, d, n = dict(model.named_parameters()), SIZES["n_embd"], SIZES["n_head"]
     new = {"W_E": given["transformer.wte.weight"], "W_pos": given["transformer.wpe.weight"]}
     new |= {"W_U": given["lm_head.weight"].T, "b_U": torch.zeros(SIZES["vocab_size"]).double()}
-    new |= {"ln_final.w": given["transformer.ln_f.weight"], "ln_final.b": given["transformer.ln_f.bias"]}
+    new |= {
+        "ln_final.w": given["transformer.ln_f.weight"],
+        "ln_final.b": given["transformer.ln_f.bias"],
+    }
     for layer in range(SIZES["n_layer"]):
         old, here = f"transformer.h.{layer}.", f"blocks.{layer}."
         for norm, name in (("ln1", "ln_1"), ("ln2", "ln_2")):
-            new |= {f"{here}{norm}.w": given[f"{old}{name}.weight"], f"{here}{norm}.b": given[f"{old}{name}.bias"]}
+            new |= {
+                f"{here}{norm}.w": given[f"{old}{name}.weight"],
+                f"{here}{norm}.b": given[f"{old}{name}.bias"],
+            }
         weights = given[f"{old}attn.c_attn.weight"].view(d, 3, n, d // n).permute(1, 2, 0, 3)
         biases = given[f"{old}attn.c_attn.bias"].view(3, n, d // n)
         for part, W, b in zip("QKV", weights, biases, strict=True):
@@ -70,7 +85,9 @@ def fit(lens: torch.nn.Module, model: torch.nn.Module, tokens: torch.Tensor) -> 
 
         def closure(i=i, hidden=hidden, optimiser=optimiser) -> torch.Tensor:
             optimiser.zero_grad()
-            loss = torch.sum(labels.exp() * (labels - lens(hidden, idx=i).log_softmax(-1)), dim=-1).mean()
+            loss = torch.sum(
+                labels.exp() * (labels - lens(hidden, idx=i).log_softmax(-1)), dim=-1
+            ).mean()
             loss.backward()
             return loss
 
@@ -85,7 +102,10 @@ def read(lens: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> np.ndarray:
 
 
 def main() -> None:
-    from tuned_lens.nn.lenses import LogitLens, TunedLens  # not installed here; the tests read what was stored
+    from tuned_lens.nn.lenses import (
+        LogitLens,
+        TunedLens,
+    )  # not installed here; the tests read what was stored
 
     model, generator = make_model(), torch.Generator().manual_seed(1)
     tokens = torch.randint(SIZES["vocab_size"], (266, SIZES["n_positions"]), generator=generator)
@@ -96,9 +116,17 @@ def main() -> None:
     with torch.no_grad():
         for translator in given:
             for parameter in translator.parameters():
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    stored = {f"weight {name}": value.detach().numpy().copy() for name, value in rename(model).items()}
-    stored |= {"train": train.numpy().astype(np.int8), "test": test.numpy(), "logits": output.logits.numpy()}
+                parameter.copy_(
+                    0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                )
+    stored = {
+        f"weight {name}": value.detach().numpy().copy() for name, value in rename(model).items()
+    }
+    stored |= {
+        "train": train.numpy().astype(np.int8),
+        "test": test.numpy(),
+        "logits": output.logits.numpy(),
+    }
     stored["A"] = torch.stack([translator.weight.T for translator in given]).detach().numpy()
     stored["b"] = torch.stack([translator.bias for translator in given]).detach().numpy()
     stored["logit lens"] = read(LogitLens.from_model(model), output.hidden_states)

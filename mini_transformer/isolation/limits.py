@@ -1,4 +1,4 @@
-"""Running a learner's code so that it can disturb nothing: output, warnings, time, and torch's global state."""
+"""Run a learner's code so that it disturbs nothing: output, warnings, time, torch's state."""
 
 import contextlib
 import functools
@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +18,14 @@ import torch
 
 
 class OutOfTime(BaseException):
-    """Not an Exception, so that `except Exception` in a learner's endless loop does not swallow it."""
+    """The time is over. `except Exception` in a learner's endless loop must not swallow this."""
 
 
 class Beginning(io.BufferedIOBase):
-    """Keeps the beginning of the bytes that are written, and only counts the lines of the rest. It is never closed."""
+    """Keep the first bytes that are written, and only count the lines of the rest.
+
+    It is never closed.
+    """
 
     name = "<stdout>"
     mode = "wb"
@@ -39,11 +43,12 @@ class Beginning(io.BufferedIOBase):
         new = bytes(data)
         self.kept += new[: self.most - len(self.kept)]
         self.line_ends += new.count(b"\n")
-        self.open_line = not new.endswith(b"\n") if new else self.open_line
+        if new:
+            self.open_line = not new.endswith(b"\n")
         return len(new)
 
     def close(self) -> None:
-        """Stay open: whoever wraps this anew, and drops the wrapper, closes it without knowing."""
+        """Stay open. Code that wraps this anew and drops the wrapper closes it unknowingly."""
 
     def fileno(self) -> int:
         return open_nothing()  # faulthandler and subprocesses write there
@@ -58,7 +63,9 @@ def open_nothing() -> int:
 
 
 class Output(io.TextIOWrapper):
-    """Keeps the beginning of what is printed, and only counts the rest. Everything else it does as sys.stdout does.
+    """Keep the beginning of what is printed, and only count the lines of the rest.
+
+    Everything else it does as sys.stdout does.
 
     >>> output = Output(max_lines=2)
     >>> print("a\\nb\\nc", file=output)
@@ -66,14 +73,24 @@ class Output(io.TextIOWrapper):
     ['a', 'b', '... and 1 more lines']
     """
 
-    def __init__(self, max_lines: int = 20, max_characters: int = 4000, beginning: Beginning | None = None) -> None:
-        self.max_lines, self.max_characters = max_lines, max_characters
+    def __init__(
+        self, max_lines: int = 20, max_characters: int = 4000, beginning: Beginning | None = None
+    ) -> None:
+        self.max_lines = max_lines
+        self.max_characters = max_characters
         self.beginning = beginning or Beginning(4 * max_characters)
-        options: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+        options: dict[str, Any] = {
+            "encoding": "utf-8",
+            "errors": "backslashreplace",
+            "newline": "\n",
+        }
         super().__init__(self.beginning, **options, write_through=True)
 
     def renew(self) -> "Output":
-        """One that adds to the same text, whatever was done to this one: `detach`, `close`, another encoding."""
+        """Make an output that adds to the same text.
+
+        Whatever was done to this one does not matter: `detach`, `close`, another encoding.
+        """
         return Output(self.max_lines, self.max_characters, self.beginning)
 
     def close(self) -> None:
@@ -88,11 +105,11 @@ class Output(io.TextIOWrapper):
         file: object = None,
         line: object = None,
     ) -> None:
-        """Stands in for warnings.showwarning."""
+        """Stand in for warnings.showwarning."""
         self.write(f"line {lineno}: {category.__name__}: {message}\n")
 
     def show(self) -> list[str]:
-        """What was printed, at most `max_lines` lines, and one that says how many were left out."""
+        """Return at most `max_lines` printed lines, and one that says how many are left out."""
         text = self.beginning.kept.decode(errors="replace")[: self.max_characters]
         shown = text.splitlines()[: self.max_lines]
         hidden = self.beginning.line_ends + self.beginning.open_line - len(shown)
@@ -100,7 +117,10 @@ class Output(io.TextIOWrapper):
 
 
 def read_waiting() -> float | None:
-    """Seconds that this thread was ready to run while others had the processor. None where that is not counted (Linux does)."""
+    """Read the seconds that this thread was ready to run but had no processor.
+
+    Return None where this is not counted; Linux counts it.
+    """
     try:
         with open("/proc/thread-self/schedstat") as file:
             return int(file.read().split()[1]) / 1e9
@@ -110,19 +130,24 @@ def read_waiting() -> float | None:
 
 @contextlib.contextmanager
 def limited_time(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the block after `seconds`, in which waiting while other programs keep the processor busy does not count.
+    """Raise OutOfTime in the block after `seconds`. Waiting for the processor does not count.
 
-    Where that waiting cannot be told, a block that others slow down has up to three times as long. Needs the main thread and
-    `signal.setitimer`; elsewhere (Windows, threads) there is no limit. One call into C that does not come back to Python
-    is interrupted only when it returns.
+    Where that waiting cannot be told, a block that others slow down has up to three times as long.
+    Needs the main thread and `signal.setitimer`; elsewhere (Windows, threads) there is no limit.
+    One call into C that does not come back to Python is interrupted only when it returns.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or not hasattr(signal, "setitimer"):
         yield
         return
-    started, used, waited = time.monotonic(), time.process_time(), read_waiting()
+
+    started = time.monotonic()
+    used = time.process_time()
+    waited = read_waiting()
 
     def ring(signum: int, frame: object) -> None:
-        elapsed, waiting = time.monotonic() - started, read_waiting()
+        elapsed = time.monotonic() - started
+        waiting = read_waiting()
         if waited is not None and waiting is not None:
             over = elapsed - (waiting - waited) > 0.95 * seconds
         else:
@@ -141,7 +166,7 @@ def limited_time(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(output: Output, recursion: int | None = None) -> Iterator[None]:
-    """Collect prints, errors and warnings in `output`, give no input, and restore the state of the process afterwards.
+    """Collect prints, errors and warnings in `output`, give no input, restore the process.
 
     With `recursion`, calls may go so deep from here, however deep this itself is called.
     """
@@ -162,19 +187,25 @@ def undisturbed(output: Output, recursion: int | None = None) -> Iterator[None]:
 
 
 def count_frames() -> int:
-    frame, depth = sys._getframe(1), 0
+    frame: types.FrameType | None = sys._getframe(1)
+    depth = 0
     while frame is not None:
-        frame, depth = frame.f_back, depth + 1  # type: ignore[assignment]
+        frame = frame.f_back
+        depth += 1
     return depth
 
 
 @contextlib.contextmanager
 def restored(recursion: int | None) -> Iterator[None]:
-    """Restore what a learner's code changes without harm in a process of its own: torch's and NumPy's modes, sys, os."""
+    """Restore at the end what the block changes: torch's and NumPy's modes, sys, os.
+
+    In a process of its own a learner's code may change these without harm. With `recursion`, calls
+    in the block may go so deep.
+    """
     states: list[tuple[Callable, Callable]] = [
         (torch.get_num_threads, torch.set_num_threads),
         (torch.get_default_dtype, torch.set_default_dtype),
-        (torch.get_default_device, lambda device: torch.set_default_device(device if device.type != "cpu" else None)),
+        (torch.get_default_device, set_device),
         (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
         (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
         (np.geterr, lambda state: np.seterr(**state)),
@@ -195,8 +226,12 @@ def restored(recursion: int | None) -> Iterator[None]:
                 write(state)
 
 
+def set_device(device: torch.device) -> None:
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
 def find_folder() -> str | None:
-    """Where this process is; None if that was deleted."""
+    """Return the folder of this process, or None if that was deleted."""
     try:
         return os.getcwd()
     except OSError:

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mini_transformer.child import Child, ChildDied, ChildError, ChildFlooded, ChildOutOfTime
+from mini_transformer.isolation.child import (
+    Child,
+    ChildDied,
+    ChildError,
+    ChildFlooded,
+    ChildOutOfTime,
+)
 
-SERVER = "from mini_transformer.child import serve\n"
+SERVER = "from mini_transformer.isolation.child import serve\n"
 # What a child that does not use `serve` does by hand.
 RAW = "import os, struct, sys, time\ndef write(data): sys.stdout.buffer.write(data); sys.stdout.flush()\n"
 
@@ -46,7 +52,8 @@ def test_frames_of_every_size_come_back_as_they_were_sent() -> None:
 
 def test_what_the_child_prints_is_no_part_of_its_answers() -> None:
     code = (
-        SERVER + "import os\ndef answer(frame):\n  print('noise'); os.system('echo noise'); return frame\nserve(answer)"
+        SERVER
+        + "import os\ndef answer(frame):\n  print('noise'); os.system('echo noise'); return frame\nserve(answer)"
     )
     with start(code) as child:
         assert child.ask(b"quiet", seconds=60) == b"quiet"
@@ -107,7 +114,10 @@ def test_a_child_that_ends_says_how(code: str, end: str) -> None:
 
 
 def test_half_a_frame_is_no_answer() -> None:
-    with start(RAW + "write(struct.pack('>Q', 100) + b'half')") as child, pytest.raises(ChildDied, match="status 0"):
+    with (
+        start(RAW + "write(struct.pack('>Q', 100) + b'half')") as child,
+        pytest.raises(ChildDied, match="status 0"),
+    ):
         child.receive(60)
     with start(RAW + "write(b'123')") as child, pytest.raises(ChildDied, match="status 0"):
         child.receive(60)
@@ -136,31 +146,42 @@ def test_after_a_failure_the_child_is_dead_and_says_so() -> None:
     with start("import time; time.sleep(1000)") as child:
         with pytest.raises(ChildOutOfTime):
             child.receive(0.1)
-        for use in (lambda: child.receive(1), lambda: child.send(b"", 1), lambda: child.ask(b"", 1)):
+        for use in (
+            lambda: child.receive(1),
+            lambda: child.send(b"", 1),
+            lambda: child.ask(b"", 1),
+        ):
             with pytest.raises(ChildError, match="it was killed before"):
                 use()
         child.kill()
 
 
 def test_the_children_of_the_child_end_with_it() -> None:
-    code = SERVER + "import subprocess\nserve(lambda frame: str(subprocess.Popen(['sleep', '1000']).pid).encode())"
+    code = (
+        SERVER
+        + "import subprocess\nserve(lambda frame: str(subprocess.Popen(['sleep', '1000']).pid).encode())"
+    )
     with start(code) as child:
         grandchild = int(child.ask(b"", seconds=60))
         assert is_running(grandchild)
     assert await_true(lambda: not is_running(grandchild))
 
 
-@pytest.mark.parametrize("busy", ["time.sleep(1000)", "[0 for _ in iter(int, 1)]"], ids=["sleeping", "computing"])
+@pytest.mark.parametrize(
+    "busy", ["time.sleep(1000)", "[0 for _ in iter(int, 1)]"], ids=["sleeping", "computing"]
+)
 def test_a_child_ends_in_the_middle_of_an_answer_when_its_parent_is_killed(busy: str) -> None:
-    inner = f"import os, time\\nfrom mini_transformer.child import serve\\ndef answer(f):\\n  if f: {busy}\\n  return str(os.getpid()).encode()\\nserve(answer)"
+    inner = f"import os, time\\nfrom mini_transformer.isolation.child import serve\\ndef answer(f):\\n  if f: {busy}\\n  return str(os.getpid()).encode()\\nserve(answer)"
     parent = f"""
         import sys
-        from mini_transformer.child import Child
+        from mini_transformer.isolation.child import Child
         child = Child([sys.executable, "-c", "{inner}"])
         print(child.ask(b"", 60).decode(), flush=True)
         child.ask(b"be busy", 1000)
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(parent)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(parent)], stdout=subprocess.PIPE
+    )
     try:
         assert process.stdout is not None
         grandchild = int(process.stdout.readline())

@@ -1,4 +1,4 @@
-"""The tables of README.md, made from the code. `python tests/repo/readme.py` writes them; a test compares.
+"""The tables of docs/, made from the code. `python tests/repo/pages.py` writes them; a test compares.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
@@ -6,7 +6,6 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 import importlib
 import pkgutil
 import re
-import sys
 import typing
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import typer
 
 from mini_transformer import cli, methods, toys
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
 def make_rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -32,8 +31,13 @@ def list_techniques() -> str:
     for module in pkgutil.iter_modules(methods.__path__):
         loaded = importlib.import_module(f"mini_transformer.methods.{module.name}")
         doc = " ".join((loaded.__doc__ or "").split())
-        functions = [name for name in methods.__all__ if getattr(methods, name).__module__ == loaded.__name__]
-        sources, checked = (re.search(rf"{key}: (.*?)\.(?= [A-Z]|$)", doc) for key in ("Sources?", "Checked against"))
+        functions = [
+            name for name in methods.__all__ if getattr(methods, name).__module__ == loaded.__name__
+        ]
+        sources, checked = (
+            re.search(rf"{key}: (.*?)\.(?= [A-Z]|$)", doc)
+            for key in ("Sources?", "Checked against")
+        )
         if functions:
             what = f"**{module.name}**: " + ", ".join(f"`{name}`" for name in functions)
             rows.append((what, sources[1] if sources else "", checked[1] if checked else ""))
@@ -44,7 +48,9 @@ def list_commands() -> str:
     group = typing.cast(typing.Any, typer.main.get_command(cli.app))
     rows = []
     for name, command in group.commands.items():
-        arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+        arguments = [
+            p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"
+        ]
         rows.append((f"`{' '.join(['minilab', name, *arguments])}`", command.help.splitlines()[0]))
     return make_rows(("command", "what it does"), rows)
 
@@ -52,14 +58,18 @@ def list_commands() -> str:
 TABLES = {"toys": list_toys, "techniques": list_techniques, "commands": list_commands}
 
 
-def fill_in(text: str) -> str:
-    for name, make in TABLES.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, rest = text.split(start)
-        text = before + start + make() + "\n" + end + rest.split(end)[1]
-    return text
+def fill_in(name: str) -> str:
+    """The page of this name with its table made anew."""
+    text = find_page(name).read_text()
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = text.split(start)
+    return before + start + TABLES[name]() + "\n" + end + rest.split(end)[1]
+
+
+def find_page(name: str) -> Path:
+    return ROOT / "docs" / f"{name}.md"
 
 
 if __name__ == "__main__":
-    README.write_text(fill_in(README.read_text()))
-    sys.exit(0)
+    for page in TABLES:
+        find_page(page).write_text(fill_in(page))

@@ -1,9 +1,11 @@
-"""One child process that is spoken to in frames of bytes, and that can harm nobody but itself.
+"""Talk to a child process in frames of bytes, so that it can harm nobody but itself.
 
-A frame is its length (8 bytes, big end first) and that many bytes. Frames go to the child's standard input and come from its standard
-output, which are a socket; what they hold is the caller's business, and nothing here unpickles. Whatever goes wrong (it dies, is out
-of time, sends too much), the child and its process group are killed, and an exception says which it was. A process that left the
-group (`setsid`) is not reached: to hold code that means harm, start it in a sandbox with its own processes. Linux and macOS.
+A frame is its length (8 bytes, big end first) and that many bytes. Frames go to the child's
+standard input and come from its standard output, which are a socket. What they hold is the caller's
+business, and nothing here is unpickled. Whatever goes wrong (it dies, is out of time, sends too
+much), the child and its process group are killed, and an exception says which it was. A process
+that left the group (`setsid`) is not reached: to hold code that means harm, start it in a sandbox
+with its own processes. Linux and macOS.
 """
 
 import contextlib
@@ -23,28 +25,29 @@ LARGEST = 64 * 2**20  # bytes in one frame
 
 
 class ChildError(Exception):
-    """The child is of no more use, and is dead; the message says why."""
+    """The child is dead and of no more use; the message says why."""
 
 
 class ChildDied(ChildError):
-    """It ended, or closed its output, before its answer was complete."""
+    """The child ended, or closed its output, before its answer was complete."""
 
 
 class ChildOutOfTime(ChildError):
-    """It did not read, or not answer, within the seconds given."""
+    """The child did not read, or did not answer, within the seconds given."""
 
 
 class ChildFlooded(ChildError):
-    """It announced a frame that is larger than the limit."""
+    """The child announced a frame that is larger than the limit."""
 
 
 class Child:
-    """A running command in a session of its own. Use it in a `with`: at the end it is killed, and all of its group.
+    """Run a command in a session of its own.
 
-    `largest` bounds a frame in bytes, both ways; `options` are Popen's (env, cwd, stderr: by default shown to nobody).
+    Use it in a `with`: at the end it is killed with all of its group. `largest` bounds a frame in
+    bytes, both ways. `options` are those of Popen (env, cwd, stderr: by default shown to nobody).
 
     >>> import sys
-    >>> upper = "from mini_transformer.child import serve; serve(bytes.upper)"
+    >>> upper = "from mini_transformer.isolation.child import serve; serve(bytes.upper)"
     >>> with Child([sys.executable, "-c", upper]) as child:
     ...     child.ask(b"abc", seconds=60)
     b'ABC'
@@ -55,11 +58,13 @@ class Child:
         self.socket, theirs = socket.socketpair()
         with theirs:
             own: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "start_new_session": True}
-            self.process = subprocess.Popen(argv, **{"stderr": subprocess.DEVNULL, **options, **own})
+            self.process = subprocess.Popen(
+                argv, **{"stderr": subprocess.DEVNULL, **options, **own}
+            )
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was killed, by `kill` or by a failure."""
+        """Say whether the child was killed, by `kill` or by a failure."""
         return self.socket.fileno() == -1
 
     def __enter__(self) -> "Child":
@@ -69,44 +74,66 @@ class Child:
         self.kill()
 
     def ask(self, payload: bytes, seconds: int | float) -> bytes:
-        """Send a frame and wait for the answer, both within `seconds`; raises what `send` and `receive` raise."""
+        """Send a frame and wait for the answer, both within `seconds`.
+
+        Raise what `send` and `receive` raise.
+        """
         until = time.monotonic() + seconds
         self.send(payload, seconds)
         return self.receive(until - time.monotonic())
 
     def send(self, payload: bytes, seconds: int | float) -> None:
-        """Send one frame. ChildDied, ChildOutOfTime; ValueError if the payload is larger than `largest`."""
+        """Send one frame.
+
+        Raise ValueError if the payload is larger than `largest`, ChildDied or ChildOutOfTime if it
+        cannot be sent.
+        """
         if len(payload) > self.largest:
-            raise ValueError(f"the payload has {len(payload)} bytes, but a frame may have at most {self.largest}")
+            raise ValueError(
+                f"the payload has {len(payload)} bytes, but a frame may have at most {self.largest}"
+            )
         with self._killing_on_failure():
             self._limit(time.monotonic() + seconds)
             self.socket.sendall(HEADER.pack(len(payload)) + payload)
 
     def receive(self, seconds: int | float) -> bytes:
-        """The next frame, complete within `seconds`. ChildDied, ChildOutOfTime, ChildFlooded; the child is dead then."""
+        """Receive the next frame, complete within `seconds`.
+
+        Raise ChildDied, ChildOutOfTime or ChildFlooded; the child is dead then.
+        """
         until = time.monotonic() + seconds
         with self._killing_on_failure():
             (length,) = HEADER.unpack(self._read(HEADER.size, until))
             if length > self.largest:
-                raise ChildFlooded(f"it sent {length} bytes, more than the {self.largest} that are allowed")
+                raise ChildFlooded(
+                    f"it sent {length} bytes, more than the {self.largest} that are allowed"
+                )
             return self._read(length, until)
 
     def kill(self) -> None:
-        """Kill the child and every process of its group, and wait for its end. May be called twice."""
+        """Kill the child and every process of its group, and wait for its end.
+
+        It may be called twice.
+        """
         if not self.is_dead:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter if all are zombies, on macOS
+            with contextlib.suppress(
+                ProcessLookupError, PermissionError
+            ):  # the latter if all are zombies, on macOS
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.socket.close()
 
     def _limit(self, until: float) -> None:
-        self.socket.settimeout(max(until - time.monotonic(), 1e-6))  # 0 would mean: do not wait, and fail otherwise
+        self.socket.settimeout(
+            max(until - time.monotonic(), 1e-6)
+        )  # 0 would mean: do not wait, and fail otherwise
 
     def _read(self, length: int, until: float) -> bytes:
         got = bytearray()
         while len(got) < length:
             self._limit(until)
-            if not (some := self.socket.recv(min(length - len(got), 2**20))):
+            some = self.socket.recv(min(length - len(got), 2**20))
+            if not some:
                 raise ConnectionError
             got += some
         return bytes(got)
@@ -127,25 +154,31 @@ class Child:
             raise
 
     def _await_end(self) -> str:
-        """How the process ended, in words."""
+        """Say in words how the process ended."""
         try:
             code = self.process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "it closed its output"
-        return f"it ended with status {code}" if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
+        return (
+            f"it ended with status {code}"
+            if code >= 0
+            else f"it was killed by {signal.Signals(-code).name}"
+        )
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
-    """The child's side: answer each frame with a frame, until there are no more.
+    """Answer each frame with a frame until there are no more; this is the child's side.
 
-    From here on prints go to standard error, and there is no standard input. If the parent is gone, also by `kill -9`,
-    this process group ends, even in the middle of an answer.
+    From here on prints go to standard error, and there is no standard input. If the parent is gone,
+    also by `kill -9`, this process group ends, even in the middle of an answer.
     """
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
+
     while len(header := requests.read(HEADER.size)) == HEADER.size:
         reply = answer(requests.read(*HEADER.unpack(header)))
         replies.write(HEADER.pack(len(reply)) + reply)
