@@ -41,7 +41,9 @@ def find_difference(
     return None if got == want else f"{what} is {got!r}, which is not right"
 
 
-def number_difference(got: Any, want: float | int, what: str, rtol: float, atol: float) -> str | None:
+def number_difference(
+    got: Any, want: float | int, what: str, rtol: float, atol: float
+) -> str | None:
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return f"{what} is {describe(got)}, expected a number"
 
