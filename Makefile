@@ -10,10 +10,13 @@ PYTEST := $(BIN)/python -m pytest
 lab: .venv/lab-installed
 	$(BIN)/minilab tour
 
-# The lab's own tests run with every shape in a signature checked at run time; the others as a user runs the package.
+# The lab's own tests run with every shape in a signature checked at run time. What bad input is
+# answered with (*_messages.py), exercises and pages are tested as a user runs the package.
+SHAPES := --jaxtyping-packages=mini_transformer,beartype.beartype
+MESSAGES = $(shell find tests/lab -name '*_messages.py')
 test: .venv/dev-installed
-	$(PYTEST) -n auto --dist worksteal tests/lab mini_transformer --doctest-modules --jaxtyping-packages=mini_transformer,beartype.beartype
-	$(PYTEST) -n auto --dist worksteal tests/messages tests/exercises tests/repo
+	$(PYTEST) -n auto --dist worksteal tests/lab mini_transformer --doctest-modules $(SHAPES)
+	$(PYTEST) -n auto --dist worksteal $(MESSAGES) tests/exercises tests/repo
 
 test-slow: .venv/dev-installed
 	$(PYTEST) tests -m slow

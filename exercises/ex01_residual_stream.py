@@ -1,7 +1,7 @@
-"""Exercises of lesson 01, the residual stream. Check your answers with `minilab grade 01`.
+"""Solve the exercises of lesson 01, the residual stream. Check with `minilab grade 01`.
 
-Axes: b batch, t position (q and k when two positions meet), d model (the residual stream), n head, h head width,
-f MLP width, v vocabulary, l layer. No model here has biases or normalisation.
+Axes: b batch, t position (q and k when two positions meet), d model (the residual stream), n head,
+h head width, f MLP width, v vocabulary, l layer. No model here has biases or normalisation.
 """
 
 import torch
@@ -17,13 +17,13 @@ def attention_pattern(
 ) -> Float[Tensor, "batch head query key"]:
     """Return where each position looks: the causal attention pattern of queries q and keys k.
 
-    The score of key position j for query position i is the dot product of their vectors, divided by the square root
-    of the head width h. Every query spreads a weight of 1 over the keys at its own and at earlier positions, by a
-    softmax over their scores; keys at later positions get weight exactly 0. All prompts and all heads at once. Scores
-    may be as large as a few hundred.
+    The score of key position j for query position i is the dot product of their vectors, divided by
+    the square root of the head width h. Every query spreads a weight of 1 over the keys at its own
+    and at earlier positions, by a softmax over their scores; keys at later positions get weight
+    exactly 0. All prompts and all heads at once. Scores may be as large as a few hundred.
 
-    >>> q, k = torch.zeros(1, 3, 1, 2), torch.ones(1, 3, 1, 2)      # all scores are equal
-    >>> attention_pattern(q, k)[0, 0].tolist()[:2]                  # the rows of the first two queries
+    >>> q, k = torch.zeros(1, 3, 1, 2), torch.ones(1, 3, 1, 2)  # all scores are equal
+    >>> attention_pattern(q, k)[0, 0].tolist()[:2]  # the rows of the first two queries
     [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
     """
     raise NotImplementedError("attention_pattern: not written yet")
@@ -33,17 +33,17 @@ def attention_pattern(
 def run_transformer(
     weights: dict[str, Float[Tensor, "..."]], tokens: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Return the logits of a transformer, attention and MLP in every layer, from its weights alone.
+    """Return the logits of a transformer with attention and MLPs, from its weights alone.
 
     `weights` holds, with l layers stacked (l may be 0, and t is at most n_ctx):
 
-        W_E (v, d), W_pos (n_ctx, d)                    the embedding of every token and of every position
-        W_Q, W_K, W_V (l, n, d, h), W_O (l, n, h, d)    attention: causal, scores divided by the square root of h
+        W_E (v, d), W_pos (n_ctx, d)                    one vector per token, and one per position
+        W_Q, W_K, W_V (l, n, d, h), W_O (l, n, h, d)    attention: causal, scores over the root of h
         W_in (l, d, f), W_out (l, f, d)                 MLP: stream @ W_in, then ReLU, then @ W_out
         W_U (d, v)                                      the unembedding
 
-    In each layer all heads read the same stream and add to it; then the MLP reads the sum and adds to it, each
-    position by itself. Use torch only, no Transformer.
+    In each layer all heads read the same stream and add to it; then the MLP reads the sum and adds
+    to it, each position by itself. Use torch only, no Transformer.
 
     >>> weights = {"W_E": torch.eye(2), "W_pos": torch.zeros(3, 2), "W_U": torch.eye(2)}
     >>> weights |= {name: torch.ones(1, 1, 2, 2) for name in ("W_Q", "W_K", "W_V", "W_O")}
@@ -58,24 +58,27 @@ def run_transformer(
 def split_head_by_source(
     model: Transformer, tokens: Int[Tensor, "batch pos"], layer: int, head: int
 ) -> Float[Tensor, "batch query key d_vocab"]:
-    """Return how much each source position, through one head, adds directly to each logit at each query position.
+    """Return how much one head adds directly to each logit from each source position.
 
-    What a head writes at a query is a sum over the key positions that it reads: attention weight times value, times
-    W_O. Entry [b, i, j, v] is the part of the logit of token v at position i that this head took from position j:
-    written by the head straight into the stream and read by the unembedding, no later layer in between. Summed over j
-    it is what the head writes, times W_U. Useful: `logits, cache = model.run_with_cache(tokens)`, `cache["v", layer]`
-    (b, t, n, h), `cache["pattern", layer]` (b, n, q, k), `model.W_O` (l, n, h, d), `model.W_U` (d, v).
+    What a head
+    writes at a query is a sum over the key positions that it reads: attention weight times value,
+    times W_O. Entry [b, i, j, v] is the part of the logit of token v at position i that this head
+    took from position j: written by the head straight into the stream and read by the unembedding,
+    no later layer in between. Summed over j it is what the head writes, times W_U. Useful:
+    `logits, cache = model.run_with_cache(tokens)`, `cache["v", layer]` (b, t, n, h),
+    `cache["pattern", layer]` (b, n, q, k), `model.W_O` (l, n, h, d), `model.W_U` (d, v).
 
     >>> from mini_transformer import toys
-    >>> model, prompt = toys.load("induction_by_hand").model, torch.tensor([[0, 3, 5, 3]])   # | c e c -> e
-    >>> logits = split_head_by_source(model, prompt, layer=1, head=0)[0, 3]                  # at the last position
-    >>> logits[:, 5].round().tolist()            # nearly all of the logit of e comes from position 2, where e stands
+    >>> model = toys.load("induction_by_hand").model
+    >>> prompt = torch.tensor([[0, 3, 5, 3]])  # | c e c -> e
+    >>> logits = split_head_by_source(model, prompt, layer=1, head=0)[0, 3]  # at the last position
+    >>> logits[:, 5].round().tolist()  # nearly all of e's logit comes from position 2, where e is
     [0.0, 0.0, 20.0, 0.0]
     """
     raise NotImplementedError("split_head_by_source: not written yet")
 
 
-# Exercise 1.4 · about 14 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 5 points
+# Exercise 1.4 · about 12 lines · difficulty 3/5 · importance 4/5 · 20 minutes · 5 points
 def find_deciders(
     config: dict,
     weights: dict[str, Float[Tensor, "..."]],
@@ -83,14 +86,17 @@ def find_deciders(
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> tuple[list[str], list[str]]:
-    """Name the writers of a model you have never seen that push its answers directly: for them, and against them.
+    """Name the writers of an unknown model that push its answers directly, for or against.
 
-    Build the model with `model = Transformer(Config(**config))` and `model.load_state_dict(weights)`. Prompt i is
-    tokens[i], and its answer is called for at the last position. The push of a writer on prompt i is what it adds
-    directly to logit[answer[i]] - logit[wrong[i]] there. Return two lists of writers, labelled as in
-    `model.decompose(cache)` ("embed", "pos_embed", "a0.h0", ...): first those whose push, averaged over the prompts, is
-    at least 1, the strongest first; then those whose average push is -1 or less, the most negative first.
+    Build the model with `model = Transformer(Config(**config))` and
+    `model.load_state_dict(weights)`. Prompt i is tokens[i], and its answer is called for at the
+    last position. The push of a writer on prompt i is what it adds directly to logit[answer[i]] -
+    logit[wrong[i]] there. Return two lists of writers, labelled as in `model.decompose(cache)`
+    ("embed", "pos_embed", "a0.h0", ...): first those whose push, averaged over the prompts, is at
+    least 1, the strongest first; then those whose average push is -1 or less, the most negative
+    first.
 
-    Example: average pushes a0.h0 0.2, a0.h1 5.0, a1.h0 -3.0, a1.h1 9.0 give (["a1.h1", "a0.h1"], ["a1.h0"]).
+    Example: average pushes a0.h0 0.2, a0.h1 5.0, a1.h0 -3.0, a1.h1 9.0 give (["a1.h1", "a0.h1"],
+    ["a1.h0"]).
     """
     raise NotImplementedError("find_deciders: not written yet")

@@ -1,7 +1,9 @@
-"""Exercises of lesson 08: edges, direct and indirect effects, gradients in place of patches. Check with `minilab grade 08`.
+"""Solve the exercises of lesson 08, path patching. Check with `minilab grade 08`.
 
-`clean` and `corrupt` are prompts of one shape; row b of one is patched into row b of the other. What is patched goes into the clean
-run. Axes: b batch, t position, d model, n head, h head width, v vocabulary, l layer.
+They are about edges, direct and indirect effects, and gradients in place of patches. `clean` and
+`corrupt` are prompts of one shape; row b of one is patched into row b of the other. What is patched
+goes into the clean run. Axes: b batch, t position, d model, n head, h head width, v vocabulary, l
+layer.
 """
 
 from itertools import product
@@ -18,7 +20,10 @@ def measure_difference(
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, ""]:
-    """The metric of this lesson: logit of the answer minus logit of the wrong token at the last position, mean of all prompts."""
+    """Return the answer's logit minus the wrong token's at the end, mean of all prompts.
+
+    This is the metric of this lesson.
+    """
     row = torch.arange(len(answer))
     return (logits[row, -1, answer] - logits[row, -1, wrong]).mean()
 
@@ -32,12 +37,14 @@ def patch_edge(
     reader: tuple[int, int],
     part: str,
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Return the logits of the clean run in which one input of one head hears what one earlier head writes on the corrupt prompts.
+    """Return the clean logits when one input of a head hears an earlier head's corrupt value.
 
-    `writer` and `reader` are (layer, head), `part` is "q", "k" or "v". Everybody else hears the writer's clean value, and so do the
-    other two inputs of the reader. What the reader then writes goes on as usual, at every position. Useful:
-    `run_with_cache(tokens, names_filter=("result", layer))` keeps what the heads of a layer write, (b, t, n, d); the hooks
-    `("q_input", layer)`, `("k_input", layer)` and `("v_input", layer)`, also (b, t, n, d), are the streams that the heads read.
+    `writer` and `reader` are (layer, head), `part` is "q", "k" or "v". Everybody else hears the
+    writer's clean value, and so do the other two inputs of the reader. What the reader then writes
+    goes on as usual, at every position. Useful:
+    `run_with_cache(tokens, names_filter=("result", layer))` keeps what the heads of a layer write,
+    (b, t, n, d); the hooks `("q_input", layer)`, `("k_input", layer)` and `("v_input", layer)`,
+    also (b, t, n, d), are the streams that the heads read.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -63,22 +70,25 @@ def split_head_effect(
     layer: int,
     head: int,
 ) -> tuple[float, float, float]:
-    """Return a head's total, direct and indirect effect: by how much `measure_difference` changes, patched minus clean.
+    """Return a head's total, direct and indirect effect on `measure_difference`.
 
-    In each of three runs on `clean` somebody hears what the head writes on `corrupt`:
+    An effect is by how much it changes, patched minus clean. In each of three runs on `clean`
+    somebody hears what the head writes on `corrupt`:
 
     - total: everybody, which includes the MLPs;
     - direct: only the unembedding;
     - indirect: everybody but the unembedding, which hears the head's clean value.
 
-    The unembedding reads what leaves the last block, `("resid_post", -1)` (b, t, d), through the final norm if there is one. What
-    the heads of a layer write is `("result", layer)` (b, t, n, d): name it in `names_filter`, as in 8.1.
+    The unembedding reads what leaves the last block, `("resid_post", -1)` (b, t, d), through the
+    final norm if there is one. What the heads of a layer write is `("result", layer)` (b, t, n, d):
+    name it in `names_filter`, as in 8.1.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
     >>> batch = case.task.draw(64, corrupt="fresh")
+    >>> run = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
     >>> for layer in (0, 1):
-    ...     split = split_head_effect(case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong, layer, 0)
+    ...     split = split_head_effect(*run, layer, 0)
     ...     print([round(effect) for effect in split])
     [-20, 0, -20]
     [-40, -40, 0]
@@ -86,7 +96,7 @@ def split_head_effect(
     raise NotImplementedError("split_head_effect: not written yet")
 
 
-# Exercise 8.3 · about 10 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 3 points
+# Exercise 8.3 · about 8 lines · difficulty 3/5 · importance 4/5 · 15 minutes · 3 points
 def attribute_heads(
     model: Transformer,
     clean: Int[Tensor, "batch pos"],
@@ -94,23 +104,25 @@ def attribute_heads(
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, "layer head"]:
-    """Estimate for every head, by one gradient for all of them, how much patching it would change `measure_difference`.
+    """Estimate by one gradient how much patching each head changes `measure_difference`.
 
-    Patching a head moves what it hands on, its part of `("z", layer)` (b, t, n, h), from its clean to its corrupt value. The estimate
-    is that move times the gradient of `measure_difference` in the clean run, summed over prompts, positions and the head's width: what
-    would happen if the metric went on as steeply as it starts. Two forward runs and one backward are enough; what a cache holds is
-    part of the graph, so `torch.autograd.grad` takes it as input.
+    Patching a head moves what it hands on, its part of `("z", layer)` (b, t, n, h), from its clean
+    to its corrupt value. The estimate is that move times the gradient of `measure_difference` in
+    the clean run, summed over prompts, positions and the head's width: what would happen if the
+    metric went on as steeply as it starts. Two forward runs and one backward are enough; what a
+    cache holds is part of the graph, so `torch.autograd.grad` takes it as input.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
     >>> batch = case.task.draw(64, corrupt="fresh")
-    >>> attribute_heads(case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong).abs().round().tolist()
+    >>> run = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
+    >>> attribute_heads(*run).abs().round().tolist()
     [[0.0, 0.0], [40.0, 0.0]]
     """
     raise NotImplementedError("attribute_heads: not written yet")
 
 
-# Exercise 8.4 · about 8 lines · difficulty 4/5 · importance 4/5 · 25 minutes · 4 points
+# Exercise 8.4 · about 7 lines · difficulty 4/5 · importance 4/5 · 25 minutes · 4 points
 def integrate_heads(
     model: Transformer,
     clean: Int[Tensor, "batch pos"],
@@ -120,22 +132,23 @@ def integrate_heads(
     layer: int,
     steps: int,
 ) -> Float[Tensor, "head"]:
-    """Split the effect of patching all heads of one layer among them, by gradients on the way from clean to corrupt.
+    """Split the effect of patching all heads of a layer among them, by gradients.
 
-    `("z", layer)` (b, t, n, h) moves as a whole, all heads of the layer together, on a straight line from its clean to its corrupt
-    value; later layers follow, all on the clean prompts. Take the gradient of `measure_difference` with respect to z in the middles of
-    `steps` equal pieces of that line: with 2 steps at 1/4 and 3/4 of the way. A head's share is its whole move times the average of
-    these gradients, summed over prompts, positions and the head's width. With enough steps the shares add up to the
-    effect of patching the layer.
+    The gradients are taken on the way from clean to corrupt. `("z", layer)` (b, t, n, h) moves as a
+    whole, all heads of the layer together, on a straight line from its clean to its corrupt value;
+    later layers follow, all on the clean prompts. Take the gradient of `measure_difference` with
+    respect to z in the middles of `steps` equal pieces of that line: with 2 steps at 1/4 and 3/4 of
+    the way. A head's share is its whole move times the average of these gradients, summed over
+    prompts, positions and the head's width. With enough steps the shares add up to the effect of
+    patching the layer.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
     >>> batch = case.task.draw(64, corrupt="fresh")
     >>> run = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
-    >>> [integrate_heads(*run, layer=0, steps=steps).round().abs().tolist() for steps in (1, 50)]  # one is too few
+    >>> [integrate_heads(*run, layer=0, steps=n).round().abs().tolist() for n in (1, 50)]
     [[151.0, 0.0], [20.0, 0.0]]
     """
-
     raise NotImplementedError("integrate_heads: not written yet")
 
 
@@ -149,19 +162,22 @@ def find_feeding_edges(
     layer: int,
     head: int,
 ) -> list[str]:
-    """Find who feeds one head of a model that you have never seen, and through which of its three inputs.
+    """Find who feeds one head of an unknown model, and through which of its inputs.
 
-    List the edges into head `head` of layer `layer` that the answers rest on. Writers are "input", the sum of both embeddings
-    (`model(tokens, stop_at_layer=0)`), and all heads of earlier layers; an edge is spelled "a0.h2->a2.h1<k>" or "input->a2.h1<v>". It belongs to
-    the list if `measure_difference` drops by at least 1 when this edge alone carries what its writer writes on `corrupt`. Any order.
+    List the edges into head `head` of layer `layer` that the answers rest on. Writers are "input",
+    the sum of both embeddings (`model(tokens, stop_at_layer=0)`), and all heads of earlier layers;
+    an edge is spelled "a0.h2->a2.h1<k>" or "input->a2.h1<v>". It belongs to the list if
+    `measure_difference` drops by at least 1 when this edge alone carries what its writer writes on
+    `corrupt`. Any order.
 
-    The models have three layers of four heads, no norm, no MLP. What you find earns its share, also if you do not find everything;
-    edges that do not belong there take from it.
+    The models have three layers of four heads, no norm, no MLP. What you find earns its share, also
+    if you do not find everything; edges that do not belong there take from it.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
     >>> batch = case.task.draw(64, corrupt="fresh")
-    >>> sorted(find_feeding_edges(case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong, 1, 0))
+    >>> run = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
+    >>> sorted(find_feeding_edges(*run, 1, 0))
     ['a0.h0->a1.h0<k>', 'input->a1.h0<q>', 'input->a1.h0<v>']
     """
     raise NotImplementedError("find_feeding_edges: not written yet")

@@ -1,25 +1,28 @@
 # %% [markdown]
 # # 1 · The residual stream
 #
-# After this lesson you can write a transformer, and split any of its predictions into what each of its parts wrote.
+# After this lesson you can write a transformer, and split any of its predictions into what each of
+# its parts wrote.
 #
 # ## Idea
 #
-# A **transformer** reads a row of **tokens** (numbers that stand for letters or words). At every position it gives each
-# token of its vocabulary a score, the **logit**, for being the next one.
+# A **transformer** reads a row of **tokens** (numbers that stand for letters or words). At every
+# position it gives each token of its vocabulary a score, the **logit**, for being the next one.
 #
-# In between, every position owns one vector of `d_model` numbers: its **residual stream**. Nothing in it is ever
-# overwritten. The parts of the model only *read* from it (by a matrix product) and *add* to it:
+# In between, every position owns one vector of `d_model` numbers: its **residual stream**. Nothing
+# in it is ever overwritten. The parts of the model only *read* from it (by a matrix product) and
+# *add* to it:
 #
 # - the **embedding** starts it: one vector for the token, plus one for the position;
 # - **attention heads**, in layers, add what they found at other positions;
 # - the **unembedding** `W_U` reads the logits off the final sum.
 #
-# So the final stream is a sum with one term per **writer**. `W_U` is linear, so the logits are a sum with the same terms,
-# and how much each writer adds to an answer can be read off exactly. This is **direct logit attribution**.
+# So the final stream is a sum with one term per **writer**. `W_U` is linear, so the logits are a
+# sum with the same terms, and how much each writer adds to an answer can be read off exactly. This
+# is **direct logit attribution**.
 #
-# We practise on a toy whose weights were all set by hand. Its prompts repeat a block of distinct letters after a start
-# token `|`; it says which letter comes next.
+# We practise on a toy whose weights were all set by hand. Its prompts repeat a block of distinct
+# letters after a start token `|`; it says which letter comes next.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,19 +40,20 @@ for prompt, answer in zip(batch.clean[:3], batch.answer[:3], strict=True):
 # %% [markdown]
 # ## Build: one attention head
 #
-# Heads are the only parts that carry information *between* positions. From the stream at each position a head computes
-# three short vectors of `d_head` numbers: a **query** (what am I looking for?), a **key** (what do I offer?) and a
-# **value** (what do I pass on?).
+# Heads are the only parts that carry information *between* positions. From the stream at each
+# position a head computes three short vectors of `d_head` numbers: a **query** (what am I looking
+# for?), a **key** (what do I offer?) and a **value** (what do I pass on?).
 #
-# The **score** of a query for a key is their dot product, divided by a constant (usually the square root of `d_head`).
-# Scores for *later* positions become minus infinity: a model that may look at the next token need not predict it. This is
-# the **causal mask**. A softmax makes each query's scores positive with sum 1: the **attention pattern**, row = query,
-# column = key. The head takes the average of the values with these weights, and `W_O` writes it into the stream.
+# The **score** of a query for a key is their dot product, divided by a constant (usually the square
+# root of `d_head`). Scores for *later* positions become minus infinity: a model that may look at
+# the next token need not predict it. This is the **causal mask**. A softmax makes each query's
+# scores positive with sum 1: the **attention pattern**, row = query, column = key. The head takes
+# the average of the values with these weights, and `W_O` writes it into the stream.
 
 
 # %%
 def write_head(stream, W_Q, W_K, W_V, W_O, scale):
-    """What one head adds to the stream (t, d) of one prompt."""
+    """Return what one head adds to the stream (t, d) of one prompt."""
     q, k, v = stream @ W_Q, stream @ W_K, stream @ W_V  # t h
     scores = q @ k.T / scale  # row = query, column = key
     future = torch.ones_like(scores).triu(1).bool()
@@ -59,28 +63,28 @@ def write_head(stream, W_Q, W_K, W_V, W_O, scale):
 
 # %% [markdown]
 # ### Exercise 1.1: attention_pattern
-# Write the pattern for all prompts and all heads at once, without a loop. Stubs are in `exercises/ex01_residual_stream.py`;
-# `minilab grade 01` checks them, `minilab hint 01` helps.
+# Write the pattern for all prompts and all heads at once, without a loop. Stubs are in
+# `exercises/ex01_residual_stream.py`; `minilab grade 01` checks them, `minilab hint 01` helps.
 #
 # ## Build: the whole model
 #
-# Keep what every writer adds under its label; `a1.h0` is head 0 of layer 1, both counted from 0. The stream is the sum so
-# far. That is a complete transformer, with the same numbers as the package's, here and in a random model of other sizes. The
-# package, too, can take its stream apart; it runs whole batches, so the prompt gets a batch axis.
+# Keep what every writer adds under its label; `a1.h0` is head 0 of layer 1, both counted from 0.
+# The stream is the sum so far. That is a complete transformer, with the same numbers as the
+# package's, here and in a random model of other sizes. The package, too, can take its stream apart;
+# it runs whole batches, so the prompt gets a batch axis.
 
 
 # %%
 def collect_writers(model, tokens, silent=()):
-    """What each writer adds to the stream of one prompt, by label; those in `silent` add nothing."""
+    """Return what each writer adds to one prompt's stream; those in `silent` add nothing."""
     written = {"embed": model.W_E[tokens], "pos_embed": model.W_pos[: len(tokens)]}
     for layer in range(model.config.n_layers):
         stream = sum(written.values())  # all heads of a layer read the same stream
         for head in range(model.config.n_heads):
             weights = [W[layer, head] for W in (model.W_Q, model.W_K, model.W_V, model.W_O)]
             label = f"a{layer}.h{head}"
-            written[label] = write_head(stream, *weights, model.config.attn_scale) * (
-                label not in silent
-            )
+            wrote = write_head(stream, *weights, model.config.attn_scale)
+            written[label] = wrote * (label not in silent)
     return written
 
 
@@ -89,53 +93,54 @@ random_model = Transformer(Config(d_vocab=16, n_ctx=16, d_model=20, n_layers=3, 
 for model in (random_model, toy.model):
     written = collect_writers(model, prompt)
     logits = sum(written.values()) @ model.W_U
-    theirs, cache = model.run_with_cache(
-        prompt.unsqueeze(0)
-    )  # the cache keeps what was computed on the way
+    # The cache keeps what was computed on the way.
+    theirs, cache = model.run_with_cache(prompt.unsqueeze(0))
     torch.testing.assert_close(logits, theirs[0])
     for label, part in model.decompose(cache).items():
         torch.testing.assert_close(written[label], part[0])
-print(
-    "one pattern per prompt and head:", tuple(cache["pattern", 0].shape)
-)  # layer 0: batch, head, query, key
+# The axes of layer 0's pattern are batch, head, query, key.
+print("one pattern per prompt and head:", tuple(cache["pattern", 0].shape))
 
 # %% [markdown]
 # ### Exercise 1.2: run_transformer
-# Write the forward pass from a dict of weights, for whole batches, with one more writer in every layer: an **MLP**, two
-# matrices with a ReLU in between, which works at each position by itself. `minilab grade 01`
+# Write the forward pass from a dict of weights, for whole batches, with one more writer in every
+# layer: an **MLP**, two matrices with a ReLU in between, which works at each position by itself.
+# `minilab grade 01`
 #
 # ## Predict
 #
-# The toy has six writers: `embed`, `pos_embed`, and two heads in each of two layers. Two facts: at every position but the
-# first, `a0.h0` *and* `a0.h1` put more than 99% of their attention on the previous token; and the toy answers every prompt
-# correctly.
+# The toy has six writers: `embed`, `pos_embed`, and two heads in each of two layers. Two facts: at
+# every position but the first, `a0.h0` *and* `a0.h1` put more than 99% of their attention on the
+# previous token; and the toy answers every prompt correctly.
 #
-# Which of the six writes the answer, and which share of its logit does it write? Commit before you run on.
+# Which of the six writes the answer, and which share of its logit does it write? Commit before you
+# run on.
 
 # %%
 my_writer = "a0.h0"  # your guess
 my_share = 0.5  # your guess, 0 to 1
 
 # %%
-attention = toy.model.run_with_cache(batch.clean)[1]["pattern", 0].diagonal(
-    offset=-1, dim1=-2, dim2=-1
-)
+_, cache = toy.model.run_with_cache(batch.clean)
+attention = cache["pattern", 0].diagonal(offset=-1, dim1=-2, dim2=-1)
 assert attention.min() > 0.99  # both heads of layer 0, all prompts, all positions but the first
 assert batch.accuracy(toy.model) == 1.0
 
 # %% [markdown]
 # ## Look
 #
-# Split the logits at the last position: one row per writer, one column per token. Expect *one* strong cell on the left, in
-# the column of the answer. The row under the line, the model's own logits, is the sum of the rows above it.
+# Split the logits at the last position: one row per writer, one column per token. Expect *one*
+# strong cell on the left, in the column of the answer. The row under the line, the model's own
+# logits, is the sum of the rows above it.
 #
-# On the right is a **control**: an untrained model of the same shape, the same prompt. If one cell stood out there too, the
-# picture would tell us about the method and not about the toy. Expect colour everywhere, on a much smaller scale.
+# On the right is a **control**: an untrained model of the same shape, the same prompt. If one cell
+# stood out there too, the picture would tell us about the method and not about the toy. Expect
+# colour everywhere, on a much smaller scale.
 
 
 # %%
 def split_logits(model, tokens):
-    """The logits at the last position as one row per writer."""
+    """Split the logits at the last position into one row per writer."""
     return {label: part[-1] @ model.W_U for label, part in collect_writers(model, tokens).items()}
 
 
@@ -163,27 +168,30 @@ assert share > 0.999
 assert max(row.abs().max() for row in split_logits(untrained, prompt).values()) < 1
 
 # %% [markdown]
-# One head wrote all of it. And where did *that head* get it? What a head writes is again a sum, over the positions that it
-# attends to: the same question, one step further back.
+# One head wrote all of it. And where did *that head* get it? What a head writes is again a sum,
+# over the positions that it attends to: the same question, one step further back.
 #
 # ### Exercise 1.3: split_head_by_source
 # Split what one head adds to the logits by the position that it read. `minilab grade 01`
 #
 # ## Control
 #
-# One prompt is an anecdote, and a logit alone means little: 5 added to *all* of them changes no probability. So look at many
-# prompts, and compare the answer with one wrong token. A writer's **push** is what it adds to the *difference* of these two
-# logits. Controls: the answer of another prompt, and the untrained model.
+# One prompt is an anecdote, and a logit alone means little: 5 added to *all* of them changes no
+# probability. So look at many prompts, and compare the answer with one wrong token. A writer's
+# **push** is what it adds to the *difference* of these two logits. Controls: the answer of another
+# prompt, and the untrained model.
 
 
 # %%
 def measure_pushes(model, answer):
-    """What each writer adds to logit(answer) - logit(wrong) at the last position, for each of the 256 prompts."""
+    """Measure what each writer adds to logit(answer) - logit(wrong) at the last position.
+
+    There is one number for each of the 256 prompts.
+    """
     splits = [split_logits(model, tokens) for tokens in batch.clean]
     row = torch.arange(len(splits))
-    logits = {
-        label: torch.stack([split[label] for split in splits]) for label in splits[0]
-    }  # 256 v each
+    # One tensor (256, v) per writer.
+    logits = {label: torch.stack([split[label] for split in splits]) for label in splits[0]}
     return {label: part[row, answer] - part[row, batch.wrong] for label, part in logits.items()}
 
 
@@ -200,40 +208,46 @@ assert other["a1.h0"].mean() < 2  # above 0, since it is the same letter now and
 assert all(0.4 < (push > 0).float().mean() < 0.6 for push in chance.values())
 
 # %% [markdown]
-# `a1.h0` pushes by 20 towards the right answer on every prompt, and on average by less than 2 towards that of another
-# prompt. Each writer of the untrained model is for the answer in 40% to 60% of the prompts: a coin.
+# `a1.h0` pushes by 20 towards the right answer on every prompt, and on average by less than 2
+# towards that of another prompt. Each writer of the untrained model is for the answer in 40% to 60%
+# of the prompts: a coin.
 #
 # ## What attribution does not see
 #
-# `a0.h0` has no push. Can the toy do without it? Two ways of taking a writer away: make the unembedding not *read* it, or
-# make it *silent*, so that nobody reads it.
+# `a0.h0` has no push. Can the toy do without it? Two ways of taking a writer away: make the
+# unembedding not *read* it, or make it *silent*, so that nobody reads it.
 
 
 # %%
 def measure_accuracy(silent=(), unread=()):
-    """Share of right answers if some writers add nothing, or are left out of the sum that the unembedding reads."""
+    """Measure the share of right answers without some writers.
+
+    `silent` writers add nothing; `unread` ones are left out of the sum that the unembedding reads.
+    """
     logits = torch.zeros(*batch.clean.shape, toy.model.config.d_vocab)
     for i, tokens in enumerate(batch.clean):
         written = collect_writers(toy.model, tokens, silent)
-        logits[i] = (
-            sum(part for label, part in written.items() if label not in unread) @ toy.model.W_U
-        )
+        read = sum(part for label, part in written.items() if label not in unread)
+        logits[i] = read @ toy.model.W_U
     return batch.correct(logits).float().mean().item()
 
 
 for label in ("a0.h0", "a0.h1", "a1.h0", "a1.h1"):
-    unread, silent = measure_accuracy(unread=(label,)), measure_accuracy(silent=(label,))
+    unread = measure_accuracy(unread=(label,))
+    silent = measure_accuracy(silent=(label,))
     print(f"{label} unread: {unread:.0%} right, silent: {silent:.0%} right")
     if label == "a0.h0":
         assert (unread, silent) == (1, 0)
 
 # %% [markdown]
-# Unread, `a0.h0` is not missed; silent, it takes every answer with it. It writes nothing for the unembedding but something
-# that `a1.h0` reads: attribution shows only the last step. What `a0.h0` writes, you will set yourself in lesson 03.
+# Unread, `a0.h0` is not missed; silent, it takes every answer with it. It writes nothing for the
+# unembedding but something that `a1.h0` reads: attribution shows only the last step. What `a0.h0`
+# writes, you will set yourself in lesson 03.
 #
 # ## Claim card
 #
-# A claim ends as a card: narrow, with a control and with what would refute it. `check` runs the experiment again.
+# A claim ends as a card: narrow, with a control and with what would refute it. `check` runs the
+# experiment again.
 
 # %%
 others = ("embed", "pos_embed", "a0.h0", "a0.h1", "a1.h1")
@@ -243,7 +257,8 @@ card = ClaimCard(
     task=toy.task.description,
     data="256 prompts, seed 1",
     components="a1.h0",
-    intervention="the unembedding reads only some of the writers; the rest of the model runs as it is",
+    intervention="the unembedding reads only some of the writers; "
+    "the rest of the model runs as it is",
     effect=Measurement(
         "accuracy when a1.h0 is all it reads", lambda: measure_accuracy(unread=others), low=0.99
     ),
@@ -260,7 +275,7 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 1.4: find_deciders
-# In a model that you have never seen, which writers push the answer, and which push against it? Not every loud writer does,
-# and one prompt can mislead. `minilab grade 01`
+# In a model that you have never seen, which writers push the answer, and which push against it? Not
+# every loud writer does, and one prompt can mislead. `minilab grade 01`
 #
 # Next: lesson 02, where hooks let you look into a forward pass that is not your own, and change it.

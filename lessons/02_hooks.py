@@ -1,17 +1,18 @@
 # %% [markdown]
 # # 2 · Hooks
 #
-# After this lesson you can read every value inside a forward pass and put another in its place, and you know five ways
-# in which hooks mislead.
+# After this lesson you can read every value inside a forward pass and put another in its place, and
+# you know five ways in which hooks mislead.
 #
 # ## Idea
 #
-# `model(x)` gives you the end of a long computation. The values on the way are called **activations**, and they are
-# thrown away. A **hook** is a function of yours that is called in the middle of the forward pass with the activation
-# that has just been computed. It may *look* (copy it somewhere) or *change* it (return another that takes its place).
+# `model(x)` gives you the end of a long computation. The values on the way are called
+# **activations**, and they are thrown away. A **hook** is a function of yours that is called in the
+# middle of the forward pass with the activation that has just been computed. It may *look* (copy it
+# somewhere) or *change* it (return another that takes its place).
 #
-# Looking tells you what a model computes. Changing tells you what it *uses*. Almost every technique of this course is
-# one of the two, so we start with what PyTorch itself offers.
+# Looking tells you what a model computes. Changing tells you what it *uses*. Almost every technique
+# of this course is one of the two, so we start with what PyTorch itself offers.
 
 # %%
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ from mini_transformer.claims import ClaimCard, Measurement
 
 torch.manual_seed(0)
 tiny = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
-x, seen = torch.randn(5, 3), {}
+x = torch.randn(5, 3)
+seen = {}
 
 
 def look(module, inputs, output):
@@ -44,9 +46,10 @@ assert torch.equal(seen["hidden"], tiny[0](x).relu())
 # %% [markdown]
 # ## Predict
 #
-# 1. In a notebook, a cell hangs `double` on the last layer and does not remove it. You run that cell three times. By
-#    which factor is the layer's output multiplied in the end?
-# 2. Now `look` hangs on the *first* layer, before the ReLU. Does the tensor in `seen` hold negative numbers?
+# 1. In a notebook, a cell hangs `double` on the last layer and does not remove it. You run that
+#    cell three times. By which factor is the layer's output multiplied in the end?
+# 2. Now `look` hangs on the *first* layer, before the ReLU. Does the tensor in `seen` hold negative
+#    numbers?
 
 # %%
 my_factor = 2  # your guess
@@ -68,23 +71,25 @@ assert seen["hidden"].min() == 0  # what the hook kept
 print(f"the factor is 8, you said {my_factor}; negative numbers: False, you said {my_negatives}")
 
 # %% [markdown]
-# Hooks pile up: each run of the cell adds one, and 2 x 2 x 2 = 8. And a hook keeps *the* tensor, not a copy of it: this
-# ReLU works in place, so it overwrote what you had kept. Neither gave you an error.
+# Hooks pile up: each run of the cell adds one, and 2 x 2 x 2 = 8. And a hook keeps *the* tensor,
+# not a copy of it: this ReLU works in place, so it overwrote what you had kept. Neither gave you an
+# error.
 #
 # ### Exercise 2.1: cache_outputs
-# Catch the outputs of several parts of a transformer in one run. (Mind functions that are made in a loop.) Stubs are in
-# `exercises/ex02_hooks.py`; `minilab grade 02` checks them, `minilab hint 02` helps.
+# Catch the outputs of several parts of a transformer in one run. (Mind functions that are made in a
+# loop.) Stubs are in `exercises/ex02_hooks.py`; `minilab grade 02` checks them, `minilab hint 02`
+# helps.
 #
 # ## Build: a hook that goes away
 #
-# The cure for hooks that stay is to tie each to a block of code. `finally` runs however the block ends, also by an
-# error.
+# The cure for hooks that stay is to tie each to a block of code. `finally` runs however the block
+# ends, also by an error.
 
 
 # %%
 @contextmanager
 def hooked(module, fn):
-    """Inside the block, `fn(output)` may replace what the module puts out; None leaves it as it is."""
+    """Let `fn(output)` replace what the module puts out; None leaves it as it is."""
     handle = module.register_forward_hook(lambda module, inputs, output: fn(output))
     try:
         yield
@@ -98,22 +103,25 @@ assert torch.equal(tiny(x), before)
 
 # %% [markdown]
 # ### Exercise 2.2: scale_and_clean_up
-# Turn one module up or down over many batches, some of which make the model fail. `minilab grade 02`
+# Turn one module up or down over many batches, some of which make the model fail.
+# `minilab grade 02`
 #
 # ## Build: hook points
 #
-# PyTorch's hooks see what a *module* puts out. An attention pattern, say, is no module's output. The trick: pass every
-# value of interest through a module that does nothing, and hook that one. Here is attention (lesson 01) with two such
-# places:
+# PyTorch's hooks see what a *module* puts out. An attention pattern, say, is no module's output.
+# The trick: pass every value of interest through a module that does nothing, and hook that one.
+# Here is attention (lesson 01) with two such places:
 
 
 # %%
 class Attention(nn.Module):
-    """All heads of one layer, with the weights of `attn`."""
+    """Compute all heads of one layer, with the weights of `attn`."""
 
     def __init__(self, attn):
         super().__init__()
-        self.attn, self.hook_pattern, self.hook_z = attn, nn.Identity(), nn.Identity()
+        self.attn = attn
+        self.hook_pattern = nn.Identity()
+        self.hook_z = nn.Identity()
 
     def forward(self, stream):
         q, k, v = (
@@ -123,15 +131,15 @@ class Attention(nn.Module):
         future = torch.ones(stream.shape[1], stream.shape[1]).triu(1).bool()
         scores = (q @ k.mT / self.attn.scale).masked_fill(future, float("-inf"))
         pattern = self.hook_pattern(scores.softmax(dim=-1))  # batch, head, query, key
-        z = self.hook_z(
-            (pattern @ v).transpose(1, 2)
-        )  # batch, position, head, d_head: each head's average of values
+        # Each head's average of values: batch, position, head, d_head.
+        z = self.hook_z((pattern @ v).transpose(1, 2))
         return torch.einsum("btnh,nhd->btd", z, self.attn.W_O)
 
 
 toy = toys.load("induction_by_hand")
 batch = toy.task.draw(256, seed=1)  # the prompts of lesson 01
-mine, kept = Attention(toy.model.blocks[0].attn), {}
+mine = Attention(toy.model.blocks[0].attn)
+kept = {}
 stream = toy.model(batch.clean, stop_at_layer=0)  # what enters layer 0
 with hooked(mine.hook_pattern, lambda pattern: kept.update(pattern=pattern)):
     mine(stream)
@@ -139,10 +147,10 @@ with hooked(mine.hook_z, torch.zeros_like):
     silenced = stream + mine(stream)
 
 # %% [markdown]
-# The package's models have such a place, a **hook point**, for every activation. `run_with_cache` keeps all of them;
-# `run_with_hooks` calls `fn(value, hook)` at those that you name, where `fn` may edit `value` in place or return
-# another. Names are long (`blocks.0.attn.hook_pattern`) or short (`("pattern", 0)`, 0 being the layer). A cache prints
-# them all.
+# The package's models have such a place, a **hook point**, for every activation. `run_with_cache`
+# keeps all of them; `run_with_hooks` calls `fn(value, hook)` at those that you name, where `fn` may
+# edit `value` in place or return another. Names are long (`blocks.0.attn.hook_pattern`) or short
+# (`("pattern", 0)`, 0 being the layer). A cache prints them all.
 
 # %%
 logits, cache = toy.model.run_with_cache(batch.clean)
@@ -155,7 +163,8 @@ torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
 
 # %% [markdown]
 # ### Exercise 2.3: add_direction
-# Push the stream in a direction, at one layer and position, as strongly as asked. `minilab grade 02`
+# Push the stream in a direction, at one layer and position, as strongly as asked.
+# `minilab grade 02`
 #
 # ## Five ways in which hooks mislead
 #
@@ -165,14 +174,14 @@ torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
 # | **same memory** | what you kept can be overwritten | you edit a copy |
 # | **wrong shape** | often fits by broadcasting | an error |
 # | **never reached** | silence | an error |
-# | **graph cut** | after `detach()` or in `no_grad()` there are no gradients | the same: here, too, it is up to you |
+# | **graph cut** | no gradients after `detach()` or in `no_grad()` | the same: it is up to you |
 #
 # The first two you have seen. Here are the others, first PyTorch's way, then the package's.
 
 
 # %%
 def complain(name, fn, **run):
-    """The error that a run with this hook ends in."""
+    """Return the error that a run with this hook ends in."""
     try:
         toy.model.run_with_hooks(batch.clean, fwd_hooks=[(name, fn)], **run)
     except ValueError as error:
@@ -180,33 +189,31 @@ def complain(name, fn, **run):
         return str(error)
 
 
-with hooked(
-    toy.model.blocks[0].attn, lambda out: out[:1]
-):  # the first prompt's output, silently used for all 256
+# The first prompt's output is silently used for all 256.
+with hooked(toy.model.blocks[0].attn, lambda out: out[:1]):
     assert toy.model(batch.clean).shape == logits.shape
 assert "returned shape" in complain(("attn_out", 0), lambda out, hook: out[:1])
 
 with hooked(tiny[0], lambda out: 100 * out):
-    unchanged = tiny[0].forward(
-        x
-    )  # hooks belong to the call tiny[0](x); this way they are not reached
+    # Hooks belong to the call tiny[0](x); this way they are not reached.
+    unchanged = tiny[0].forward(x)
 assert torch.equal(unchanged, tiny[0](x))
 assert "never reached" in complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
 
-slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[
-    0
-]  # of one logit, for every number in z
+# The slope of one logit, for every number in z.
+slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[0]
 assert slope.abs().max() > 0
 assert not cache["z", 1].detach().requires_grad  # cut off: no slope to be had
 
 # %% [markdown]
 # ## Look
 #
-# Hooks make a dial for each head: multiply what it hands on (`z`) by a **volume**, 0 for silent and 1 for as it is. We
-# turn the dials of the toy's four heads one by one and watch the logit of the right answer.
+# Hooks make a dial for each head: multiply what it hands on (`z`) by a **volume**, 0 for silent and
+# 1 for as it is. We turn the dials of the toy's four heads one by one and watch the logit of the
+# right answer.
 #
-# From lesson 01: `a1.h0` writes the answer. The unembedding is linear, so expect a straight line. `a0.h0` tells `a1.h0`
-# where to look. Silent, it takes all answers with it.
+# From lesson 01: `a1.h0` writes the answer. The unembedding is linear, so expect a straight line.
+# `a0.h0` tells `a1.h0` where to look. Silent, it takes all answers with it.
 #
 # Predict: how much of the answer's logit is left at *half* the volume of `a0.h0`?
 
@@ -216,7 +223,7 @@ my_half = 0.5  # your guess: 0 is nothing, 1 all of it
 
 # %%
 def turn_head(layer, head, volume):
-    """The logits (batch, pos, token) when one head hands on `volume` times what it found."""
+    """Return the logits (batch, pos, token) when one head is turned to `volume`."""
 
     def turn(z, hook):
         dial = torch.ones(z.shape[2], 1)
@@ -227,7 +234,7 @@ def turn_head(layer, head, volume):
 
 
 def answer_logit(logits):
-    """Of the right answer, the mean over the prompts."""
+    """Return the logit of the right answer, the mean over the prompts."""
     return batch.at_answer(logits).gather(1, batch.answer.unsqueeze(1)).mean()
 
 
@@ -274,17 +281,18 @@ torch.testing.assert_close(curves["a1.h0"], 20 * volumes, rtol=1e-3, atol=1e-3)
 print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
 
 # %% [markdown]
-# Nearly all of it (99.9%). `a0.h0` speaks through a softmax: as soon as the right position has clearly the highest
-# score it gets all the attention, and more volume adds nothing. Silent, `a0.h0` leaves `a1.h0` to look evenly at all 16
-# positions, one of which holds the answer: 20 / 16 = 1.25.
+# Nearly all of it (99.9%). `a0.h0` speaks through a softmax: as soon as the right position has
+# clearly the highest score it gets all the attention, and more volume adds nothing. Silent, `a0.h0`
+# leaves `a1.h0` to look evenly at all 16 positions, one of which holds the answer: 20 / 16 = 1.25.
 #
 # ## Control
 #
-# `a0.h1` attends exactly as `a0.h0` does, and its line is flat: attention alone does nothing. So is that of `a1.h1`,
-# which writes where nobody reads. Had their lines bent too, the picture would tell us about dials, not about heads.
+# `a0.h1` attends exactly as `a0.h0` does, and its line is flat: attention alone does nothing. So is
+# that of `a1.h1`, which writes where nobody reads. Had their lines bent too, the picture would tell
+# us about dials, not about heads.
 #
-# **A limit.** Gradients are the fast way to ask what matters: the slope of each of these lines at volume 1, all of them
-# from one run. Look at the slope of `a0.h0` before you trust them.
+# **A limit.** Gradients are the fast way to ask what matters: the slope of each of these lines at
+# volume 1, all of them from one run. Look at the slope of `a0.h0` before you trust them.
 
 # %%
 assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
@@ -295,16 +303,15 @@ for name in ("a0.h1", "a1.h1"):
 slopes = {}
 for name, head in heads.items():
     volume = torch.tensor(1.0, requires_grad=True)
-    slopes[name] = abs(
-        torch.autograd.grad(answer_logit(turn_head(*head, volume)), volume)[0].item()
-    )
+    logit = answer_logit(turn_head(*head, volume))
+    slopes[name] = abs(torch.autograd.grad(logit, volume)[0].item())
 print(*(f"{name}: {slope:.3f}  " for name, slope in slopes.items()))
 assert abs(slopes.pop("a1.h0") - 20) < 0.01
 assert max(slopes.values()) < 0.001
 
 # %% [markdown]
-# Below 0.001, like those of the two heads that do nothing: the gradient cannot tell a head on which every answer hangs
-# from an idle one. It speaks of small changes, and silencing is not small.
+# Below 0.001, like those of the two heads that do nothing: the gradient cannot tell a head on which
+# every answer hangs from an idle one. It speaks of small changes, and silencing is not small.
 #
 # ### Exercise 2.4: logit_gradient
 # The slope of each prompt's answer logit with respect to any activation. `minilab grade 02`
@@ -315,7 +322,7 @@ assert max(slopes.values()) < 0.001
 # %%
 @torch.no_grad()
 def measure_gain(layer, head):
-    """Accuracy at a quarter of the head's volume, minus the accuracy when it is silent."""
+    """Return accuracy at a quarter of the head's volume, minus accuracy when it is silent."""
     low, high = (
         batch.correct(turn_head(layer, head, volume)).float().mean() for volume in (0.0, 0.25)
     )
@@ -323,7 +330,8 @@ def measure_gain(layer, head):
 
 
 card = ClaimCard(
-    claim="a0.h0 works like a switch: no answer is right without it, and all are from a quarter of its volume.",
+    claim="a0.h0 works like a switch: no answer is right without it, "
+    "and all are from a quarter of its volume.",
     model="induction_by_hand, 2 layers of 2 heads",
     task=toy.task.description,
     data="256 prompts, seed 1",
@@ -333,7 +341,8 @@ card = ClaimCard(
     control=Measurement(
         "the same for a0.h1, which attends alike", lambda: measure_gain(0, 1), high=0.01
     ),
-    refuted_by="right answers without a0.h0, wrong ones at a quarter of it, or a difference for a0.h1",
+    refuted_by="right answers without a0.h0, wrong ones at a quarter of it, "
+    "or a difference for a0.h1",
 )
 verdict = card.check()
 print(verdict)
@@ -341,6 +350,7 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 2.5: find_needed_heads
-# In models that you have never seen: which heads, silenced alone, change the answers? `minilab grade 02`
+# In models that you have never seen: which heads, silenced alone, change the answers?
+# `minilab grade 02`
 #
 # Next: lesson 03, where you set every weight of this toy yourself.

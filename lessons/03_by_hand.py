@@ -1,24 +1,28 @@
 # %% [markdown]
 # # 3 · An induction head by hand
 #
-# After this lesson you can set a two-layer circuit weight by weight, and show which of its connections carry the answer.
+# After this lesson you can set a two-layer circuit weight by weight, and show which of its
+# connections carry the answer.
 #
 # ## Idea
 #
-# The toy of lesson 01 reads `| m c d n o e k l i m c d n o e` and says `k`, because `k` followed the first `e`. The next
-# prompt holds another block, so no table of pairs can know this: the model must look it up *in the prompt*. How?
+# The toy of lesson 01 reads `| m c d n o e k l i m c d n o e` and says `k`, because `k` followed
+# the first `e`. The next prompt holds another block, so no table of pairs can know this: the model
+# must look it up *in the prompt*. How?
 #
-# One head is not enough. Its query can say "I am an `e`" and find the first `e`; but the answer stands one position later,
-# where nothing says `e`. So two heads share the work:
+# One head is not enough. Its query can say "I am an `e`" and find the first `e`; but the answer
+# stands one position later, where nothing says `e`. So two heads share the work:
 #
-# 1. The **previous-token head** (`a0.h0`, layer 0) attends one position back and writes which token stands there.
-# 2. The **matching head** (`a1.h0`, layer 1) attends to the position that says "before me stands `e`", and copies the
-#    token from there.
+# 1. The **previous-token head** (`a0.h0`, layer 0) attends one position back and writes which token
+#    stands there.
+# 2. The **matching head** (`a1.h0`, layer 1) attends to the position that says "before me stands
+#    `e`", and copies the token from there.
 #
-# Together they are an **induction head** (Elhage et al. 2021). The keys of the second head read what the first one wrote:
-# this is **K-composition**.
+# Together they are an **induction head** (Elhage et al. 2021). The keys of the second head read
+# what the first one wrote: this is **K-composition**.
 #
-# To set the weights by hand, give each piece of information its own coordinates of the residual stream, and its name:
+# To set the weights by hand, give each piece of information its own coordinates of the residual
+# stream, and its name:
 
 # %%
 import matplotlib.pyplot as plt
@@ -41,13 +45,14 @@ print("coordinate", token[3].item(), "of the stream: 'here stands token 3'")
 print("coordinate", previous[3].item(), "of the stream: 'before me stands token 3'")
 
 # %% [markdown]
-# `token` and `position` are filled by the embedding, `previous` by the first head, `following` by the second, and the
-# unembedding reads `following`. Nobody uses `spare` yet.
+# `token` and `position` are filled by the embedding, `previous` by the first head, `following` by
+# the second, and the unembedding reads `following`. Nobody uses `spare` yet.
 #
 # ## Predict
 #
-# A head chooses by scores, and a softmax turns them into attention. Say the right key has score `s` and 15 others have 0.
-# How much attention does the right key get when `s` is 2? And which `s` gives it 99%? Write down two numbers.
+# A head chooses by scores, and a softmax turns them into attention. Say the right key has score `s`
+# and 15 others have 0. How much attention does the right key get when `s` is 2? And which `s` gives
+# it 99%? Write down two numbers.
 
 # %%
 my_attention = 0.5  # your guess for s = 2
@@ -57,18 +62,21 @@ my_strength = 3.0  # your guess for 99%
 at_2 = torch.tensor([2.0] + [0.0] * 15).softmax(dim=0)[0].item()  # e^2 / (e^2 + 15)
 needed = torch.tensor(0.99 / 0.01 * 15).log().item()  # solve e^s / (e^s + 15) = .99
 print(
-    f"s = 2 gives {at_2:.0%} (you: {my_attention:.0%}); 99% needs s = {needed:.1f} (you: {my_strength})"
+    f"s = 2 gives {at_2:.0%} (you: {my_attention:.0%}); "
+    f"99% needs s = {needed:.1f} (you: {my_strength})"
 )
 assert round(at_2, 2) == 0.33
 assert round(needed, 1) == 7.3
 
 # %% [markdown]
-# Only a third, since the others are many; but the exponential soon wins. We shall use a **strength** of 20.
+# Only a third, since the others are many; but the exponential soon wins. We shall use a
+# **strength** of 20.
 #
 # ## Build: the previous-token head
 #
-# A score is the dot product of query and key, a sum over the head's own dimensions. Reserve dimension `i - 1` of the head for
-# one pair of positions: the query at `i` and the key at `i - 1`. What moves then is a matter of `W_V` and `W_O`.
+# A score is the dot product of query and key, a sum over the head's own dimensions. Reserve
+# dimension `i - 1` of the head for one pair of positions: the query at `i` and the key at `i - 1`.
+# What moves then is a matter of `W_V` and `W_O`.
 
 
 # %%
@@ -81,9 +89,8 @@ def set_previous_token_head(attn, strength, head=0):
         attn.W_O[head, t, previous[t]] = 1.0  # ... becomes "before me stands t"
 
 
-config = Config(
-    n_tokens, n_ctx, d_model, n_layers=2, n_heads=2, d_head=24, attn_scale=1.0
-)  # scores are divided by 1
+# Scores are divided by 1.
+config = Config(n_tokens, n_ctx, d_model, n_layers=2, n_heads=2, d_head=24, attn_scale=1.0)
 model = Transformer(config).requires_grad_(False)  # no gradients, so that weights can be set
 for weight in model.parameters():
     weight.zero_()
@@ -92,19 +99,22 @@ for name in ("W_Q", "W_K", "W_V", "W_O"):  # [layer, head]
     assert torch.equal(getattr(model, name)[0, 0], getattr(toy.model, name)[0, 0])
 
 # %% [markdown]
-# The same weights as the package's. Here every direction was an axis, one coordinate each. In trained models directions point
-# anywhere, so the exercises give you rows of numbers instead: all that you need is that they are orthogonal.
+# The same weights as the package's. Here every direction was an axis, one coordinate each. In
+# trained models directions point anywhere, so the exercises give you rows of numbers instead: all
+# that you need is that they are orthogonal.
 #
 # ### Exercise 3.1: previous_token_qk
-# Set `W_Q` and `W_K` for positions along any directions, any strength and any scale. `minilab grade 03`
+# Set `W_Q` and `W_K` for positions along any directions, any strength and any scale.
+# `minilab grade 03`
 #
 # ### Exercise 3.2: copy_ov
 # Set `W_V` and `W_O` that read along some directions and write along others. `minilab grade 03`
 #
 # ## Build: the matching head
 #
-# Its query reads `token`, its key reads `previous`, and where the two agree the score is 20. No weight mentions the other
-# head: the two meet only because one reads the coordinates that the other writes.
+# Its query reads `token`, its key reads `previous`, and where the two agree the score is 20. No
+# weight mentions the other head: the two meet only because one reads the coordinates that the other
+# writes.
 
 
 # %%
@@ -131,13 +141,14 @@ for name in ("W_E", "W_pos", "W_U"):
 
 # %% [markdown]
 # ### Exercise 3.3: match_qk
-# A first head is given, with dense weights. Set `W_Q` and `W_K` of a second one that matches what it writes.
-# `minilab grade 03`
+# A first head is given, with dense weights. Set `W_Q` and `W_K` of a second one that matches what
+# it writes. `minilab grade 03`
 #
 # ## Predict
 #
-# Two heads of our model are set, two are still zero. Does it continue prompts as the package's model does? And with
-# strength 2 in both heads, where a right key gets a third of the attention or less: what share of the answers is right?
+# Two heads of our model are set, two are still zero. Does it continue prompts as the package's
+# model does? And with strength 2 in both heads, where a right key gets a third of the attention or
+# less: what share of the answers is right?
 
 # %%
 my_accuracy_at_2 = 0.3  # your guess
@@ -145,28 +156,27 @@ my_accuracy_at_2 = 0.3  # your guess
 # %% [markdown]
 # ## Look
 #
-# Expect on the left, for the previous-token head, one line just below the diagonal; only the start token `|` has nothing before
-# it, and looks at itself. In the middle, for the matching head, an even spread over the past as long as no token has returned,
-# then a line that starts at `c`, the token after the first `m`. On the right the strength of both heads grows: expect
-# attention to rise slowly, as you computed. And the answers?
+# Expect on the left, for the previous-token head, one line just below the diagonal; only the start
+# token `|` has nothing before it, and looks at itself. In the middle, for the matching head, an
+# even spread over the past as long as no token has returned, then a line that starts at `c`, the
+# token after the first `m`. On the right the strength of both heads grows: expect attention to rise
+# slowly, as you computed. And the answers?
 
 # %%
 logits, cache = model.run_with_cache(batch.clean)
-torch.testing.assert_close(
-    logits, toy.model(batch.clean)
-)  # the package's two other heads change nothing
+# The package's two other heads change nothing.
+torch.testing.assert_close(logits, toy.model(batch.clean))
 
 
 def run_at(strength):
-    """Attention of the matching head to the right position, and accuracy; both heads at this strength."""
+    """Return attention to the right position, and accuracy, with both heads at this strength."""
     for block, set_head in zip(
         model.blocks, (set_previous_token_head, set_matching_head), strict=True
     ):
         set_head(block.attn, strength)
     logits, cache = model.run_with_cache(batch.clean)
-    source = (batch.clean == batch.clean[:, -1:]).int().argmax(
-        dim=1
-    ) + 1  # after the first occurrence
+    # The right position is the one after the first occurrence.
+    source = (batch.clean == batch.clean[:, -1:]).int().argmax(dim=1) + 1
     attention = cache["pattern", 1][range(len(source)), 0, -1, source].mean()
     return attention.item(), batch.correct(logits).float().mean().item()
 
@@ -189,34 +199,32 @@ plt.show()
 
 # %%
 assert cache["pattern", 0][:, 0].diagonal(-1, 1, 2).min() > 0.99
-assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-]  # m at 10 looks at c, and so on
+# The m at 10 looks at c, and so on.
+assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [2, 3, 4, 5, 6, 7]
 assert (accuracy[0], accuracy[-1]) == (0, 1)
 at = strengths.index(2.0)
 print(
-    f"strength 2: attention {attention[at]:.0%}, right answers {accuracy[at]:.0%} (you: {my_accuracy_at_2:.0%})"
+    f"strength 2: attention {attention[at]:.0%}, right answers {accuracy[at]:.0%} "
+    f"(you: {my_accuracy_at_2:.0%})"
 )
 assert accuracy[at] == 1
 assert round(attention[at], 2) == 0.17
 
 # %% [markdown]
-# With strength 2 the right position gets 17% of the attention, and *all* answers are right: its token only has to collect more
-# attention than any other token. So good answers need not mean sharp heads, and a blurred head may do all the work.
+# With strength 2 the right position gets 17% of the attention, and *all* answers are right: its
+# token only has to collect more attention than any other token. So good answers need not mean sharp
+# heads, and a blurred head may do all the work.
 #
 # ### Exercise 3.4: induction_weights
-# Set the whole model, for any vocabulary and any context. Prompts keep their start token: at position 0 the first head can
-# only look at itself, so it writes "before me stands `|`", which is harmless because `|` never returns. `minilab grade 03`
+# Set the whole model, for any vocabulary and any context. Prompts keep their start token: at
+# position 0 the first head can only look at itself, so it writes "before me stands `|`", which is
+# harmless because `|` never returns. `minilab grade 03`
 #
 # ## Control: same attention, no effect
 #
-# The package's model has two more heads, **decoys**. `a0.h1` has exactly the attention of `a0.h0`, and neither its `W_V` nor its
-# `W_O` is zero. Does it do anything? Look at the product, which is all that reaches the stream.
+# The package's model has two more heads, **decoys**. `a0.h1` has exactly the attention of `a0.h0`,
+# and neither its `W_V` nor its `W_O` is zero. Does it do anything? Look at the product, which is
+# all that reaches the stream.
 
 # %%
 attn = toy.model.blocks[0].attn
@@ -226,11 +234,12 @@ assert attn.W_O[1].count_nonzero() == 8
 assert toy.model.OV(0, 1).count_nonzero() == 0
 
 # %% [markdown]
-# Values fill dimensions 0 to 15 of the head, the output reads 16 to 23: they miss each other. A pattern shows where a head
-# looks, not whether anything comes of it.
+# Values fill dimensions 0 to 15 of the head, the output reads 16 to 23: they miss each other. A
+# pattern shows where a head looks, not whether anything comes of it.
 #
-# `a0.h0` does write, and `a1.h0` has three inputs that could read it: query, key and value. Each is an **edge** between the two heads.
-# Cut one at a time, with a hook that takes what `a0.h0` wrote out of one input of `a1.h0`. Which cuts hurt? Commit first.
+# `a0.h0` does write, and `a1.h0` has three inputs that could read it: query, key and value. Each is
+# an **edge** between the two heads. Cut one at a time, with a hook that takes what `a0.h0` wrote
+# out of one input of `a1.h0`. Which cuts hurt? Commit first.
 
 # %%
 my_edges = "qkv"  # your guess: delete the letters that do not matter
@@ -238,12 +247,11 @@ my_edges = "qkv"  # your guess: delete the letters that do not matter
 
 # %%
 def cut(part, head=0):
-    """Logits if a1.h0's `part` (q, k or v) does not see what a0.h{head} wrote."""
+    """Return the logits if a1.h0's `part` (q, k or v) does not see what a0.h{head} wrote."""
     _, cache = toy.model.run_with_cache(batch.clean, names_filter=("result", 0))
 
-    def remove(
-        value, hook
-    ):  # value: (batch, pos, head, d_model), one copy of the stream per head of layer 1
+    # `value` (batch, pos, head, d_model) is one copy of the stream per head of layer 1.
+    def remove(value, hook):
         value[:, :, 0] -= cache["result", 0][:, :, head]
 
     return toy.model.run_with_hooks(batch.clean, fwd_hooks=[((f"{part}_input", 1), remove)])
@@ -255,9 +263,8 @@ def measure_accuracy(logits):
 
 nothing = write_outputs(toy.model, batch.clean, "zero")
 for part in "qkv":
-    mask = 1 - mask_of(
-        toy.model, [f"a0.h0->a1.h0<{part}>"]
-    )  # the package's way: every edge on, one off
+    # The package's way: every edge on, one off.
+    mask = 1 - mask_of(toy.model, [f"a0.h0->a1.h0<{part}>"])
     torch.testing.assert_close(
         cut(part), run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]
     )
@@ -266,7 +273,8 @@ assert [measure_accuracy(cut(part)) for part in "qkv"] == [1, 0, 1]
 print("you:", my_edges)
 
 # %% [markdown]
-# Only the key. The stream carries "before me stands t" to the query and the value as well, but their weights do not read it.
+# Only the key. The stream carries "before me stands t" to the query and the value as well, but
+# their weights do not read it.
 #
 # ## Claim card
 
@@ -284,7 +292,8 @@ card = ClaimCard(
     control=Measurement(
         "accuracy without the decoy's edge", lambda: measure_accuracy(cut("k", head=1)), low=0.99
     ),
-    refuted_by="right answers without the edge, or wrong ones without the edge of a head that attends alike",
+    refuted_by="right answers without the edge, or wrong ones without the edge of a head that "
+    "attends alike",
 )
 verdict = card.check()
 print(verdict)
@@ -292,7 +301,7 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 3.5: find_roles
-# A model with eight heads, all weights dense and rotated: which two do the work? Some others attend alike, write more, or
-# move the logits. `minilab grade 03`
+# A model with eight heads, all weights dense and rotated: which two do the work? Some others attend
+# alike, write more, or move the logits. `minilab grade 03`
 #
 # Next: lesson 04, where such heads form by training.

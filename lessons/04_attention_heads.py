@@ -1,25 +1,26 @@
 # %% [markdown]
 # # 4 · Attention heads
 #
-# After this lesson you can find the heads that do a job in a trained model, read off their weights what they do, and tell
-# heads that look busy from heads that work.
+# After this lesson you can find the heads that do a job in a trained model, read off their weights
+# what they do, and tell heads that look busy from heads that work.
 #
 # ## Idea
 #
-# In lesson 03 you set an induction head by hand. Here training makes one, and nobody tells you where. Of any head you can
-# ask three questions:
+# In lesson 03 you set an induction head by hand. Here training makes one, and nobody tells you
+# where. Of any head you can ask three questions:
 #
 # | question | where the answer stands |
 # |---|---|
-# | *Where does it look?* | its attention patterns, or the **QK circuit** `W_Q W_K^T`, which makes them |
-# | *What does it move?* | the **OV circuit** `W_V W_O`, which turns what is read into what is written |
+# | *Where does it look?* | its attention patterns, or the **QK circuit** `W_Q W_K^T` behind them |
+# | *What does it move?* | the **OV circuit** `W_V W_O`, which turns what it reads into its output |
 # | *Who reads that?* | the match of its OV with the circuits of later heads: **composition** |
 #
-# Each answer is a number, and each can be high for a head that does not matter. So a fourth question is always left: *does
-# it matter?* Only an intervention tells.
+# Each answer is a number, and each can be high for a head that does not matter. So a fourth
+# question is always left: *does it matter?* Only an intervention tells.
 #
-# The task is the same as before, with 32 tokens, prompts of 40, and blocks of 6 to 20 tokens, except 9, 13 and 17, which
-# are kept for testing. Train a model now: 200 steps, which take a few seconds.
+# The task is the same as before, with 32 tokens, prompts of 40, and blocks of 6 to 20 tokens,
+# except 9, 13 and 17, which are kept for testing. Train a model now: 200 steps, which take a few
+# seconds.
 
 # %%
 import dataclasses
@@ -30,7 +31,7 @@ import torch
 from mini_transformer import Transformer, methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
 from mini_transformer.edges import mask_of, run_edges, write_outputs
-from mini_transformer.toys import induction
+from mini_transformer.toys.trained import induction
 
 recipe = dataclasses.replace(induction.RECIPE, steps=200, cool_down=100)
 own = induction.train_induction(seed=7, recipe=recipe, progress=False).model
@@ -38,12 +39,15 @@ torch.set_grad_enabled(False)
 
 
 def draw_prompts(lengths):
-    """256 prompts with blocks of these lengths: 40 tokens and the one after them; the block length of each."""
+    """Draw 256 prompts with blocks of these lengths; also return each prompt's block length.
+
+    A prompt is 40 tokens and the one after them.
+    """
     return induction.draw_prompts(256, 40, torch.Generator().manual_seed(1), lengths)
 
 
 def measure_copying(model, lengths):
-    """Share of right answers, at all positions where the answer can be known."""
+    """Measure the share of right answers wherever the answer can be known."""
     tokens, length = draw_prompts(lengths)
     right = model(tokens[:, :-1]).argmax(dim=-1) == tokens[:, 1:]
     return right[induction.mark_predictable(40, length)].float().mean().item()
@@ -51,34 +55,36 @@ def measure_copying(model, lengths):
 
 seen, unseen = measure_copying(own, induction.SEEN), measure_copying(own, induction.UNSEEN)
 print(
-    f"right answers: {seen:.0%} with blocks as in training, {unseen:.0%} with blocks of 9, 13 and 17"
+    f"right answers: {seen:.0%} with blocks as in training, "
+    f"{unseen:.0%} with blocks of 9, 13 and 17"
 )
 assert min(seen, unseen) > 0.95
 
 # %% [markdown]
-# It answers at lengths that it never met, so it has learned more than distances. To have the same numbers on every
-# computer, we study one that comes with the package: the same recipe, twice as many steps, other initial weights. In both,
-# positions are not in the stream: they are only added to what queries and keys read.
+# It answers at lengths that it never met, so it has learned more than distances. To have the same
+# numbers on every computer, we study one that comes with the package: the same recipe, twice as
+# many steps, other initial weights. In both, positions are not in the stream: they are only added
+# to what queries and keys read.
 #
 # ## Build: attention scores
 #
-# Say where a head of some kind *would* look: a mask of target keys for each query. The head's score is the attention that
-# it pays to the targets, averaged over the queries that have any.
+# Say where a head of some kind *would* look: a mask of target keys for each query. The head's score
+# is the attention that it pays to the targets, averaged over the queries that have any.
 #
-# For a **previous-token score** the target of every query is the position before it. For a **prefix-matching score** (Olsson
-# et al. 2022) the targets are the positions right after earlier occurrences of the query's token; a query whose token is new
-# has none, and does not count.
+# For a **previous-token score** the target of every query is the position before it. For a
+# **prefix-matching score** (Olsson et al. 2022) the targets are the positions right after earlier
+# occurrences of the query's token; a query whose token is new has none, and does not count.
 
 
 # %%
 def score_attention(pattern, targets):
-    """One score per head: attention (batch, head, query, key) to the targets (query, key)."""
+    """Score each head: attention (batch, head, query, key) to the targets (query, key)."""
     counted = targets.any(dim=1)
     return (pattern * targets).sum(dim=-1)[:, :, counted].mean(dim=(0, 2))
 
 
 def mark_matches(prompt):
-    """The targets of prefix matching in one prompt."""
+    """Mark the targets of prefix matching in one prompt."""
     targets = torch.zeros(len(prompt), len(prompt), dtype=torch.bool)
     for query, token in enumerate(prompt):
         for key in range(query):
@@ -88,37 +94,37 @@ def mark_matches(prompt):
 
 
 toy = toys.load("induction")
-model, tokens = toy.model, draw_prompts(induction.SEEN)[0][:, :-1]
+model = toy.model
+tokens = draw_prompts(induction.SEEN)[0][:, :-1]
 cache = model.run_with_cache(tokens)[1]
-looks_back, matching = (
-    methods.previous_token_scores(model, tokens),
-    methods.induction_scores(model, tokens),
-)
+looks_back = methods.score_previous_token(model, tokens)
+matching = methods.score_induction(model, tokens)
 before = torch.ones(40, 40, dtype=torch.bool).tril(-1).triu(-1)  # one place below the diagonal
 torch.testing.assert_close(score_attention(cache["pattern", 0], before), looks_back[0])
-first = score_attention(
-    cache["pattern", 1][:1], mark_matches(tokens[0].tolist())
-)  # the first prompt alone
-torch.testing.assert_close(first, methods.induction_scores(model, tokens[:1])[1])
+# The first prompt alone.
+first = score_attention(cache["pattern", 1][:1], mark_matches(tokens[0].tolist()))
+torch.testing.assert_close(first, methods.score_induction(model, tokens[:1])[1])
 
 # %% [markdown]
 # ### Exercise 4.1: prefix_matching_scores
-# Here `mark_matches` loops over one prompt. Write the score for a batch, in which each prompt has its own targets. Stubs are in
-# `exercises/ex04_attention_heads.py`; `minilab grade 04` checks them, `minilab hint 04` helps.
+# Here `mark_matches` loops over one prompt. Write the score for a batch, in which each prompt has
+# its own targets. Stubs are in `exercises/ex04_attention_heads.py`; `minilab grade 04` checks them,
+# `minilab hint 04` helps.
 #
 # ## Predict, and look
 #
-# One of the four heads, `a0.h1`, became a previous-token head, and the answers rest on it. How much of its attention goes to
-# the previous position, on average over whole prompts? Commit before you run on.
+# One of the four heads, `a0.h1`, became a previous-token head, and the answers rest on it. How much
+# of its attention goes to the previous position, on average over whole prompts? Commit before you
+# run on.
 #
-# On the left and in the middle a square per head. Expect one head of layer 0 that looks back, and heads of layer 1 that
-# match. On the right the attention of `a0.h1` to the previous position, position by position: your guess as a flat line?
+# On the left and in the middle a square per head. Expect one head of layer 0 that looks back, and
+# heads of layer 1 that match. On the right the attention of `a0.h1` to the previous position,
+# position by position: your guess as a flat line?
 
 # %%
 my_attention = 0.95  # your guess, 0 to 1
-by_position = (
-    cache["pattern", 0][:, 1].diagonal(offset=-1, dim1=1, dim2=2).mean(dim=0)
-)  # positions 1 to 39
+# One value for each of the positions 1 to 39.
+by_position = cache["pattern", 0][:, 1].diagonal(offset=-1, dim1=1, dim2=2).mean(dim=0)
 fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=[1, 1, 2], layout="constrained")
 plots.plot_heads(looks_back, axes[0], "attention to the previous position", limit=1.0)
 plots.plot_heads(matching, axes[1], "prefix matching", limit=1.0)
@@ -131,17 +137,19 @@ average, early, late = (
     part.mean().item() for part in (by_position, by_position[:20], by_position[20:])
 )
 print(
-    f"a0.h1: {average:.2f} on average (you: {my_attention}); {early:.3f} up to position 20, {late:.2f} after it"
+    f"a0.h1: {average:.2f} on average (you: {my_attention}); {early:.3f} up to position 20, "
+    f"{late:.2f} after it"
 )
 assert (round(average, 2), round(early, 3), round(late, 2)) == (0.52, 0.996, 0.02)
 assert matching[1].min() > 0.99
 
 # %% [markdown]
-# **Trap 1: the average.** "Half a previous-token head"? It is a whole one up to position 20, and none after it: blocks have
-# at most 20 tokens, so every token has occurred by then, and no later key is needed. Measure a head where its job is.
+# **Trap 1: the average.** "Half a previous-token head"? It is a whole one up to position 20, and
+# none after it: blocks have at most 20 tokens, so every token has occurred by then, and no later
+# key is needed. Measure a head where its job is.
 #
-# **Trap 2: one block length.** A head that always looks nine positions back knows nothing of tokens. What is its
-# prefix-matching score on a prompt with blocks of 10, and of 7?
+# **Trap 2: one block length.** A head that always looks nine positions back knows nothing of
+# tokens. What is its prefix-matching score on a prompt with blocks of 10, and of 7?
 
 # %%
 my_scores = (0.5, 0.5)  # your guesses
@@ -152,17 +160,21 @@ print(f"blocks of 10 and 7: {scores} (you: {my_scores})")
 assert scores == [1, 0]
 
 # %% [markdown]
-# With blocks of 10 "right after the latest occurrence" *is* "nine positions back". Vary what should not matter.
+# With blocks of 10 "right after the latest occurrence" *is* "nine positions back". Vary what should
+# not matter.
 #
 # ## Build: what a head moves
 #
-# Put the embedding in front of OV and the unembedding behind it, and you have a table over tokens: what the head adds to each
-# logit (column) when it attends to each token (row). Copying shows on its diagonal. As one number (Elhage et al. 2021): an *eigenvector* of the table is a mixture of tokens of which the head makes more (eigenvalue
-# above 0) or less of the same mixture. The **copying score** is the sum of the eigenvalues over the sum of their sizes: 1 if
-# every mixture comes back, around 0 if they turn into others. (Complex eigenvalues come in pairs: their sum is real.)
+# Put the embedding in front of OV and the unembedding behind it, and you have a table over tokens:
+# what the head adds to each logit (column) when it attends to each token (row). Copying shows on
+# its diagonal. As one number (Elhage et al. 2021): an *eigenvector* of the table is a mixture of
+# tokens of which the head makes more (eigenvalue above 0) or less of the same mixture. The
+# **copying score** is the sum of the eigenvalues over the sum of their sizes: 1 if every mixture
+# comes back, around 0 if they turn into others. (Complex eigenvalues come in pairs: their sum is
+# real.)
 #
-# QK makes a table, too, of tokens or positions: the score of each query (row) for each key (column). That of `a0.h1` says
-# "look back" without any prompt.
+# QK makes a table, too, of tokens or positions: the score of each query (row) for each key
+# (column). That of `a0.h1` says "look back" without any prompt.
 
 
 # %%
@@ -189,8 +201,9 @@ assert round(copying[0, 1].item(), 2) == 0.84
 assert methods.score_copying(untrained).abs().max() < 0.1  # the control
 
 # %% [markdown]
-# **Trap 3: copies, says nothing.** The matching heads copy, as they should. But `a0.h1` has .84, too. Does it also say tokens?
-# Commit: which share of the answers is lost when the unembedding no longer reads what `a0.h1` writes?
+# **Trap 3: copies, says nothing.** The matching heads copy, as they should. But `a0.h1` has .84,
+# too. Does it also say tokens? Commit: which share of the answers is lost when the unembedding no
+# longer reads what `a0.h1` writes?
 
 # %%
 my_loss = 0.5  # your guess
@@ -198,15 +211,11 @@ batch = toy.task.draw(256, seed=1)
 
 
 def measure_without(edges, toy=toy, batch=batch):
-    """Share of right answers when these edges are cut (zero ablation)."""
+    """Measure the share of right answers when these edges are cut (zero ablation)."""
     mask = 1 - mask_of(toy.model, edges)
     nothing = write_outputs(toy.model, batch.clean, "zero")
-    return (
-        batch.correct(run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0])
-        .float()
-        .mean()
-        .item()
-    )
+    right = batch.correct(run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0])
+    return right.float().mean().item()
 
 
 print(f"a0.h1->logits cut: {1 - measure_without(['a0.h1->logits']):.0%} lost (you: {my_loss:.0%})")
@@ -216,13 +225,14 @@ assert measure_without(["a0.h1->logits"]) == 1
 # None. The score does not say how large the eigenvalues are, or who uses the copy.
 #
 # ### Exercise 4.2: match_table
-# The keys of a later head read what an earlier head wrote. Which tokens match, in any two heads? `minilab grade 04`
+# The keys of a later head read what an earlier head wrote. Which tokens match, in any two heads?
+# `minilab grade 04`
 #
 # ## Look: both circuits of a1.h1
 #
-# On the left what it moves. In the middle whom it looks for: the table of exercise 4.2 with `a0.h1` as the writer. Expect a
-# diagonal in both, except for the start token `|`, which never returns. **Control** on the right: the middle one in an
-# untrained model, on a scale of its own.
+# On the left what it moves. In the middle whom it looks for: the table of exercise 4.2 with `a0.h1`
+# as the writer. Expect a diagonal in both, except for the start token `|`, which never returns.
+# **Control** on the right: the middle one in an untrained model, on a scale of its own.
 
 # %%
 names = toy.task.token_names[:16]  # half of the tokens: the others look alike
@@ -243,15 +253,17 @@ assert (by_chance.argmax(dim=1) == torch.arange(32)).float().mean() < 0.2
 # %% [markdown]
 # ## Build: who reads whom
 #
-# The **composition score** puts that table into one number, without tokens: the size of the product, over the sizes of its two
-# factors (size: the Frobenius norm, the root of the sum of squares). With the streams `x` at the query and `y` at the key, a score
-# is `x @ QK @ y` but for the scale: keys make `y @ QK.T` of their stream. So for K-composition:
+# The **composition score** puts that table into one number, without tokens: the size of the
+# product, over the sizes of its two factors (size: the Frobenius norm, the root of the sum of
+# squares). With the streams `x` at the query and `y` at the key, a score is `x @ QK @ y` but for
+# the scale: keys make `y @ QK.T` of their stream. So for K-composition:
 
 
 # %%
 def score_key_composition(model, writer, reader):
-    """How well the keys of head `reader` of layer 1 read what head `writer` of layer 0 writes."""
-    OV, R = model.OV(0, writer), model.QK(1, reader).T
+    """Score how well keys of `reader` in layer 1 read what `writer` in layer 0 writes."""
+    OV = model.OV(0, writer)
+    R = model.QK(1, reader).T
     return ((OV @ R).norm() / (OV.norm() * R.norm())).item()
 
 
@@ -262,43 +274,44 @@ assert scores[0].max() < 1.25 * at_random < 2 * at_random < scores[1].min()
 assert round(at_random, 3) == 1 / model.config.d_model**0.5 == 0.125
 
 # %% [markdown]
-# Zero means nothing fits, but random heads score about 1 / sqrt(d_model), here .125. `a0.h1` has more than twice that with
-# both matching heads; `a0.h0` stays near it.
+# Zero means nothing fits, but random heads score about 1 / sqrt(d_model), here .125. `a0.h1` has
+# more than twice that with both matching heads; `a0.h0` stays near it.
 #
 # ### Exercise 4.3: composition_scores
 # The same for queries and values, and for all heads of two layers. `minilab grade 04`
 #
-# **Trap 4: looks back, composes, does nothing.** `induction_rotated` is the toy of lesson 03, turned, so that all weights
-# are dense. Its decoy `a0.h1` looks back like the real head, and its K-composition with the matching head is well above
-# chance. Predict what cutting it costs.
+# **Trap 4: looks back, composes, does nothing.** `induction_rotated` is the toy of lesson 03,
+# turned, so that all weights are dense. Its decoy `a0.h1` looks back like the real head, and its
+# K-composition with the matching head is well above chance. Predict what cutting it costs.
 
 # %%
 my_cost = 0.3  # your guess, share of answers lost
 rotated = toys.load("induction_rotated")
 prompts = rotated.task.draw(256, seed=1)
-ratio = methods.score_composition(rotated.model, "k")[
-    0, 1, 1, 0
-] / methods.score_random_composition(rotated.model)
+composition = methods.score_composition(rotated.model, "k")[0, 1, 1, 0]
+ratio = composition / methods.score_random_composition(rotated.model)
 decoy, real = (measure_without([f"a0.h{head}->a1.h0<k>"], rotated, prompts) for head in (1, 0))
 print(
-    f"the decoy composes {ratio:.1f} times as well as chance; cut: {1 - decoy:.0%} lost (you: {my_cost:.0%})"
+    f"the decoy composes {ratio:.1f} times as well as chance; "
+    f"cut: {1 - decoy:.0%} lost (you: {my_cost:.0%})"
 )
-assert methods.previous_token_scores(rotated.model, prompts.clean)[0].min() > 0.99  # both look back
+assert methods.score_previous_token(rotated.model, prompts.clean)[0].min() > 0.99  # both look back
 assert ratio > 1.5
 assert (decoy, real) == (1, 0)
-assert (
-    methods.read_qk(rotated.model, "a1.h0", key="a0.h1").abs().max() < 1e-3
-)  # the table of exercise 4.2
+# This is the table of exercise 4.2.
+assert methods.read_qk(rotated.model, "a1.h0", key="a0.h1").abs().max() < 1e-3
 
 # %% [markdown]
-# Nothing, while the real head's edge takes every answer with it. The decoy reads directions in which nobody ever writes, and a
-# composition score counts all directions alike. The table of exercise 4.2 asks about tokens, and is empty here.
+# Nothing, while the real head's edge takes every answer with it. The decoy reads directions in
+# which nobody ever writes, and a composition score counts all directions alike. The table of
+# exercise 4.2 asks about tokens, and is empty here.
 #
 # ## Trap 5: a place to rest
 #
-# Attention sums to 1 also where a head has nothing to find. Many trained models then look at the first token, an **attention
-# sink** (Xiao et al. 2023). Give the matching head of lesson 03 one: every token asks for `|` with half the strength of a
-# match, and there is nothing to copy at `|`. Now `|` gets 73% of its attention. What is lost when `|` no longer answers?
+# Attention sums to 1 also where a head has nothing to find. Many trained models then look at the
+# first token, an **attention sink** (Xiao et al. 2023). Give the matching head of lesson 03 one:
+# every token asks for `|` with half the strength of a match, and there is nothing to copy at `|`.
+# Now `|` gets 73% of its attention. What is lost when `|` no longer answers?
 
 # %%
 my_loss = 0.7  # your guess, share of answers lost
@@ -308,7 +321,7 @@ attn.W_Q[0, :16, 16] = 10.0  # in a free dimension of the head: every token asks
 attn.W_K[0, 0, 16] = 1.0  # ... and | answers; a match has 20
 attn.W_V[0, 0, 0] = 0.0  # nothing to copy there
 prompts = hand.task.draw(256, seed=1)
-assert round(methods.sink_scores(hand.model, prompts.clean)[1, 0].item(), 2) == 0.73
+assert round(methods.score_sink(hand.model, prompts.clean)[1, 0].item(), 2) == 0.73
 assert prompts.accuracy(hand.model) == 1
 assert hand.model(prompts.clean)[:, 1:8].max() < 0.01  # logits where no token has returned yet
 attn.W_K[0, 0, 16] = 0.0  # | no longer answers
@@ -317,31 +330,32 @@ assert prompts.accuracy(hand.model) == 1
 assert round(hand.model(prompts.clean)[:, 1:8].max().item()) == 10
 
 # %% [markdown]
-# Nothing. But as long as there is nothing to match, the head now looks at all keys alike, and says what it sees, with logits up
-# to 10 (a right answer has 20). A sink is how a head keeps silent, not a sign of what it reads.
+# Nothing. But as long as there is nothing to match, the head now looks at all keys alike, and says
+# what it sees, with logits up to 10 (a right answer has 20). A sink is how a head keeps silent, not
+# a sign of what it reads.
 #
 # ## Control: your own model, and one that knows nothing
 #
-# Back to the model that *you* trained. Expect the same roles, perhaps at other places, and no score above .2 in an untrained
-# model.
+# Back to the model that *you* trained. Expect the same roles, perhaps at other places, and no score
+# above .2 in an untrained model.
 
 # %%
-back, match = (
-    methods.previous_token_scores(own, tokens, slice(21)),
-    methods.induction_scores(own, tokens),
-)
+back = methods.score_previous_token(own, tokens, slice(21))
+match = methods.score_induction(own, tokens)
 print(
-    f"a0.h{back[0].argmax()} looks back: {back[0].max():.2f}; both heads of layer 1 match: {match[1].min():.2f}"
+    f"a0.h{back[0].argmax()} looks back: {back[0].max():.2f}; "
+    f"both heads of layer 1 match: {match[1].min():.2f}"
 )
 assert min(back[0].max(), match[1].min()) > 0.9
-assert methods.previous_token_scores(untrained, tokens, slice(21)).max() < 0.2
-assert methods.induction_scores(untrained, tokens).max() < 0.2
+assert methods.score_previous_token(untrained, tokens, slice(21)).max() < 0.2
+assert methods.score_induction(untrained, tokens).max() < 0.2
 
 # %% [markdown]
-# **Limits.** Patterns belong to the prompts they were taken on; weights know no prompts, and leave out what the rest of the
-# stream adds. Scores rank candidates; which heads the answers rest on, only a cut shows. And even a cut can mislead: take
-# either matching head from the unembedding and nothing is lost, since the other says the same; take both, and fewer than 5%
-# of the answers are right. *What is lost without this?* and *what is enough by itself?* are two questions.
+# **Limits.** Patterns belong to the prompts they were taken on; weights know no prompts, and leave
+# out what the rest of the stream adds. Scores rank candidates; which heads the answers rest on,
+# only a cut shows. And even a cut can mislead: take either matching head from the unembedding and
+# nothing is lost, since the other says the same; take both, and fewer than 5% of the answers are
+# right. *What is lost without this?* and *what is enough by itself?* are two questions.
 #
 # ## Claim card
 
@@ -362,7 +376,8 @@ card = ClaimCard(
     control=Measurement(
         "accuracy without those of a0.h0", lambda: measure_without(keys_of["a0.h0"]), low=0.99
     ),
-    refuted_by="right answers without the edges, or wrong ones without those of the other head of layer 0",
+    refuted_by="right answers without the edges, or wrong ones without those of "
+    "the other head of layer 0",
 )
 verdict = card.check()
 print(verdict)
@@ -370,7 +385,7 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 4.4: find_induction_pairs
-# In models that you have never seen: which heads of layer 0 work with which of layer 1? Some decoys look right, some compose, some
-# copy, and one pair may cover for another. `minilab grade 04`
+# In models that you have never seen: which heads of layer 0 work with which of layer 1? Some decoys
+# look right, some compose, some copy, and one pair may cover for another. `minilab grade 04`
 #
 # Next: lesson 05, where you read the stream between the layers.

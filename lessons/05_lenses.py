@@ -1,18 +1,21 @@
 # %% [markdown]
 # # 5 · Lenses
 #
-# After this lesson you can read an answer off the stream half-way, in four ways, and say what each of them misses.
+# After this lesson you can read an answer off the stream half-way, in four ways, and say what each
+# of them misses.
 #
 # ## Idea
 #
-# Every part of a transformer adds to one stream, and the unembedding reads its end. But `W_U` fits a stream from anywhere,
-# so one can ask early: what would the model say if it had to stop *here*? That is the **logit lens** (nostalgebraist 2020).
-# It sees what already stands in the output's own directions. Where something stands in another code, one can learn to
-# translate it (the **tuned lens**), or put it into another prompt and let the model itself read it (the **patchscope**).
+# Every part of a transformer adds to one stream, and the unembedding reads its end. But `W_U` fits
+# a stream from anywhere, so one can ask early: what would the model say if it had to stop *here*?
+# That is the **logit lens** (nostalgebraist 2020). It sees what already stands in the output's own
+# directions. Where something stands in another code, one can learn to translate it (the **tuned
+# lens**), or put it into another prompt and let the model itself read it (the **patchscope**).
 #
-# Our toy knows 256 facts, such as *Ben Bird lives in Kyoto*. Either name alone says nothing: no two people called Ben
-# live in the same place. It has two layers of eight heads; only layer 0 has an MLP that does anything. Layers see two positions,
-# their own and the one before. Without that MLP (`m0`) the facts are lost.
+# Our toy knows 256 facts, such as *Ben Bird lives in Kyoto*. Either name alone says nothing: no two
+# people called Ben live in the same place. It has two layers of eight heads; only layer 0 has an
+# MLP that does anything. Layers see two positions, their own and the one before. Without that MLP
+# (`m0`) the facts are lost.
 
 # %%
 import matplotlib.pyplot as plt
@@ -23,20 +26,19 @@ from mini_transformer.claims import ClaimCard, Measurement
 
 facts = toys.load("facts")
 model = facts.model.requires_grad_(False)
-batch = (
-    facts.task.everything()
-)  # each fact beside seven with another first name, whose answer is `wrong`
+# Each fact stands beside seven with another first name, whose answer is `wrong`.
+batch = facts.task.everything()
 print(facts.task.read(batch.clean[259]), "->", facts.task.token_names[batch.answer[259]])
 assert facts.task.token_names[batch.answer[259]] == "Kyoto"
-without = batch.correct(methods.ablate(model, batch.clean, ["m0"])).float().mean().item()
+without = batch.correct(methods.ablate(model, batch.clean, ["m0"], "zero")).float().mean().item()
 print(f"right answers: {batch.accuracy(model):.0%}, without m0: {without:.0%}")
 assert (batch.accuracy(model), round(without, 2)) == (1, 0.14)
 
 # %% [markdown]
 # ## Predict
 #
-# Lesson 01 split the lead of the answer's logit over the wrong token's into what each writer pushes. Here the lead is 13 on
-# average. How much of it does `m0` push?
+# Lesson 01 split the lead of the answer's logit over the wrong token's into what each writer
+# pushes. Here the lead is 13 on average. How much of it does `m0` push?
 
 # %%
 my_push = 5.0  # your guess
@@ -44,14 +46,18 @@ my_push = 5.0  # your guess
 # %% [markdown]
 # ## Build: attribution through a norm
 #
-# Most models divide the last stream by its size before the unembedding: an **RMSNorm** by the root of its mean square, the
-# **scale**, and then multiply each dimension by a weight, the **gain**. That is not linear, but it is once the scale is held
-# at what it was in this run. Then the pushes add up again. This is `methods.attribute_logits`.
+# Most models divide the last stream by its size before the unembedding: an **RMSNorm** by the root
+# of its mean square, the **scale**, and then multiply each dimension by a weight, the **gain**.
+# That is not linear, but it is once the scale is held at what it was in this run. Then the pushes
+# add up again. This is `methods.attribute_logits`.
 
 
 # %%
 def attribute(model, tokens, answer, wrong):
-    """What each writer adds to logit(answer) - logit(wrong) at the last position; final norm: RMS or none."""
+    """Return what each writer adds to logit(answer) - logit(wrong) at the last position.
+
+    The final norm is RMS or none.
+    """
     _, cache = model.run_with_cache(tokens)
     reads = (model.W_U[:, answer] - model.W_U[:, wrong]).T  # b d
     if model.ln_final is not None:
@@ -77,50 +83,51 @@ pushes = {
 }
 heads = sum(push for name, push in pushes.items() if name.startswith("a1"))
 print(
-    f"m0 pushes {abs(pushes['m0']):.2f} (you: {my_push}); the eight heads of layer 1 together {heads:.1f}"
+    f"m0 pushes {abs(pushes['m0']):.2f} (you: {my_push}); "
+    f"the eight heads of layer 1 together {heads:.1f}"
 )
 assert abs(pushes["m0"]) < 0.01
 assert round(heads, 1) == 13.2
 
 # %% [markdown]
-# Nothing: `m0` acts through the heads that read it, and attribution sees the last step only. Through a norm it misses one
-# thing more: a writer in a direction that nobody reads makes the stream longer, so every other push smaller.
+# Nothing: `m0` acts through the heads that read it, and attribution sees the last step only.
+# Through a norm it misses one thing more: a writer in a direction that nobody reads makes the
+# stream longer, so every other push smaller.
 
 # %%
-reads, useful, bystander = (
-    torch.tensor([1.0, 0.0]),
-    torch.tensor([2.0, 0.0]),
-    torch.tensor([0.0, 2.0]),
-)
+reads = torch.tensor([1.0, 0.0])
+useful = torch.tensor([2.0, 0.0])
+bystander = torch.tensor([0.0, 2.0])
 lead = {
     name: (x / x.square().mean().sqrt()) @ reads
     for name, x in (("both", useful + bystander), ("one", useful))
 }
 assert bystander @ reads == 0  # its push
-assert (round(lead["both"].item(), 2), round(lead["one"].item(), 2)) == (
-    1.0,
-    1.41,
-)  # taking it away changes the lead
+# Taking the bystander away changes the lead.
+assert (round(lead["both"].item(), 2), round(lead["one"].item(), 2)) == (1.0, 1.41)
 
 # %% [markdown]
 # ### Exercise 5.1: head_pushes
-# Attribution to heads through a **LayerNorm**, which first subtracts the mean of the stream's numbers. Stubs are in
-# `exercises/ex05_lenses.py`; `minilab grade 05` checks them, `minilab hint 05` helps.
+# Attribution to heads through a **LayerNorm**, which first subtracts the mean of the stream's
+# numbers. Stubs are in `exercises/ex05_lenses.py`; `minilab grade 05` checks them,
+# `minilab hint 05` helps.
 #
 # ## Build: the logit lens
 #
-# Stream l is what enters layer l; the last leaves the last layer. Each is read with the final norm on its *own* scale.
+# Stream l is what enters layer l; the last leaves the last layer. Each is read with the final norm
+# on its *own* scale.
 
 
 # %%
 def apply_logit_lens(model, tokens):
-    """Logits read off every stream, (stream, b, t, v)."""
+    """Read logits off every stream, (stream, b, t, v)."""
     layers = range(model.config.n_layers + 1)
     return torch.stack([model.unembed(model(tokens, stop_at_layer=layer)) for layer in layers])
 
 
 for each in (model, normed):
-    lens, theirs = apply_logit_lens(each, batch.clean), methods.apply_logit_lens(each, batch.clean)
+    lens = apply_logit_lens(each, batch.clean)
+    theirs = methods.apply_logit_lens(each, batch.clean)
     between = 2 if each.config.d_mlp else 1  # the package also reads between attention and MLP
     torch.testing.assert_close(lens, theirs[::between], rtol=1e-3, atol=1e-3)
 
@@ -130,13 +137,14 @@ for each in (model, normed):
 #
 # ## Build: the patchscope
 #
-# Take the stream of one prompt (the source) and put it into another prompt (the target), with one hook; the target's logits
-# are the reading (Ghandeharioun et al. 2024). Here it goes into the same layer and position, which need not be.
+# Take the stream of one prompt (the source) and put it into another prompt (the target), with one
+# hook; the target's logits are the reading (Ghandeharioun et al. 2024). Here it goes into the same
+# layer and position, which need not be.
 
 
 # %%
 def apply_patchscope(source, target, layer, position):
-    """The target's logits at the last position, with one stream taken from the source."""
+    """Return the target's last logits, with one stream taken from the source."""
     state = model(source, stop_at_layer=layer)[:, position]
     site = ("resid_pre", layer) if layer < model.config.n_layers else ("resid_post", -1)
 
@@ -148,19 +156,19 @@ def apply_patchscope(source, target, layer, position):
 
 source, answer = batch.distinct().clean, batch.distinct().answer  # all 256 facts, once
 names = (source[:, :2] % 8 + torch.tensor([4, 3])) % 8 + torch.tensor([0, 8])
-stranger = torch.cat(
-    [names, source[:, 2:]], dim=1
-)  # both names are others, the relation is the same
+# Both names are others, the relation is the same.
+stranger = torch.cat([names, source[:, 2:]], dim=1)
 theirs = methods.apply_patchscope(model, source, stranger, 1, 1, layers=[1], positions=[1])[0, 0]
 torch.testing.assert_close(apply_patchscope(source, stranger, 1, 1), theirs)
 
 # %% [markdown]
 # ## Look
 #
-# On the left what the logit lens says. On the right what a stranger's prompt says, in which both names are others, when the
-# stream is put into it; with nothing put in, it is right 1 time in 8 by accident. Each cell is a share of the 256 facts.
-# `m0` at the last name is the only place where both names meet. Expect the right side to find the answer there, in
-# stream 1, and at the relation only after layer 1 has fetched it. And the left: does it show the answer where it is stored?
+# On the left what the logit lens says. On the right what a stranger's prompt says, in which both
+# names are others, when the stream is put into it; with nothing put in, it is right 1 time in 8 by
+# accident. Each cell is a share of the 256 facts. `m0` at the last name is the only place where
+# both names meet. Expect the right side to find the answer there, in stream 1, and at the relation
+# only after layer 1 has fetched it. And the left: does it show the answer where it is stored?
 
 # %%
 my_lens = 0.5  # your guess: how often does the lens say the answer at the last name, in stream 1?
@@ -183,12 +191,11 @@ for ax, (title, share) in zip(axes, shares.items(), strict=True):
 plt.show()
 
 # %%
-seen, rank = (
-    shares["the logit lens says it"][1, 1],
-    methods.rank_answer(lens[1], answer, position=1).float().mean(),
-)
+seen = shares["the logit lens says it"][1, 1]
+rank = methods.measure_answer_rank(lens[1], answer, position=1).float().mean()
 print(
-    f"last name, stream 1: the lens is right {seen:.0%} (you: {my_lens:.0%}), and ranks the answer {rank:.0f} of 52"
+    f"last name, stream 1: the lens is right {seen:.0%} (you: {my_lens:.0%}), "
+    f"and ranks the answer {rank:.0f} of 52"
 )
 assert seen < 0.1
 assert round(rank.item()) == 22
@@ -197,25 +204,25 @@ assert scope[2, 2].all()
 assert (model(stranger)[:, -1].argmax(dim=-1) == answer).float().mean() == 1 / 8
 
 # %% [markdown]
-# The answer is there, in a code that layer 1 reads and the unembedding does not: rank 22 is not far from chance, 26.
-# "The lens shows nothing" is not "nothing is there". Neither is a patchscope's 0: at the last name the end of the stream was
-# put in where no layer was left to read it. Another layer might.
+# The answer is there, in a code that layer 1 reads and the unembedding does not: rank 22 is not far
+# from chance, 26. "The lens shows nothing" is not "nothing is there". Neither is a patchscope's 0:
+# at the last name the end of the stream was put in where no layer was left to read it. Another
+# layer might.
 #
 # ## Control: who said it?
 #
-# Put in the last name from stream 0, before anything was computed. If the stranger shares the source's *first* name:
+# Put in the last name from stream 0, before anything was computed. If the stranger shares the
+# source's *first* name:
 
 # %%
-cousin = torch.cat(
-    [source[:, :1], stranger[:, 1:]], dim=1
-)  # the source's first name, another last name
+# The source's first name, another last name.
+cousin = torch.cat([source[:, :1], stranger[:, 1:]], dim=1)
 
 
 def measure_reading(target, layer, source=source):
-    """How often a target says the answer when the last name's stream is put in."""
-    return (
-        (apply_patchscope(source, target, layer, 1).argmax(dim=-1) == answer).float().mean().item()
-    )
+    """Measure how often a target says the answer when the last name's stream is put in."""
+    says = apply_patchscope(source, target, layer, 1).argmax(dim=-1)
+    return (says == answer).float().mean().item()
 
 
 readings = {
@@ -230,14 +237,16 @@ print(*(f"{name:42}{share:.0%}" for name, share in readings.items()), sep="\n")
 assert [round(share, 2) for share in readings.values()] == [0.96, 0.0, 1.0, 0.16]
 
 # %% [markdown]
-# 100% from a stream that knows one name: the target supplied the other. A patchscope reads from its own prompt, too. Choose
-# targets that cannot know, and always put in somebody else's state as well: 16%, near the guess.
+# 100% from a stream that knows one name: the target supplied the other. A patchscope reads from its
+# own prompt, too. Choose targets that cannot know, and always put in somebody else's state as well:
+# 16%, near the guess.
 #
 # ## Build: the tuned lens
 #
-# A **translator** `x + x A + b` is trained so that the lens says what the model says in the end (Belrose et al. 2023). How
-# far two distributions are apart is measured by the **KL divergence**, sum of p (log p - log q), in nats; 0 means equal.
-# Here on a small language model of reviews, whose answers are in the making at every position.
+# A **translator** `x + x A + b` is trained so that the lens says what the model says in the end
+# (Belrose et al. 2023). How far two distributions are apart is measured by the **KL divergence**,
+# sum of p (log p - log q), in nats; 0 means equal. Here on a small language model of reviews, whose
+# answers are in the making at every position.
 
 
 # %%
@@ -263,7 +272,7 @@ old, new = (reviews.task.draw(128, seed=seed).clean for seed in (1, 2))
 
 
 def measure_lenses(model, site):
-    """KL to the model's own answers on fresh prompts: logit lens, tuned lens."""
+    """Measure the KL to the model's answers on fresh prompts: logit lens, tuned lens."""
     logits, cache = model.run_with_cache(old)
     A, b = train_lens(model, cache[site], logits)
     logits, cache = model.run_with_cache(new)
@@ -278,45 +287,42 @@ found = {
     "embedding": measure_lenses(trained, ("resid_pre", 0)),
     "untrained model": measure_lenses(untrained, ("resid_mid", 0)),
 }
-print(
-    *(
-        f"{name:20} logit lens {pair[0]:.2f}, tuned lens {pair[1]:.3f}"
-        for name, pair in found.items()
-    ),
-    sep="\n",
-)
-package = methods.train_tuned_lens(trained, old, steps=200)
+for name, pair in found.items():
+    print(f"{name:20} logit lens {pair[0]:.2f}, tuned lens {pair[1]:.3f}")
+package = methods.fit_tuned_lens(trained, old, steps=200)
 theirs = methods.measure_divergence(methods.apply_tuned_lens(trained, new, package))
 assert abs(theirs[1].item() - found["after attention 0"][1]) < 0.05  # it trains on random rows
 
 # %% [markdown]
 # ## A trap: a lens that knows more than the stream
 #
-# After attention 0 the tuned lens is nearly perfect. But look at the embedding: *no layer has run*, and still the tuned lens
-# is four times closer than the logit lens. Is the answer in the embedding? Compare a table which gives, for each token, the
-# model's average distribution after it.
+# After attention 0 the tuned lens is nearly perfect. But look at the embedding: *no layer has run*,
+# and still the tuned lens is four times closer than the logit lens. Is the answer in the embedding?
+# Compare a table which gives, for each token, the model's average distribution after it.
 
 # %%
 after = trained(old).softmax(dim=-1)
 table = torch.stack([after[old == token].mean(dim=0) for token in range(24)])
 by_table = measure_kl(table[new].log(), trained(new)).item()
 print(
-    f"a table of what follows each token: {by_table:.2f}, tuned lens on the embedding: {found['embedding'][1]:.2f}"
+    f"a table of what follows each token: {by_table:.2f}, "
+    f"tuned lens on the embedding: {found['embedding'][1]:.2f}"
 )
 assert by_table < found["embedding"][1] < found["embedding"][0] / 4
 removed = {name: 1 - tuned_lens / logit_lens for name, (logit_lens, tuned_lens) in found.items()}
 assert min(removed["after attention 0"], removed["untrained model"]) > 0.9
-copier, repeats = toys.load("induction").model, toys.load("induction").task.draw(128, seed=1).clean
-lens = methods.train_tuned_lens(
-    copier, repeats, steps=100
-)  # even on the prompts that it was trained on:
+copier = toys.load("induction").model
+repeats = toys.load("induction").task.draw(128, seed=1).clean
+# Even on the prompts that it was trained on:
+lens = methods.fit_tuned_lens(copier, repeats, steps=100)
 assert methods.measure_divergence(methods.apply_tuned_lens(copier, repeats, lens))[1] > 2
 
 # %% [markdown]
-# No better than the table: the lens has *learned* what usually follows, it does not read it. And in an untrained model, which
-# knows nothing, it removes more than 90% of the distance, too. So compare a tuned lens with one on an earlier stream, and
-# never with the logit lens alone. What attention has yet to fetch from another position no translator finds: in the trained
-# `induction`, after layer 0, the tuned lens stays more than 2 nats away.
+# No better than the table: the lens has *learned* what usually follows, it does not read it. And in
+# an untrained model, which knows nothing, it removes more than 90% of the distance, too. So compare
+# a tuned lens with one on an earlier stream, and never with the logit lens alone. What attention
+# has yet to fetch from another position no translator finds: in the trained `induction`, after
+# layer 0, the tuned lens stays more than 2 nats away.
 #
 # ### Exercise 5.3: train_translator
 # Train a translator for streams that tell only half of what the model will say. `minilab grade 05`
@@ -337,7 +343,8 @@ card = ClaimCard(
     control=Measurement(
         "the same with the embedding", lambda: measure_reading(stranger, 0), high=0.2
     ),
-    refuted_by="a target that says it as often when the state of another entity, or of an earlier layer, is put in",
+    refuted_by="a target that says it as often when the state of another entity, "
+    "or of an earlier layer, is put in",
 )
 verdict = card.check()
 print(verdict)
@@ -345,7 +352,7 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 5.4: find_store
-# A model of facts that you have never seen, with more layers: in which streams does the answer lie, in whichever code? One layer
-# to put things into is not enough. `minilab grade 05`
+# A model of facts that you have never seen, with more layers: in which streams does the answer lie,
+# in whichever code? One layer to put things into is not enough. `minilab grade 05`
 #
 # Next: lesson 06, where parts are taken away.

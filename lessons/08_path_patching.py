@@ -1,29 +1,33 @@
 # %% [markdown]
 # # 8 · Path patching
 #
-# After this lesson you can say through which input of which later part a head takes effect, tell its direct from its
-# indirect effect, and estimate all patches at once by a gradient, and you know when that estimate is wrong.
+# After this lesson you can say through which input of which later part a head takes effect, tell
+# its direct from its indirect effect, and estimate all patches at once by a gradient, and you know
+# when that estimate is wrong.
 #
 # ## Idea
 #
-# A patch of a head (lesson 07) changes what *everybody* after it reads. It measures the head's **total effect**, and does
-# not say who listened.
+# A patch of a head (lesson 07) changes what *everybody* after it reads. It measures the head's
+# **total effect**, and does not say who listened.
 #
-# Each part of a model reads a stream that is a sum over writers (lesson 01). So there is an **edge** from each writer to
-# each later **reader**: the term that this writer adds to what this reader reads. A head is three readers, its queries,
-# keys and values; the unembedding is one more, called `logits`. Writers are the heads (and MLPs), and `input`, the sum of
-# the embeddings. An edge is spelled `a0.h1->a1.h0<k>`.
+# Each part of a model reads a stream that is a sum over writers (lesson 01). So there is an
+# **edge** from each writer to each later **reader**: the term that this writer adds to what this
+# reader reads. A head is three readers, its queries, keys and values; the unembedding is one more,
+# called `logits`. Writers are the heads (and MLPs), and `input`, the sum of the embeddings. An edge
+# is spelled `a0.h1->a1.h0<k>`.
 #
-# To patch an edge is to change that one term: this reader **hears** what the writer writes on the corrupt prompt, and all
-# other readers hear what they always hear. What the reader then writes is different, too, and goes on from there. A chain
-# of edges is a **path**, hence **path patching** (Wang et al. 2022; Goldowsky-Dill et al. 2023).
+# To patch an edge is to change that one term: this reader **hears** what the writer writes on the
+# corrupt prompt, and all other readers hear what they always hear. What the reader then writes is
+# different, too, and goes on from there. A chain of edges is a **path**, hence **path patching**
+# (Wang et al. 2022; Goldowsky-Dill et al. 2023).
 #
-# Our model continues repeated blocks like the one of lesson 03, but it was trained; it has two layers of two heads. `a0.h1`
-# is its previous-token head, and both heads of layer 1 match what it wrote. `a0.h0` has next to no part in
-# this: a good control.
+# Our model continues repeated blocks like the one of lesson 03, but it was trained; it has two
+# layers of two heads. `a0.h1` is its previous-token head, and both heads of layer 1 match what it
+# wrote. `a0.h0` has next to no part in this: a good control.
 #
-# We run clean prompts and patch corrupt values in (noising, lesson 07); a corrupt prompt is an unrelated one. The metric is
-# the logit difference: the right answer's logit minus that of the corrupt prompt's answer.
+# We run clean prompts and patch corrupt values in (noising, lesson 07); a corrupt prompt is an
+# unrelated one. The metric is the logit difference: the right answer's logit minus that of the
+# corrupt prompt's answer.
 
 # %%
 import matplotlib.pyplot as plt
@@ -31,10 +35,10 @@ import torch
 
 from mini_transformer import Transformer, methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
-from mini_transformer.edges import list_edges
 
 toy = toys.load("induction")
-model, batch = toy.model, toy.task.draw(128, seed=0, corrupt="fresh")
+model = toy.model
+batch = toy.task.draw(128, seed=0, corrupt="fresh")
 whole = batch.logit_difference(model(batch.clean)).mean().item()
 print(f"logit difference {whole:.1f}, right answers {batch.accuracy(model):.0%}")
 assert 14 < whole < 14.3
@@ -48,15 +52,16 @@ assert toy.truth.roles == {
 # %% [markdown]
 # ## Build: one edge
 #
-# To patch an edge, *add* to the reader's input: what the writer writes on the corrupt prompts minus what it writes on the
-# clean ones. The hooks `("q_input", layer)`, `("k_input", layer)` and `("v_input", layer)` hold a copy of the stream for
-# each head of the layer, so that one can be changed alone. The unembedding reads the stream that leaves the last layer. The
-# package's `patch_path` gives the same here, since from layer 1 the only way on is to `logits`.
+# To patch an edge, *add* to the reader's input: what the writer writes on the corrupt prompts minus
+# what it writes on the clean ones. The hooks `("q_input", layer)`, `("k_input", layer)` and
+# `("v_input", layer)` hold a copy of the stream for each head of the layer, so that one can be
+# changed alone. The unembedding reads the stream that leaves the last layer. The package's
+# `patch_path` gives the same here, since from layer 1 the only way on is to `logits`.
 
 
 # %%
 def read_change(model, batch, layer, head):
-    """What a head writes on the corrupt prompts minus what it writes on the clean ones, (batch, pos, d_model)."""
+    """Return what a head writes on corrupt prompts minus on clean ones, (batch, pos, d_model)."""
     name = ("result", layer)  # (batch, pos, head, d_model)
     new, old = (
         model.run_with_cache(x, names_filter=name)[1][name] for x in (batch.corrupt, batch.clean)
@@ -65,13 +70,15 @@ def read_change(model, batch, layer, head):
 
 
 def patch_edges(model, batch, change, readers):
-    """Logits of the clean run in which the readers, each (layer, head, part) or "logits", hear a writer changed."""
+    """Return the logits of the clean run in which these readers hear a writer changed.
+
+    Each reader is (layer, head, part) or "logits".
+    """
     hooks = []
     for reader in readers:
-        name, head = (
-            ("resid_post", -1),
-            slice(None),
-        )  # what the unembedding reads has no axis of heads
+        # What the unembedding reads has no axis of heads.
+        name = ("resid_post", -1)
+        head = slice(None)
         if reader != "logits":
             layer, head, part = reader
             name = (f"{part}_input", layer)
@@ -91,8 +98,8 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 # %% [markdown]
 # ## Predict
 #
-# Seven edges leave `a0.h1`: to the queries, keys and values of two heads, and to `logits`. How many of them, patched one at
-# a time, cost more than a tenth of what patching all seven costs?
+# Seven edges leave `a0.h1`: to the queries, keys and values of two heads, and to `logits`. How many
+# of them, patched one at a time, cost more than a tenth of what patching all seven costs?
 
 # %%
 my_count = 3  # your guess
@@ -100,7 +107,7 @@ my_count = 3  # your guess
 
 # %%
 def measure_effect(change, readers, model=model, batch=batch):
-    """By how much the metric changes when these readers hear this change."""
+    """Measure how much the metric changes when these readers hear this change."""
     runs = patch_edges(model, batch, change, readers), model(batch.clean)
     patched, clean = (batch.logit_difference(logits).mean().item() for logits in runs)
     return patched - clean
@@ -120,17 +127,18 @@ assert abs(total + 13.65) < 0.01
 assert max(abs(effect) for reader, effect in effects.items() if reader not in found) < 0.06
 
 # %% [markdown]
-# Two: the keys of both matching heads. The other five cost less than 0.06 each. The edge into keys that you *set* in lesson
-# 03, training has found as well.
+# Two: the keys of both matching heads. The other five cost less than 0.06 each. The edge into keys
+# that you *set* in lesson 03, training has found as well.
 #
 # ### Exercise 8.1: patch_edge
-# One edge between two heads, in any model. Stubs are in `exercises/ex08_path_patching.py`; `minilab grade 08` checks them.
+# One edge between two heads, in any model. Stubs are in `exercises/ex08_path_patching.py`;
+# `minilab grade 08` checks them.
 #
 # ## Control
 #
-# Would *anything* added to those keys do this? Try four changes that should not matter: random vectors of the same lengths;
-# the change that `a0.h0`, the neighbour, makes; the same edges in an untrained model; and other corrupt prompts, in which
-# only the token to be copied is another one.
+# Would *anything* added to those keys do this? Try four changes that should not matter: random
+# vectors of the same lengths; the change that `a0.h0`, the neighbour, makes; the same edges in an
+# untrained model; and other corrupt prompts, in which only the token to be copied is another one.
 
 # %%
 keys = [(1, 0, "k"), (1, 1, "k")]
@@ -138,7 +146,8 @@ noise = torch.randn(change.shape, generator=torch.Generator().manual_seed(0))
 noise *= change.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
 neighbour = read_change(model, batch, 0, 0)
 by_keys, by_noise, by_neighbour = (measure_effect(x, keys) for x in (change, noise, neighbour))
-untrained, copied = Transformer(model.config, seed=0), toy.task.draw(128, seed=0, corrupt="answer")
+untrained = Transformer(model.config, seed=0)
+copied = toy.task.draw(128, seed=0, corrupt="answer")
 by_untrained = measure_effect(read_change(untrained, batch, 0, 1), keys, untrained)
 by_copied = measure_effect(read_change(model, copied, 0, 1), keys, batch=copied)
 print(f"both keys {by_keys:.2f}, random {by_noise:.2f}, neighbour {by_neighbour:.2f}, ", end="")
@@ -148,16 +157,18 @@ assert -1.1 < by_noise < -0.8
 assert max(abs(by_neighbour), abs(by_untrained), abs(by_copied)) < 0.04
 
 # %% [markdown]
-# 13.5 against 1 for random vectors: some of the effect is mere disturbance, most is not. The others stay below 0.04. On the
-# last prompts the right edges look idle, as the token *before* the one to be copied is the same in both: **an edge shows
-# only what your two prompts differ in.**
+# 13.5 against 1 for random vectors: some of the effect is mere disturbance, most is not. The others
+# stay below 0.04. On the last prompts the right edges look idle, as the token *before* the one to
+# be copied is the same in both: **an edge shows only what your two prompts differ in.**
 #
 # ## Direct and indirect
 #
-# The edge to `logits` carries a head's **direct effect**; all its other edges together carry its **indirect effect**.
+# The edge to `logits` carries a head's **direct effect**; all its other edges together carry its
+# **indirect effect**.
 #
-# Back to the toy of lesson 06, in which a backup (`a3.h0`) acts only when the mover (`a2.h0`) is silent. Silence the mover,
-# and the logit difference stays where it is: a total effect of 0. What are the direct and the indirect effect?
+# Back to the toy of lesson 06, in which a backup (`a3.h0`) acts only when the mover (`a2.h0`) is
+# silent. Silence the mover, and the logit difference stays where it is: a total effect of 0. What
+# are the direct and the indirect effect?
 
 # %%
 my_direct, my_indirect = 0.0, 0.0  # your guess
@@ -179,30 +190,36 @@ print(split, f"you: direct {my_direct}, indirect {my_indirect}")
 theirs = methods.split_effects(
     spare.model, prompts.clean, prompts.corrupt, prompts.logit_difference, ablation="zero"
 )
-assert split == {effect: round(values["a2.h0"].item(), 2) for effect, values in theirs.items()}
+lost = {effect: values["a2.h0"].item() for effect, values in theirs.items()}
+assert split == {effect: round(-loss, 2) for effect, loss in lost.items()}  # theirs: what is lost
 assert split == {"total": 0, "direct": -40, "indirect": 40}
 
 # %% [markdown]
-# **Two paths that cancel.** Logit attribution says that the mover writes the whole answer, ablation says that nobody misses
-# it. Both are right about their own question, and only the two effects side by side show the backup.
+# **Two paths that cancel.** Logit attribution says that the mover writes the whole answer, ablation
+# says that nobody misses it. Both are right about their own question, and only the two effects side
+# by side show the backup.
 #
-# Here they add up to the total, since after the two routes meet everything is linear. A final norm mixes them, and so does
-# a metric such as a probability.
+# Here they add up to the total, since after the two routes meet everything is linear. A final norm
+# mixes them, and so does a metric such as a probability.
 #
 # ### Exercise 8.2: split_head_effect
 # All three effects of any head, through a final norm as well. `minilab grade 08`
 #
 # ## Build: one gradient for many patches
 #
-# Every patch costs a run, and the number of edges grows with the square of the number of heads. **Attribution patching**
-# (Syed et al. 2023; Kramár et al. 2024) pretends that the metric goes on as steeply as it starts: the estimate is the
-# change times the gradient at the reader's input, in the clean run. In other words: put a **dial** on each change, which
-# says what part of it is patched, and take the slope at 0. One backward pass gives the slopes of all dials.
+# Every patch costs a run, and the number of edges grows with the square of the number of heads.
+# **Attribution patching** (Syed et al. 2023; Kramár et al. 2024) pretends that the metric goes on
+# as steeply as it starts: the estimate is the change times the gradient at the reader's input, in
+# the clean run. In other words: put a **dial** on each change, which says what part of it is
+# patched, and take the slope at 0. One backward pass gives the slopes of all dials.
 
 
 # %%
 def find_slopes(part, changes, readers):
-    """The slope of the metric in each dial, where all dials stand at `part` and these readers hear all changes."""
+    """Find the slope of the metric in each dial, where all dials stand at `part`.
+
+    These readers hear all changes.
+    """
     dials = torch.full((len(changes),), part, requires_grad=True)
     moved = sum(dial * change for dial, change in zip(dials, changes, strict=True))
     value = batch.logit_difference(patch_edges(model, batch, moved, readers)).mean()
@@ -211,7 +228,7 @@ def find_slopes(part, changes, readers):
 
 estimates = find_slopes(0.0, [neighbour, change], keys)
 run = model, batch.clean, batch.corrupt, batch.logit_difference
-theirs = dict(zip(list_edges(model), methods.attribute_edges(*run), strict=True))
+theirs = methods.eap(*run)
 for writer in range(2):
     lost = sum(theirs[f"a0.h{writer}->a1.h{reader}<k>"] for reader in range(2))
     torch.testing.assert_close(estimates[writer], -lost, rtol=1e-3, atol=1e-3)
@@ -229,9 +246,10 @@ assert 0.038 < estimates[1] / by_keys < 0.042  # one twenty-fifth
 # %% [markdown]
 # ## Look
 #
-# One twenty-fifth of it. To see why, turn the dial from nothing (0) to the whole change (1). The estimate is the *tangent*
-# at 0. Expect a straight line for the edge from `a1.h0` to `logits`, which the unembedding only multiplies; a flat one for
-# the neighbour's change of the keys (the control); and for the keys themselves a curve that hardly falls at first.
+# One twenty-fifth of it. To see why, turn the dial from nothing (0) to the whole change (1). The
+# estimate is the *tangent* at 0. Expect a straight line for the edge from `a1.h0` to `logits`,
+# which the unembedding only multiplies; a flat one for the neighbour's change of the keys (the
+# control); and for the keys themselves a curve that hardly falls at first.
 
 
 # %%
@@ -259,33 +277,32 @@ plt.show()
 straight = find_slopes(0.0, [later], ["logits"]).item()
 assert abs(straight - measure_effect(later, ["logits"])) < 1e-3  # exact
 _, cache = model.run_with_cache(batch.clean, names_filter=("pattern", 1))
-after = (batch.clean[:, :-1] == batch.clean[:, -1:]).unsqueeze(
-    1
-)  # an earlier copy of the last token stands before
+# An earlier copy of the last token stands before these positions.
+after = (batch.clean[:, :-1] == batch.clean[:, -1:]).unsqueeze(1)
 assert (cache["pattern", 1][:, :, -1, 1:] * after).sum(dim=-1).mean() > 0.97
 
 # %% [markdown]
-# The matching heads are sure of themselves: more than 97% of their attention is on the right positions. Their softmax is
-# **saturated**: a small change of the keys moves hardly any attention, a large one does. (You met such a slope in lesson
-# 02.)
+# The matching heads are sure of themselves: more than 97% of their attention is on the right
+# positions. Their softmax is **saturated**: a small change of the keys moves hardly any attention,
+# a large one does. (You met such a slope in lesson 02.)
 #
 # ### Exercise 8.3: attribute_heads
 # One gradient for all heads of a model. `minilab grade 08`
 #
 # ## Build: walk instead of jump
 #
-# A steep part that the start does not show, a walk will find: take the slope at many points on the way, and average. This
-# is **integrated gradients** (Sundararajan et al. 2017). The average slope times the length of the way is the height, so
-# for *one* change it gives the patch itself, at a higher price. It pays if many parts move together: then a few gradients
-# split the whole effect among them. Here both heads of layer 0 move, heard by everybody, and each gets its **share**.
+# A steep part that the start does not show, a walk will find: take the slope at many points on the
+# way, and average. This is **integrated gradients** (Sundararajan et al. 2017). The average slope
+# times the length of the way is the height, so for *one* change it gives the patch itself, at a
+# higher price. It pays if many parts move together: then a few gradients split the whole effect
+# among them. Here both heads of layer 0 move, heard by everybody, and each gets its **share**.
 
 
 # %%
 def walk(steps, changes, readers):
-    """For each of these changes, its share of the effect of patching all of them."""
-    return (
-        sum(find_slopes((step + 0.5) / steps, changes, readers) for step in range(steps)) / steps
-    )  # in the middles
+    """Return the share of each change in the effect of patching all of them."""
+    # Slopes are taken in the middles of the steps.
+    return sum(find_slopes((step + 0.5) / steps, changes, readers) for step in range(steps)) / steps
 
 
 assert abs(walk(20, [change], keys).item() - by_keys) < 0.01
@@ -295,21 +312,22 @@ for steps, (first, second) in splits.items():
     print(
         f"{steps:2} steps: {first:.2f} + {second:.2f} = {first + second:.2f}; patched {patched:.2f}"
     )
-theirs = methods.estimate_patches(*run, "z", "head", "noise", steps=20)[0].detach() - whole
-torch.testing.assert_close(splits[20], theirs, rtol=1e-3, atol=1e-3)
+theirs = methods.attribution_patch(*run, "z", "head", steps=20, direction="noise")[0]
+torch.testing.assert_close(splits[20], theirs.detach() - whole, rtol=1e-3, atol=1e-3)
 assert abs(splits[20].sum() - patched) < 0.02
 assert (round(splits[1].sum().item(), 1), round(patched)) == (-26.6, -14)
 
 # %% [markdown]
-# One step, in the steep middle, gives 26.6 in place of 14. So always compare the sum with the patch of everything.
+# One step, in the steep middle, gives 26.6 in place of 14. So always compare the sum with the patch
+# of everything.
 #
 # ### Exercise 8.4: integrate_heads
 # Split a layer's effect among its heads. `minilab grade 08`
 #
 # ## Limits
 #
-# **Gradients also see too much.** Silence the mover of `backup_head` again: the gradient expects -40, for it does not know
-# that the backup will wake up. The total is 0.
+# **Gradients also see too much.** Silence the mover of `backup_head` again: the gradient expects
+# -40, for it does not know that the backup will wake up. The total is 0.
 
 # %%
 logits, cache = spare.model.run_with_cache(prompts.clean, names_filter=("z", 2))
@@ -347,6 +365,8 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 8.5: find_feeding_edges
-# Models that you have never seen, and one head in each: who feeds its queries, its keys, its values? `minilab grade 08`
+# Models that you have never seen, and one head in each: who feeds its queries, its keys, its
+# values? `minilab grade 08`
 #
-# One edge at a time misses what another edge does as well. Next: lesson 09, which puts edges together to circuits.
+# One edge at a time misses what another edge does as well. Next: lesson 09, which puts edges
+# together to circuits.

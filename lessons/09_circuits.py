@@ -1,22 +1,25 @@
 # %% [markdown]
 # # 9 · Circuits
 #
-# After this lesson you can let an algorithm find which part of a model does a task, verify what it found, and say what it has
-# left out.
+# After this lesson you can let an algorithm find which part of a model does a task, verify what it
+# found, and say what it has left out.
 #
 # ## Idea
 #
-# Lesson 08 patched one edge at a time. Now ask for *all* edges that a task needs. Write the model as a graph. Its **nodes** are
-# `input` (both embeddings), every head (`a0.h1`), every MLP (`m0`) and `logits`. An **edge** goes from a writer to a later reader that
-# reads the stream: `a1.h0->logits`, and for heads to one of their inputs, as in `a0.h1->a1.h0<k>`.
+# Lesson 08 patched one edge at a time. Now ask for *all* edges that a task needs. Write the model
+# as a graph. Its **nodes** are `input` (both embeddings), every head (`a0.h1`), every MLP (`m0`)
+# and `logits`. An **edge** goes from a writer to a later reader that reads the stream:
+# `a1.h0->logits`, and for heads to one of their inputs, as in `a0.h1->a1.h0<k>`.
 #
-# A **circuit** is a set of edges that does the task while all other edges are **off**. An edge that is off carries something else in
-# place of what its writer writes: here, what the writer writes on a corrupt prompt. A **mask** has one number per edge, 1 for on and 0
-# for off, and `run_edges` runs the model under masks; whatever follows from an edge that is off is computed anew.
+# A **circuit** is a set of edges that does the task while all other edges are **off**. An edge that
+# is off carries something else in place of what its writer writes: here, what the writer writes on
+# a corrupt prompt. A **mask** has one number per edge, 1 for on and 0 for off, and `run_edges` runs
+# the model under masks; whatever follows from an edge that is off is computed anew.
 #
-# Whoever says "this is the circuit" answers three questions. Is it **faithful**: does it, alone, behave like the model? Is it
-# **complete**: does it hold *all* that does the task, so that damage to it is damage to the model? Is it **minimal**: does it hold
-# nothing else? We begin with the induction model of lesson 04: two layers of two heads.
+# Whoever says "this is the circuit" answers three questions. Is it **faithful**: does it, alone,
+# behave like the model? Is it **complete**: does it hold *all* that does the task, so that damage
+# to it is damage to the model? Is it **minimal**: does it hold nothing else? We begin with the
+# induction model of lesson 04: two layers of two heads.
 
 # %%
 import matplotlib.pyplot as plt
@@ -24,19 +27,13 @@ import torch
 
 from mini_transformer import Transformer, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
-from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
-from mini_transformer.methods import (
-    attribute_edges,
-    divergence_from,
-    find_circuit_acdc,
-    measure_faithfulness,
-)
+from mini_transformer.edges import EdgeScores, list_edges, mask_of, run_edges, write_outputs
+from mini_transformer.methods import eap, find_circuit_acdc, make_divergence, measure_faithfulness
 
 toy = toys.load("induction")
 model = toy.model.requires_grad_(False)
-batch = toy.task.draw(
-    32, corrupt="fresh"
-)  # the corrupt prompt is an unrelated one, with another answer
+# The corrupt prompt is an unrelated one, with another answer.
+batch = toy.task.draw(32, corrupt="fresh")
 edges = list_edges(model)
 print(len(edges), "edges:", ", ".join(edges[:3]), "...", edges[-1])
 assert len(edges) == 29
@@ -44,8 +41,8 @@ assert len(edges) == 29
 # %% [markdown]
 # ## Predict
 #
-# How many of the 29 edges does the model need? And if you keep as many edges, but at random: how much is left, from 0 (as with no
-# edge) to 1 (as with all)?
+# How many of the 29 edges does the model need? And if you keep as many edges, but at random: how
+# much is left, from 0 (as with no edge) to 1 (as with all)?
 
 # %%
 my_edges = 29  # your guess
@@ -54,16 +51,17 @@ my_random_f = 0.5  # your guess
 # %% [markdown]
 # ## Build: faithfulness
 #
-# Let m be a metric of the task, averaged over prompts: here the logit of the answer minus that of the corrupt prompt's answer. m of no
-# edges is what the corrupt run gives, m of all edges is the model's. Their difference is the **whole effect**. On the scale on which they
-# are 0 and 1, the value of a circuit is its **faithfulness**:
+# Let m be a metric of the task, averaged over prompts: here the logit of the answer minus that of
+# the corrupt prompt's answer. m of no edges is what the corrupt run gives, m of all edges is the
+# model's. Their difference is the **whole effect**. On the scale on which they are 0 and 1, the
+# value of a circuit is its **faithfulness**:
 #
 # f(C) = (m(C) - m(nothing)) / (m(model) - m(nothing))
 
 
 # %%
 def make_measure(model, batch, metric, ablation="resample"):
-    """The mean metric as a function of a mask."""
+    """Make the mean metric a function of a mask."""
     off = write_outputs(model, batch.corrupt, ablation)  # what edges carry when they are off
     return lambda mask: (
         metric(run_edges(model, batch.clean, mask.unsqueeze(0), off)[0]).float().mean()
@@ -71,49 +69,50 @@ def make_measure(model, batch, metric, ablation="resample"):
 
 
 def measure_effect(measure, n_edges):
-    """The whole effect: m(model) - m(nothing)."""
+    """Measure the whole effect: m(model) - m(nothing)."""
     return (measure(torch.ones(n_edges)) - measure(torch.zeros(n_edges))).item()
 
 
 def compute_faithfulness(measure, mask):
-    """f of the edges that a mask keeps."""
+    """Compute f of the edges that a mask keeps."""
     return (measure(mask) - measure(0 * mask)).item() / measure_effect(measure, len(mask))
 
 
 measure = make_measure(model, batch, batch.logit_difference)
 inputs = model, batch.clean, batch.corrupt, batch.logit_difference
 whole_effect = measure_effect(measure, 29)
-late = [
-    edge for edge in edges if edge.endswith("logits")
-]  # what the unembedding reads, and nothing else
+# What the unembedding reads, and nothing else.
+late = [edge for edge in edges if edge.endswith("logits")]
 f_late = compute_faithfulness(measure, mask_of(model, late))
 print(f"whole effect {whole_effect:.0f}; edges into the logits alone: f = {f_late:.2f}")
 assert abs(f_late - measure_faithfulness(*inputs, [late]).item()) < 1e-4
 assert (round(f_late, 2), round(whole_effect)) == (0.01, 28)
 
 # %% [markdown]
-# The unembedding hears all writers, and yet f is .01: heads that hear only the corrupt prompt say what they say there. A circuit
-# needs whole paths, from `input` on.
+# The unembedding hears all writers, and yet f is .01: heads that hear only the corrupt prompt say
+# what they say there. A circuit needs whole paths, from `input` on.
 #
 # ### Exercise 9.1: node_faithfulness
 # Measure circuits that are given by their nodes, with any ablation. `minilab grade 09`
 #
 # ## Build: prune
 #
-# Nobody can try all sets of 29 edges: there are 2 to the power of 29. **ACDC** (Conmy et al. 2023) is greedy. Begin with all edges on; go from the
-# logits back to the input; switch each edge off in what is left, and if the metric drops by less than a limit, leave it off.
+# Nobody can try all sets of 29 edges: there are 2 to the power of 29. **ACDC** (Conmy et al. 2023)
+# is greedy. Begin with all edges on; go from the logits back to the input; switch each edge off in
+# what is left, and if the metric drops by less than a limit, leave it off.
 
 
 # %%
 def prune(measure, edges, limit):
-    """ACDC: the edges that cannot be cut, one after the other, without a loss of `limit` or more."""
+    """Prune by ACDC: cut, one after the other, every edge that costs less than `limit`."""
     mask = torch.ones(len(edges))
     value = measure(mask)
     for i in reversed(range(len(edges))):
         trial = mask.clone()
         trial[i] = 0.0
         if value - (found := measure(trial)) < limit:
-            mask, value = trial, found
+            mask = trial
+            value = found
     return {edge for edge, on in zip(edges, mask, strict=True) if on}
 
 
@@ -125,12 +124,13 @@ print(f"{len(circuit)} of 29 edges (you: {my_edges}), f = {f:.2f}:", *sorted(cir
 assert (len(circuit), round(f, 2)) == (9, 0.98)
 
 # %% [markdown]
-# Nine edges, the story of lesson 03 twice: `a0.h1` reads tokens, both heads of layer 1 hear it in their keys, and both
-# copy. What costs less than the limit is lost, so say with which limit a circuit was found.
+# Nine edges, the story of lesson 03 twice: `a0.h1` reads tokens, both heads of layer 1 hear it in
+# their keys, and both copy. What costs less than the limit is lost, so say with which limit a
+# circuit was found.
 #
-# Faithful, then. For the other two questions cut each of the nine once more, in the circuit and in the whole model. If every
-# cut costs the circuit something, it is minimal. If the model loses as much, nothing outside stands in, and the circuit is
-# complete, as far as single cuts can tell.
+# Faithful, then. For the other two questions cut each of the nine once more, in the circuit and in
+# the whole model. If every cut costs the circuit something, it is minimal. If the model loses as
+# much, nothing outside stands in, and the circuit is complete, as far as single cuts can tell.
 
 # %%
 cuts = [mask_of(model, [edge]) for edge in sorted(circuit)]
@@ -144,15 +144,15 @@ assert max(abs(a - b) for a, b in zip(lost, lost_by_model, strict=True)) < 0.02 
 # %% [markdown]
 # ## Trap: better than the model
 #
-# Models have heads that work *against* the answer (negative name movers: Wang et al. 2022, section 3). We plant one in the hand-set toy,
-# whose edges have the same names: its idle `a1.h1` becomes a copy of `a1.h0` with output times -0.8. Every answer is still right. Which edges will `prune` find?
+# Models have heads that work *against* the answer (negative name movers: Wang et al. 2022, section
+# 3). We plant one in the hand-set toy, whose edges have the same names: its idle `a1.h1` becomes a
+# copy of `a1.h0` with output times -0.8. Every answer is still right. Which edges will `prune`
+# find?
 
 # %%
 planted = toys.load("induction_by_hand")
-attn, hand = (
-    planted.model.requires_grad_(False).blocks[1].attn,
-    planted.task.draw(32, corrupt="fresh"),
-)
+attn = planted.model.requires_grad_(False).blocks[1].attn
+hand = planted.task.draw(32, corrupt="fresh")
 for W in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
     W[1] = W[0]
 attn.W_O[1] *= -0.8
@@ -166,16 +166,18 @@ assert hand.accuracy(planted.model) == 1
 assert (len(five), round(too_good, 2), any("a1.h1" in edge for edge in five)) == (5, 5, False)
 
 # %% [markdown]
-# Faithfulness 5: the circuit does five times what the model does. Cutting the opponent *raises* the metric, so its edges cost
-# nothing. The circuit does the task, but it does not behave like the model: f far above 1 is as much of a warning as f far below.
+# Faithfulness 5: the circuit does five times what the model does. Cutting the opponent *raises* the
+# metric, so its edges cost nothing. The circuit does the task, but it does not behave like the
+# model: f far above 1 is as much of a warning as f far below.
 #
-# As published, ACDC asks how far the predictions move from the model's, up or down: by their **KL divergence**, which is 0 for equal
-# predictions and positive for all others. `divergence_from` returns it with a minus, so that moving away is a loss. Now the
-# opponent's four edges stay as well, and f is 1:
+# As published, ACDC asks how far the predictions move from the model's, up or down: by their **KL
+# divergence**, which is 0 for equal predictions and positive for all others. `make_divergence`
+# returns it with a minus, so that moving away is a loss. Now the opponent's four edges stay as
+# well, and f is 1:
 
 # %%
 divergence = make_measure(
-    planted.model, hand, divergence_from(planted.model, hand.clean, position=-1)
+    planted.model, hand, make_divergence(planted.model, hand.clean, position=-1)
 )
 careful = prune(divergence, edges, limit=0.05)  # in nats: logarithms to base e
 assert five < careful
@@ -188,26 +190,27 @@ assert abs(compute_faithfulness(hand_measure, mask_of(planted.model, careful)) -
 #
 # ## Build: one gradient for all edges
 #
-# One run per edge is too much for a large model. In lesson 08 a gradient estimated all patches at once; with masks this takes three
-# lines. The gradient of the metric with respect to an edge's number in the mask, with everything on, is its **edge attribution
-# patching** score, EAP (Syed et al. 2023). It has the limit that you know: a saturated softmax has no gradient. So *integrate*, too: average
-# the gradients on the way from all off to all on. **EAP-IG** (Hanna et al. 2024) is the same idea with another way: it moves the
-# *input* from corrupt to clean.
+# One run per edge is too much for a large model. In lesson 08 a gradient estimated all patches at
+# once; with masks this takes three lines. The gradient of the metric with respect to an edge's
+# number in the mask, with everything on, is its **edge attribution patching** score, EAP (Syed et
+# al. 2023). It has the limit that you know: a saturated softmax has no gradient. So *integrate*,
+# too: average the gradients on the way from all off to all on. **EAP-IG** (Hanna et al. 2024) is
+# the same idea with another way: it moves the *input* from corrupt to clean.
 
 
 # %%
 def attribute(measure, n_edges):
-    """What cutting each edge would cost, estimated by one gradient."""
+    """Estimate by one gradient what cutting each edge would cost."""
     mask = torch.ones(n_edges, requires_grad=True)
     return torch.autograd.grad(measure(mask), mask)[0]
 
 
-scores = {"one gradient": attribute(measure, len(edges))}
-torch.testing.assert_close(scores["one gradient"], attribute_edges(*inputs), rtol=1e-3, atol=1e-3)
-scores["integrated"] = attribute_edges(*inputs, steps=20, along="masks")
-assert (
-    abs(scores["integrated"].sum().item() / whole_effect - 1) < 0.02
-)  # they add up to the whole effect
+slopes = attribute(measure, len(edges))
+torch.testing.assert_close(slopes, eap(*inputs).values, rtol=1e-3, atol=1e-3)
+scores = {"one gradient": EdgeScores(model, slopes)}
+scores["integrated"] = eap(*inputs, steps=20, along="masks")
+# They add up to the whole effect.
+assert abs(scores["integrated"].values.sum().item() / whole_effect - 1) < 0.02
 
 # %% [markdown]
 # ### Exercise 9.3: integrate_masks
@@ -215,15 +218,13 @@ assert (
 #
 # ## Look
 #
-# Keep the edges with the highest scores, one more at a time, and measure f. Expect the integrated scores to come close to 1 at nine
-# edges, and the single gradient later, for want of an edge into a saturated softmax. The **control** is a random order: expect
-# nearly nothing at nine.
+# Keep the edges with the highest scores, one more at a time, and measure f. Expect the integrated
+# scores to come close to 1 at nine edges, and the single gradient later, for want of an edge into a
+# saturated softmax. The **control** is a random order: expect nearly nothing at nine.
 
 # %%
 generator = torch.Generator().manual_seed(0)
-orders = {
-    name: [edges[i] for i in score.argsort(descending=True)] for name, score in scores.items()
-}
+orders = {name: score.top(len(edges)) for name, score in scores.items()}
 orders["random order"] = [edges[i] for i in torch.randperm(len(edges), generator=generator)]
 curves = {
     name: measure_faithfulness(*inputs, [o[:size] for size in range(30)]).tolist()
@@ -240,18 +241,19 @@ plt.show()
 at_nine = {name: round(curve[9], 2) for name, curve in curves.items()}
 print("f with nine edges:", at_nine)
 nine = {name: set(order[:9]) for name, order in orders.items()}
-by_inputs = attribute_edges(*inputs, steps=20, along="inputs")  # EAP-IG
-assert nine["integrated"] == {edges[i] for i in by_inputs.topk(9).indices} == circuit
+by_inputs = eap(*inputs, steps=20, along="inputs")  # EAP-IG
+assert nine["integrated"] == set(by_inputs.top(9)) == circuit
 assert nine["one gradient"] == circuit - {"a0.h1->a1.h1<k>"} | {"input->logits"}
 assert list(at_nine.values()) == [0.72, 0.98, 0]
 
 # %% [markdown]
-# The nine highest integrated scores, and those of EAP-IG, belong to the nine edges of pruning. One gradient puts `input->logits`
-# before a key, and f is .72.
+# The nine highest integrated scores, and those of EAP-IG, belong to the nine edges of pruning. One
+# gradient puts `input->logits` before a key, and f is .72.
 #
 # ## Control: chance, and a model that knows nothing
 #
-# How good are 50 random sets of nine edges? And what does pruning find in an untrained model? It *will* return something.
+# How good are 50 random sets of nine edges? And what does pruning find in an untrained model? It
+# *will* return something.
 
 # %%
 sets = [[edges[i] for i in torch.randperm(29, generator=generator)[:9]] for _ in range(50)]
@@ -274,17 +276,20 @@ print(f"on 256 new prompts it is {small_unseen:.3f}")
 assert (int(found.sum()), round(f_found, 1), small < 0.1, small_unseen < 0) == (5, 1.2, True, True)
 
 # %% [markdown]
-# Nine edges at random keep less than .1 on average, and a third at best. But the untrained model has a neat circuit of five
-# edges with f = 1.2, found in noise. Two things give it away: the whole effect is below .1 (the trained model's is 28), and on
-# new prompts it is negative. So say how large the whole effect is, and measure f on prompts that the search has not seen.
+# Nine edges at random keep less than .1 on average, and a third at best. But the untrained model
+# has a neat circuit of five edges with f = 1.2, found in noise. Two things give it away: the whole
+# effect is below .1 (the trained model's is 28), and on new prompts it is negative. So say how
+# large the whole effect is, and measure f on prompts that the search has not seen.
 #
 # ## Trap: a circuit is the answer to a question
 #
-# The same weights, the hand-set toy as it was; only what an edge carries when it is off changes. "source" exchanges the earlier
-# token that must be matched, "answer" the one after it. Will the circuits be the same?
+# The same weights, the hand-set toy as it was; only what an edge carries when it is off changes.
+# "source" exchanges the earlier token that must be matched, "answer" the one after it. Will the
+# circuits be the same?
 
 # %%
-plain, sizes = toys.load("induction_by_hand").model.requires_grad_(False), []
+plain = toys.load("induction_by_hand").model.requires_grad_(False)
+sizes = []
 for corrupt, ablation in (
     ("fresh", "zero"),
     ("fresh", "resample"),
@@ -299,14 +304,16 @@ for corrupt, ablation in (
 assert sizes == [7, 5, 3, 2]
 
 # %% [markdown]
-# Seven, five, three and two edges. Zeros take away the positions, which every prompt shares and no corrupt prompt changes. "source" shows
-# only how the match is made, "answer" only how the token is copied. A circuit belongs to a metric, prompts and an ablation.
+# Seven, five, three and two edges. Zeros take away the positions, which every prompt shares and no
+# corrupt prompt changes. "source" shows only how the match is made, "answer" only how the token is
+# copied. A circuit belongs to a metric, prompts and an ablation.
 #
 # ## Trap: several right circuits
 #
-# In `backup_head` (lesson 06) `a3.h0` says the answer if `a2.h0` is silent. Off means zero here, and the metric is the share of right
-# answers. Prune once as before, and once with `a2.h0` silent from the start. Then cut one edge, `input->a2.h0<v>`, in the first circuit and in
-# the whole model. Commit: who still answers?
+# In `backup_head` (lesson 06) `a3.h0` says the answer if `a2.h0` is silent. Off means zero here,
+# and the metric is the share of right answers. Prune once as before, and once with `a2.h0` silent
+# from the start. Then cut one edge, `input->a2.h0<v>`, in the first circuit and in the whole model.
+# Commit: who still answers?
 
 # %%
 my_guess = "neither"  # "the circuit", "the model", "both" or "neither"
@@ -319,9 +326,8 @@ right = make_measure(case.model, every, every.correct, "zero")
 one = prune(right, its_edges, limit=0.01)
 without = torch.tensor([float(not edge.startswith("a2.h0->")) for edge in its_edges])
 two = prune(lambda mask: right(mask * without), its_edges, limit=0.01)
-assert {frozenset(one), frozenset(two)} <= set(
-    case.truth.circuits["zero"].edges
-)  # both right, and minimal
+# Both are right, and minimal.
+assert {frozenset(one), frozenset(two)} <= set(case.truth.circuits["zero"].edges)
 
 cut = mask_of(case.model, ["input->a2.h0<v>"])
 answers = {
@@ -329,13 +335,15 @@ answers = {
     "the model": right(1 - cut).item(),
 }
 print(
-    f"{len(one)} and {len(two)} edges, {len(one & two)} in common; right after the cut: {answers} (you: {my_guess})"
+    f"{len(one)} and {len(two)} edges, {len(one & two)} in common; "
+    f"right after the cut: {answers} (you: {my_guess})"
 )
 assert (len(one), len(two), len(one & two), *answers.values()) == (8, 8, 4, 0, 1)
 
 # %% [markdown]
-# Both circuits are right, and share four of their eight edges: judged by the one, the other looks half wrong. Each is faithful and
-# minimal, and not complete: the damaged model goes on, the damaged circuit does not.
+# Both circuits are right, and share four of their eight edges: judged by the one, the other looks
+# half wrong. Each is faithful and minimal, and not complete: the damaged model goes on, the damaged
+# circuit does not.
 #
 # ### Exercise 9.4: judge_circuit
 # Put the three questions to any circuit. `minilab grade 09`
@@ -348,15 +356,17 @@ assert (len(one), len(two), len(one & two), *answers.values()) == (8, 8, 4, 0, 1
 gates = []
 for name in ("boolean_and", "boolean_or", "boolean_xor"):
     gate = toys.load(name)
-    prompts, gate_edges = gate.task.everything(), list_edges(gate.model.requires_grad_(False))
+    prompts = gate.task.everything()
+    gate_edges = list_edges(gate.model.requires_grad_(False))
     gates.append(prune(make_measure(gate.model, prompts, prompts.correct), gate_edges, limit=0.01))
 assert gates[0] == gates[1] == gates[2]
 print(sorted(gates[0]))
 
 # %% [markdown]
-# One circuit, three functions. Edges say who talks to whom. They do not say *what* flows along them, at which positions, or what the reader
-# makes of it; and the search was told where to look, by prompts and a metric that somebody chose. A circuit is where the
-# work of lessons 04 to 08 begins.
+# One circuit, three functions. Edges say who talks to whom. They do not say *what* flows along
+# them, at which positions, or what the reader makes of it; and the search was told where to look,
+# by prompts and a metric that somebody chose. A circuit is where the work of lessons 04 to 08
+# begins.
 #
 # ## Claim card
 #
@@ -366,21 +376,20 @@ print(sorted(gates[0]))
 
 
 def measure_unseen(circuits):
-    """The largest f of some circuits on the new prompts."""
-    return (
-        measure_faithfulness(model, unseen.clean, unseen.corrupt, unseen.logit_difference, circuits)
-        .max()
-        .item()
-    )
+    """Return the largest f of some circuits on the new prompts."""
+    prompts = unseen.clean, unseen.corrupt, unseen.logit_difference
+    return measure_faithfulness(model, *prompts, circuits).max().item()
 
 
 card = ClaimCard(
-    claim="Nine edges carry induction: a0.h1 into the keys of both heads of layer 1, which copy what they attend to.",
+    claim="Nine edges carry induction: a0.h1 into the keys of both heads of layer 1, "
+    "which copy what they attend to.",
     model="induction, seed 0, 2 layers of 2 heads",
     task=toy.task.description,
     data="circuit found on 32 prompts, seed 0; checked on 256 others, seed 2",
     components=", ".join(sorted(circuit)),
-    intervention="all other edges carry what is written on unrelated prompts; metric: logit difference",
+    intervention="all other edges carry what is written on unrelated prompts; "
+    "metric: logit difference",
     effect=Measurement(
         "f of the nine edges", lambda: measure_unseen([circuit]), low=0.95, high=1.05
     ),
@@ -395,7 +404,8 @@ assert verdict
 
 # %% [markdown]
 # ### Exercise 9.5: find_circuit
-# In models that you have never seen, find a circuit and say what it is worth. Gradients can mislead, so can cutting one edge of
-# the whole model, and so can a metric in which too much on one prompt pays for too little on another. `minilab grade 09`
+# In models that you have never seen, find a circuit and say what it is worth. Gradients can
+# mislead, so can cutting one edge of the whole model, and so can a metric in which too much on one
+# prompt pays for too little on another. `minilab grade 09`
 #
 # Next: lesson 10, where one direction of the stream has to serve more features than one.

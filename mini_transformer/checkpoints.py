@@ -7,7 +7,6 @@ Equal weights and facts give equal bytes, so a retrained checkpoint can be compa
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from mini_transformer import __version__
 from mini_transformer.isolation.files import write_atomically
 from mini_transformer.model import Config, Transformer
+from mini_transformer.nearest import find_nearest
 from mini_transformer.weights import check_told
 
 KEY = "mini_transformer"  # the one metadata entry: several would come out in a random order
@@ -237,8 +237,8 @@ def describe_damage(data: bytes) -> str:
 def nearest_file(path: Path) -> str:
     there = path.parent.glob("*.safetensors") if path.parent.is_dir() else []
     names = [file.name for file in there]
-    nearest = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0)
-    return f"; nearest: {nearest[0]}" if nearest else ""
+    nearest = find_nearest(path.name, names, "")
+    return f"; nearest: {nearest}" if nearest else ""
 
 
 def first_line(error: BaseException) -> str:

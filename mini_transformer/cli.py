@@ -86,8 +86,8 @@ def tour(
 @command
 def doctor(as_data: AsData = False) -> int:
     """Check the installation: packages, speed, checkpoints. Status 1 if something is missing."""
-    from mini_transformer.course.doctor import examine
-    from mini_transformer.course.screen import say, show_table
+    from mini_transformer.course.lecturer.doctor import examine
+    from mini_transformer.terminal import say, show_table
 
     findings = examine()
     bad = [finding for finding in findings if not finding.fine]
@@ -109,9 +109,9 @@ def init(
     """Make a workspace: notebooks, exercises to fill in, and your progress.
     Nothing that is there is overwritten.
     """
+    from mini_transformer.course.learner.workspace import make_workspace
     from mini_transformer.course.material import find_material
-    from mini_transformer.course.screen import say
-    from mini_transformer.course.workspace import make_workspace
+    from mini_transformer.terminal import say
 
     setup = make_workspace(folder, find_material(), seed)
     added = f": {', '.join(setup.added)}" if setup.kept and setup.added else ""
@@ -126,8 +126,9 @@ def next_(what: What = None) -> None:
     """The next exercise, of the course or of a lesson (06):
     where it is, what to do, how to check it.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import say, show_next
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.course.learner.screen import show_next
+    from mini_transformer.terminal import say
 
     course = open_course(Path.cwd())
     exercise = course.find_next(course.find_exercises(what) if what else None)
@@ -185,8 +186,8 @@ def grade(
         }
         return grade_class(what, as_data, submissions, out, options)
 
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import show_report
+    from mini_transformer.course.grading.showing import show_report
+    from mini_transformer.course.learner.course import open_course
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
@@ -206,10 +207,10 @@ def grade_class(
 
     Return status 0 if every file could be judged, whatever the grades.
     """
-    from mini_transformer.course.gradebook import grade_folder
+    from mini_transformer.course.lecturer.gradebook import grade_folder
+    from mini_transformer.course.lecturer.summary import describe_summary
     from mini_transformer.course.material import find_key, find_material
-    from mini_transformer.course.screen import say
-    from mini_transformer.course.summary import describe_summary
+    from mini_transformer.terminal import say
 
     material = find_material()
     keys = [find_key(what, material.list_keys())] if what else material.list_keys()
@@ -228,8 +229,8 @@ def hint(what: What = None) -> None:
     """The next hint, of three, for an exercise, or for the first unsolved one of a lesson
     (by default, of all). No points are lost.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import say
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.terminal import say
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
@@ -248,9 +249,11 @@ def watch(what: What = None) -> None:
     """Check again whenever you save: a lesson (01), an exercise (1.2),
     or by default everything. Ctrl-C ends it.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import say, show_next, show_report
-    from mini_transformer.course.watching import watch_files
+    from mini_transformer.course.grading.showing import show_report
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.course.learner.screen import show_next
+    from mini_transformer.course.learner.watching import watch_files
+    from mini_transformer.terminal import say
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
@@ -277,8 +280,8 @@ def reset(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
     """Put the stubs of a lesson (01) or of one exercise (1.2) back.
     What you wrote is kept in a copy, your points too.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import say
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.terminal import say
 
     path, copy = open_course(Path.cwd()).reset(which)
     kept = "" if copy is None else f"; yours is kept in {copy.name}"
@@ -290,8 +293,8 @@ def reveal(which: Annotated[str, typer.Argument(metavar="NN")]) -> None:
     """The solution and the explanation of an exercise,
     or of the first unsolved one of a lesson. It is recorded.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import show_answer
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.course.learner.screen import show_answer
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(which)
@@ -304,8 +307,8 @@ def status(what: What = None, as_data: AsData = False) -> None:
     """The map of the course: what is solved, what is next, minutes and points.
     With NN, also that lesson's exercises.
     """
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import show_map
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.course.learner.screen import show_map
 
     course = open_course(Path.cwd())
     opened = {exercise.key for exercise in course.find_exercises(what)} if what else set()
@@ -318,9 +321,9 @@ def status(what: What = None, as_data: AsData = False) -> None:
 @command
 def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
     """Open a lesson's notebook, or say how to open it."""
-    from mini_transformer.course.doctor import find_jupyter
-    from mini_transformer.course.loop import open_course
-    from mini_transformer.course.screen import say
+    from mini_transformer.course.learner.course import open_course
+    from mini_transformer.course.lecturer.doctor import find_jupyter
+    from mini_transformer.terminal import say
 
     notebook = open_course(Path.cwd()).find_notebook(which)
     jupyter = find_jupyter()
@@ -345,7 +348,7 @@ def toys(
     Status 1 if a claim fails.
     """
     from mini_transformer import toys
-    from mini_transformer.course.screen import say, show_table
+    from mini_transformer.terminal import say, show_table
 
     if action is None:
         described = toys.describe()
@@ -405,12 +408,12 @@ def board(
     Status 1 if a method failed somewhere.
     """
     from mini_transformer.board import run_board
-    from mini_transformer.board.run import find_families
-    from mini_transformer.board.table import show_board
-    from mini_transformer.course.screen import say
+    from mini_transformer.board.report.table import show_board
+    from mini_transformer.board.running.run import choose_families
+    from mini_transformer.course.learner.screen import say
 
     summary = run_board(
-        find_families(family, method),
+        choose_families(family, method),
         method,
         out,
         seeds=1 if quick else seeds,
@@ -421,11 +424,11 @@ def board(
         progress=sys.stderr.isatty(),
     )
     if as_data:
-        print_data(summary)
+        print_data(summary.as_data())
     else:
         show_board(summary)
         say(f"written: {out / 'board.html'} and {out / 'board.json'}")
-    return 1 if any(score["errors"] for score in summary["scores"]) else 0
+    return 1 if any(score.errors for score in summary.scores) else 0
 
 
 @command
@@ -437,8 +440,8 @@ def train(
     ] = False,
 ) -> None:
     """Train a toy from scratch and write its checkpoint where `toys.load` looks for it."""
-    from mini_transformer.course.screen import say
-    from mini_transformer.toys.training import train_toy
+    from mini_transformer.terminal import say
+    from mini_transformer.toys.trained.training import train_toy
 
     say(f"written: {train_toy(name, seed, replace=replace)}")
 

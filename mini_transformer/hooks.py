@@ -5,14 +5,14 @@ on (with whatever the function changed in place), otherwise the returned tensor 
 cache is a hook that only looks.
 """
 
-import difflib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from mini_transformer import warm_up  # noqa: F401  (before anything is computed)
+from mini_transformer.nearest import find_nearest
 
 HookFunction = Callable[[Tensor, "HookPoint"], Tensor | None]
 # "blocks.0.attn.hook_pattern", or short: ("pattern", 0), "embed"
@@ -165,8 +165,7 @@ def find_names(where: HookFilter, known: Collection[str]) -> list[str]:
     if wanted in by_short:
         return [by_short[wanted]]
     spelled = {str(s): s for s in (*known, *by_short)}
-    nearest = difflib.get_close_matches(str(where), spelled, n=1, cutoff=0.0)
-    hint = f"; nearest: {spelled[nearest[0]]!r}" if nearest else ""
+    hint = f"; nearest: {spelled[find_nearest(where, spelled)]!r}" if spelled else ""
     raise KeyError(f"no hook is called {where!r}{hint}")
 
 
@@ -214,7 +213,8 @@ class ActivationCache(Mapping[HookName, Tensor]):
 class HookedModule(nn.Module):
     """A module whose HookPoints have names.
 
-    There are three ways to use them: hooks, run_with_hooks, run_with_cache.
+    There are four ways to use them: hooks and run_with_hooks edit, recording and run_with_cache
+    look.
     """
 
     def name_hook_points(self) -> None:
@@ -278,6 +278,34 @@ class HookedModule(nn.Module):
             )
 
     @contextmanager
+    def recording(self, names: HookFilter | Sequence[HookFilter]) -> Iterator[ActivationCache]:
+        """Keep activations of every forward inside the block, without editing them.
+
+        `names` is a hook name (full or short), a filter, or a list of them; unknown names and
+        filters that match nothing raise KeyError. The cache fills while the block runs: a later
+        forward overwrites what an earlier one left. Hooks that were attached before are seen, those
+        attached inside the block are not. Nothing is left behind, also after exceptions. The
+        tensors are copies, and part of the autograd graph.
+
+        >>> import torch
+        >>> from mini_transformer import Config, Transformer
+        >>> model = Transformer(Config(d_vocab=10, n_ctx=8, d_model=16, n_layers=2, n_heads=4))
+        >>> with model.recording(["embed", ("z", 0)]) as values:
+        ...     logits = model(torch.tensor([[1, 2, 3]]))
+        >>> tuple(values["z", 0].shape), list(values)
+        ((1, 3, 4, 4), ['hook_embed', 'blocks.0.attn.hook_z'])
+        """
+        recorder = Recorder(copy_all=True)
+        with self._listening([(point, recorder) for point in self._find_points(names)]):
+            yield ActivationCache(recorder.values, self)
+
+    def _find_points(self, names: HookFilter | Sequence[HookFilter]) -> list[HookPoint]:
+        """Find the hook points of one name or filter, or of several; each is listed once."""
+        filters: list[Any] = names if isinstance(names, list) else [names]
+        found = [name for where in filters for name in find_names(where, self.hook_points)]
+        return [self.hook_points[name] for name in dict.fromkeys(found)]
+
+    @contextmanager
     def without_hooks(self) -> Iterator[None]:
         """Run the model as its weights alone say inside the block; put all hooks back after it.
 
@@ -315,7 +343,10 @@ class HookedModule(nn.Module):
             return self(*args, **kwargs)
 
     def run_with_cache(
-        self, *args: Any, names_filter: HookFilter | list[HookFilter] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        names_filter: HookFilter | Sequence[HookFilter] | None = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, ActivationCache]:
         """Run the model once and keep its activations; return `(logits, cache)`.
 
@@ -332,14 +363,12 @@ class HookedModule(nn.Module):
         blocks.0.attn.hook_result         (1, 3, 4, 16)
         blocks.0.hook_resid_post          (1, 3, 16)
         """
-        names = {name for name, point in self.hook_points.items() if not point.on_demand}
+        points = [point for point in self.hook_points.values() if not point.on_demand]
         if names_filter is not None:
-            filters = names_filter if isinstance(names_filter, list) else [names_filter]
-            names = {name for where in filters for name in find_names(where, self.hook_points)}
-        listeners = [fn for point in self.hook_points.values() for fn in point.listeners]
-        hooked = any(isinstance(fn, Editor) for fn in listeners)
+            points = self._find_points(names_filter)
+        hooked = any(point.on for point in self.hook_points.values())
         recorder = Recorder(held=(*args, *kwargs.values()), copy_all=hooked)
-        with self._listening([(self.hook_points[name], recorder) for name in names]):
+        with self._listening([(point, recorder) for point in points]):
             output = self(*args, **kwargs)
         # A run that stops at a layer returns the very stream that was cached last.
         return recorder.separate(output), ActivationCache(recorder.values, self)

@@ -199,6 +199,25 @@ class Attention(nn.Module):
 
         Each input is (b, t, d), shared by all heads, or (b, t, n, d), one stream per head.
         """
+        if self.hook_result.on:
+            result = self.write_heads(q_input, k_input, v_input)
+            return result.sum(dim=2) if self.b_O is None else result.sum(dim=2) + self.b_O
+
+        # The same, summed over heads at once.
+        z = self.attend(q_input, k_input, v_input)
+        return project("bqnh,nhd->bqd", z, self.W_O, self.b_O)
+
+    def write_heads(
+        self, q_input: Tensor, k_input: Tensor, v_input: Tensor
+    ) -> Float[Tensor, "batch pos head d_model"]:
+        """Return what each head writes. `forward` is the sum over heads, plus b_O."""
+        z = self.attend(q_input, k_input, v_input)
+        return self.hook_result(torch.einsum("bqnh,nhd->bqnd", z, self.W_O))
+
+    def attend(
+        self, q_input: Tensor, k_input: Tensor, v_input: Tensor
+    ) -> Float[Tensor, "batch pos head d_head"]:
+        """Return the values that each head moves to each query."""
         q = self.hook_q(project(READ[q_input.ndim], q_input, self.W_Q, self.b_Q))  # b q n h
         k = self.hook_k(project(READ[k_input.ndim], k_input, self.W_K, self.b_K))  # b k n h
         v = self.hook_v(project(READ[v_input.ndim], v_input, self.W_V, self.b_V))  # b k n h
@@ -206,13 +225,7 @@ class Attention(nn.Module):
         if self.causal:
             scores = scores.masked_fill(self.mask[: q.shape[1], : k.shape[1]], float("-inf"))
         pattern = self.hook_pattern(self.hook_attn_scores(scores).softmax(dim=-1))  # b n q k
-        z = self.hook_z(torch.einsum("bnqk,bknh->bqnh", pattern, v))  # b q n h
-        if not self.hook_result.on:
-            return project("bqnh,nhd->bqd", z, self.W_O, self.b_O)
-
-        # What each head writes.
-        result = self.hook_result(torch.einsum("bqnh,nhd->bqnd", z, self.W_O))  # b q n d
-        return result.sum(dim=2) if self.b_O is None else result.sum(dim=2) + self.b_O
+        return self.hook_z(torch.einsum("bnqk,bknh->bqnh", pattern, v))  # b q n h
 
 
 class MLP(nn.Module):

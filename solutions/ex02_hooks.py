@@ -1,7 +1,10 @@
-"""Exercises of lesson 02: hooks that look, hooks that change, and how they go wrong. Check with `minilab grade 02`.
+"""Solve the exercises of lesson 02, hooks. Check with `minilab grade 02`.
 
-The first two use PyTorch's own hooks (`module.register_forward_hook`), the others this package's hook points.
+The first two use PyTorch's own hooks (`module.register_forward_hook`), the others this package's
+hook points.
 """
+
+from itertools import product
 
 import torch
 from jaxtyping import Float, Int
@@ -13,11 +16,12 @@ from mini_transformer import Transformer
 def cache_outputs(
     model: Transformer, tokens: Int[Tensor, "batch pos"], names: list[str]
 ) -> dict[str, Float[Tensor, "batch pos d_model"]]:
-    """Run `model(tokens)` once and return what each of the named modules put out, caught by PyTorch's own hooks.
+    """Run `model(tokens)` once and return what each of the named modules put out.
 
-    `names` are spelled as `model.get_submodule(name)` wants them: "blocks.0.attn", "blocks.1.mlp", or "blocks.1" for a
-    whole block. Return a dict with one entry per name: the tensor (batch, pos, d_model) that this module returned
-    during the run. Take your hooks off again before you return.
+    Catch it by PyTorch's own hooks. `names` are spelled as `model.get_submodule(name)` wants them:
+    "blocks.0.attn", "blocks.1.mlp", or "blocks.1" for a whole block. Return a dict with one entry
+    per name: the tensor (batch, pos, d_model) that this module returned during the run. Take your
+    hooks off again before you return.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2))
@@ -29,12 +33,11 @@ def cache_outputs(
     True
     """
     # ANSWER
-    outputs, handles = {}, []
+    outputs = {}
+    handles = []
     for name in names:
-
-        def keep(
-            module, inputs, output, name=name
-        ):  # name=name: the name of now, not of the end of the loop
+        # `name=name` keeps the name of now, not of the end of the loop.
+        def keep(module, inputs, output, name=name):
             outputs[name] = output.clone()
 
         handles.append(model.get_submodule(name).register_forward_hook(keep))
@@ -48,28 +51,29 @@ def cache_outputs(
 def scale_and_clean_up(
     model: Transformer, batches: list[Int[Tensor, "batch pos"]], name: str, factor: float
 ) -> dict[str, Tensor | list[Tensor | None]]:
-    """Run every batch with one module's output multiplied by `factor`, and leave no hook behind, come what may.
+    """Run every batch with one module's output times `factor`, and leave no hook behind.
 
-    Hook the submodule `name` (for example "blocks.0.attn") with PyTorch's own hooks and run `model(batch)` for each of
-    `batches`, in order. Some batches hold a token outside the vocabulary: the model raises ValueError, you note None and
-    go on with the next. Then, without any hook, run `batches[0]` (never a bad one) once more. Return a dict:
+    Hook the submodule `name` (for example "blocks.0.attn") with PyTorch's own hooks and run
+    `model(batch)` for each of `batches`, in order. Some batches hold a token outside the
+    vocabulary: the model raises ValueError, you note None and go on with the next. Then, without
+    any hook, run `batches[0]` (never a bad one) once more. Return a dict:
 
-    - "scaled": a list with one entry per batch, the logits (batch, pos, d_vocab) with the hook in place, or None;
+    - "scaled": a list with one entry per batch, the logits (batch, pos, d_vocab) with the hook in
+      place, or None;
     - "after": the logits of `batches[0]` without the hook.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1))
     >>> good, bad = torch.tensor([[1, 2, 3]]), torch.tensor([[1, 9]])
-    >>> runs = scale_and_clean_up(model, [good, bad, good], "blocks.0", 2.0)  # a block's output goes straight to W_U,
-    >>> torch.allclose(runs["scaled"][2], 2 * model(good))  # so that here the logits double, the third time as well
+    >>> runs = scale_and_clean_up(model, [good, bad, good], "blocks.0", 2.0)
+    >>> torch.allclose(runs["scaled"][2], 2 * model(good))  # W_U alone reads block 0: logits double
     True
     >>> runs["scaled"][1] is None, torch.allclose(runs["after"], model(good))
     (True, True)
     """
     # ANSWER
-    handle = model.get_submodule(name).register_forward_hook(
-        lambda module, inputs, output: factor * output
-    )
+    target = model.get_submodule(name)
+    handle = target.register_forward_hook(lambda module, inputs, output: factor * output)
     scaled: list[Tensor | None] = []
     try:
         for batch in batches:
@@ -91,16 +95,17 @@ def add_direction(
     strength: float,
     position: int,
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Return the logits of a run in which `strength * direction` is added to the stream that leaves block `layer`.
+    """Return the logits with `strength * direction` added to the stream that leaves `layer`.
 
-    The stream leaving a block is the activation `("resid_post", layer)`, shape (batch, pos, d_model). Add at `position`
-    only (a negative one counts from the end), in every prompt. `direction` is used as it is, whatever its length.
+    The stream leaving a block is the activation `("resid_post", layer)`, shape (batch, pos,
+    d_model). Add at `position` only (a negative one counts from the end), in every prompt.
+    `direction` is used as it is, whatever its length.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2))
     >>> tokens, direction = torch.tensor([[1, 2, 3]]), torch.ones(8)
     >>> change = add_direction(model, tokens, 1, direction, 0.5, -1) - model(tokens)
-    >>> torch.allclose(change[0, -1], 0.5 * direction @ model.W_U, atol=1e-5)  # nothing but W_U reads the last stream
+    >>> torch.allclose(change[0, -1], 0.5 * direction @ model.W_U, atol=1e-5)  # only W_U reads it
     True
     """
 
@@ -115,11 +120,12 @@ def add_direction(
 def logit_gradient(
     model: Transformer, tokens: Int[Tensor, "batch pos"], answers: Int[Tensor, "batch"], name: str
 ) -> Tensor:
-    """Return the gradient of each prompt's answer logit, at the last position, with respect to one of its activations.
+    """Return the gradient of each prompt's answer logit with respect to one activation.
 
-    `answers[b]` is the token whose logit counts in prompt b. `name` is a full hook name like "blocks.0.attn.hook_z".
-    The result has the activation's own shape; its row b says how the answer logit of prompt b moves when the activation
-    of prompt b does. (Prompts do not influence each other.)
+    The logit is that at the last position. `answers[b]` is the token whose logit counts in prompt
+    b. `name` is a full hook name like "blocks.0.attn.hook_z". The result has the activation's own
+    shape; its row b says how the answer logit of prompt b moves when the activation of prompt b
+    does. (Prompts do not influence each other.)
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2))
@@ -141,12 +147,13 @@ def find_needed_heads(
 ) -> list[tuple[int, int]]:
     """List the heads that the model needs for its answers, as pairs (layer, head).
 
-    A prompt's answer is the token with the highest logit at the last position. Silence one head at a time: set what it
-    hands on, `("z", layer)[:, :, head]`, to zero at every position. A head is needed if silencing it alone changes the
-    answer of at least `share` (between 0 and 1) of the prompts. Any order will do.
+    A prompt's answer is the token with the highest logit at the last position. Silence one head at
+    a time: set what it hands on, `("z", layer)[:, :, head]`, to zero at every position. A head is
+    needed if silencing it alone changes the answer of at least `share` (between 0 and 1) of the
+    prompts. Any order will do.
 
-    You are graded on models that you have not seen: once for missing none, once for naming none in vain, and once on a
-    model whose circuit is known.
+    You are graded on models that you have not seen: once for missing none, once for naming none in
+    vain, and once on a model whose circuit is known.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -154,16 +161,16 @@ def find_needed_heads(
     [(0, 0), (1, 0)]
     """
     # ANSWER
-    own, needed = model(tokens)[:, -1].argmax(dim=-1), []
-    for layer in range(model.config.n_layers):
-        for head in range(model.config.n_heads):
+    own = model(tokens)[:, -1].argmax(dim=-1)
+    needed = []
+    for layer, head in product(range(model.config.n_layers), range(model.config.n_heads)):
 
-            def silence(z, hook, head=head):
-                z[:, :, head] = 0
+        def silence(z, hook, head=head):
+            z[:, :, head] = 0
 
-            logits = model.run_with_hooks(tokens, fwd_hooks=[(("z", layer), silence)])
-            changed = logits[:, -1].argmax(dim=-1) != own
-            if changed.float().mean() >= share:
-                needed.append((layer, head))
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(("z", layer), silence)])
+        changed = logits[:, -1].argmax(dim=-1) != own
+        if changed.float().mean() >= share:
+            needed.append((layer, head))
     return needed
     # END ANSWER

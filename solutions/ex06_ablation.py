@@ -1,6 +1,8 @@
-"""Exercises of lesson 06, ablation: heads, pairs of heads, directions, and what kind of nothing. Check with `minilab grade 06`.
+"""Solve the exercises of lesson 06, ablation. Check with `minilab grade 06`.
 
-Heads are called by layer and number, "a2.h0". Axes: b batch, t position, d model, n head, h head width, v vocabulary.
+They ablate heads, pairs of heads, directions, and ask what kind of nothing to put there. Heads are
+called by layer and number, "a2.h0". Axes: b batch, t position, d model, n head, h head width, v
+vocabulary.
 """
 
 from itertools import combinations
@@ -21,19 +23,20 @@ def ablate_heads(
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Return the logits of a run in which the named heads are ablated, all of them at once.
 
-    Replace what each head hands on, its part of `("z", layer)` (b, t, n, h), at every position. What takes its place
-    depends on `ablation`:
+    Replace what each head hands on, its part of `("z", layer)` (b, t, n, h), at every position.
+    What takes its place depends on `ablation`:
 
     - "zero": 0;
     - "mean": the head's average over the prompts of `reference`, each position by itself;
-    - "resample": what the head hands on in prompt b of `reference`, for prompt b of `tokens`. (Only here `reference` is
-      sure to have as many prompts as `tokens`; it is always as long.)
+    - "resample": what the head hands on in prompt b of `reference`, for prompt b of `tokens`. (Only
+      here `reference` is sure to have as many prompts as `tokens`; it is always as long.)
 
     `reference` runs through the whole model, nothing ablated.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
-    >>> tokens, other = torch.tensor([[5, 0, 1, 0, 6]]), torch.tensor([[5, 2, 2, 3, 6]])  # | A B A ?  and  | C C D ?
+    >>> tokens = torch.tensor([[5, 0, 1, 0, 6]])  # | A B A ?
+    >>> other = torch.tensor([[5, 2, 2, 3, 6]])  # | C C D ?
     >>> for ablation in ("zero", "resample"):
     ...     logits = ablate_heads(case.model, tokens, ["a0.h1", "a2.h0"], ablation, other)
     ...     print(ablation, case.task.token_names[logits[0, -1].argmax()])
@@ -59,15 +62,16 @@ def ablate_heads(
 def find_needed_sets(
     model: Transformer, tokens: Int[Tensor, "batch pos"], answer: Int[Tensor, "batch"]
 ) -> list[list[str]]:
-    """List the heads that a model needs, and the pairs of heads of which it needs at least one.
+    """List the heads that a model needs, and the pairs of which it needs at least one.
 
-    Prompt b calls for the token `answer[b]`: the model says the one with the highest logit at the last position. A set of heads
-    is needed if fewer than half of the prompts are answered rightly once all its heads are ablated together, with zeros.
-    Return all needed sets of one head, and all needed sets of two neither of which is needed alone. Any order will do. (Your
-    `ablate_heads` asks for a `reference`, which zeros do not use: give it `tokens`.)
+    Prompt b calls for the token `answer[b]`: the model says the one with the highest logit at the
+    last position. A set of heads is needed if fewer than half of the prompts are answered rightly
+    once all its heads are ablated together, with zeros. Return all needed sets of one head, and all
+    needed sets of two neither of which is needed alone. Any order will do. (Your `ablate_heads`
+    asks for a `reference`, which zeros do not use: give it `tokens`.)
 
-    The models are ones that you have not seen, with nine heads each. What you find earns its share, also if you
-    do not find everything; sets that do not belong there take from it.
+    The models are ones that you have not seen, with nine heads each. What you find earns its share,
+    also if you do not find everything; sets that do not belong there take from it.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
@@ -85,9 +89,8 @@ def find_needed_sets(
     heads = [f"a{layer}.h{head}" for layer in range(n_layers) for head in range(n_heads)]
     singles = [head for head in heads if breaks(head)]
     rest = [head for head in heads if head not in singles]
-    return [[head] for head in singles] + [
-        list(pair) for pair in combinations(rest, 2) if breaks(*pair)
-    ]
+    pairs = [list(pair) for pair in combinations(rest, 2) if breaks(*pair)]
+    return [[head] for head in singles] + pairs
     # END ANSWER
 
 
@@ -97,17 +100,19 @@ def ablate_subspace(
     name: str,
     directions: Float[Tensor, "direction d_model"],
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Return the logits of a run in which one activation loses all that it holds along some directions.
+    """Return the logits when one activation loses all that it holds along some directions.
 
-    `name` is a hook name of the residual stream like "blocks.0.hook_resid_post", shape (b, t, d). At every position, take out
-    its part in the span of the rows of `directions`: what is left is orthogonal to each row, and differs from the stream only by
-    a sum of multiples of the rows. The rows are independent, but of any length, and seldom at right angles.
+    `name` is a hook name of the residual stream like "blocks.0.hook_resid_post", shape (b, t, d).
+    At every position, take out its part in the span of the rows of `directions`: what is left is
+    orthogonal to each row, and differs from the stream only by a sum of multiples of the rows. The
+    rows are independent, but of any length, and seldom at right angles.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2))
     >>> tokens = torch.tensor([[1, 2, 3]])
-    >>> some, same = torch.eye(8)[:2], torch.tensor([[2.0, 0.0], [1.0, 3.0]]) @ torch.eye(8)[:2]  # the same span
-    >>> one, two = (ablate_subspace(model, tokens, "blocks.0.hook_resid_post", rows) for rows in (some, same))
+    >>> name, some = "blocks.0.hook_resid_post", torch.eye(8)[:2]
+    >>> same = torch.tensor([[2.0, 0.0], [1.0, 3.0]]) @ some  # the same span
+    >>> one, two = (ablate_subspace(model, tokens, name, rows) for rows in (some, same))
     >>> torch.allclose(one, two, atol=1e-5)
     True
     """
@@ -125,19 +130,20 @@ def tell_heads_apart(
 ) -> dict[str, str]:
     """Say of every head of an unknown model what it is for.
 
-    The model says `answer[b]` after the last token of `tokens[b]`; `reference[b]` calls for another answer. "Hurts" means: fewer
-    than 90% of the prompts are answered rightly. Each head is one of:
+    The model says `answer[b]` after the last token of `tokens[b]`; `reference[b]` calls for another
+    answer. "Hurts" means: fewer than 90% of the prompts are answered rightly. Each head is one of:
 
     - "carrier": what it writes differs from prompt to prompt, and it hurts if it falls silent;
     - "constant": it writes the same in every prompt, and it hurts if it falls silent;
-    - "covered": what it writes differs and is used, but a later head stands in for it if it falls silent;
+    - "covered": what it writes differs and is used, but a later head stands in for it if it falls
+      silent;
     - "backup": this later head, which otherwise writes nothing;
-    - "twin": it and another head write the same in every prompt, each half of what is used. Half is enough for the answers,
-      but not if the other half says the opposite;
+    - "twin": it and another head write the same in every prompt, each half of what is used. Half is
+      enough for the answers, but not if the other half says the opposite;
     - "idle": nothing that is put in its place hurts.
 
-    Return the role of every head. The unknown models weigh three bits, `| x y z =`, and answer 0 or 1; they have two layers of
-    four heads, and no MLP.
+    Return the role of every head. The unknown models weigh three bits, `| x y z =`, and answer 0 or
+    1; they have two layers of four heads, and no MLP.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
@@ -152,23 +158,18 @@ def tell_heads_apart(
         logits = ablate_heads(model, tokens, heads, ablation, reference)
         return bool((logits[:, -1].argmax(dim=-1) == answer).float().mean() < 0.9)
 
-    yes, no = True, False
     kinds = {
-        (yes, yes, yes): "carrier",
-        (yes, no, no): "constant",
-        (no, yes, yes): "covered",
-        (no, no, yes): "twin",
+        (True, True, True): "carrier",
+        (True, False, False): "constant",
+        (False, True, True): "covered",
+        (False, False, True): "twin",
     }
-    heads = [
-        f"a{layer}.h{head}"
-        for layer in range(model.config.n_layers)
-        for head in range(model.config.n_heads)
-    ]
-    hurt = {
-        head: tuple(breaks(ablation, head) for ablation in ("zero", "mean", "resample"))
-        for head in heads
-    }
-    roles = {head: kinds.get(hurt[head], "idle") for head in heads}
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+    heads = [f"a{layer}.h{head}" for layer in range(n_layers) for head in range(n_heads)]
+    roles = {}
+    for head in heads:
+        hurt = tuple(breaks(ablation, head) for ablation in ("zero", "mean", "resample"))
+        roles[head] = kinds.get(hurt, "idle")
     covered = [head for head in heads if roles[head] == "covered"]
     for head in heads:
         if roles[head] == "idle" and any(breaks("zero", head, other) for other in covered):

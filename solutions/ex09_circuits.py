@@ -1,7 +1,8 @@
-"""Exercises of lesson 09: measure a circuit, prune, attribute, judge, and find one alone. Check with `minilab grade 09`.
+"""Solve the exercises of lesson 09, circuits. Check with `minilab grade 09`.
 
-Edges and nodes are named as in mini_transformer.edges: "input->a0.h1<q>", "a0.h1->m0",
-"m0->logits". An edge that is on carries what its writer writes; one that is off carries its row of
+They measure a circuit, prune, attribute, judge, and find one alone. Edges and nodes are named as in
+mini_transformer.edges: "input->a0.h1<q>", "a0.h1->m0", "m0->logits". An edge that is on carries
+what its writer writes; one that is off carries its row of
 `write_outputs(model, corrupt, ablation)`. A mask has one number per edge, in the order of
 `list_edges(model)`; `run_edges` takes any number of masks at once. Row b of `corrupt` belongs to
 row b of `clean`.
@@ -20,7 +21,10 @@ def measure_difference(
     answer: Int[Tensor, "batch"],
     wrong: Int[Tensor, "batch"],
 ) -> Float[Tensor, ""]:
-    """Given, nothing to write: logit of the answer minus logit of the wrong token at the last position, mean of all prompts."""
+    """Return the answer's logit minus the wrong token's at the end, mean of all prompts.
+
+    Given, nothing to write.
+    """
     row = torch.arange(len(answer))
     return (logits[row, -1, answer] - logits[row, -1, wrong]).mean()
 
@@ -28,8 +32,12 @@ def measure_difference(
 def share_right(
     logits: Float[Tensor, "*mask batch pos d_vocab"], answer: Int[Tensor, "batch"]
 ) -> Float[Tensor, "*mask"]:
-    """Given, nothing to write: the share of prompts whose answer has the highest logit at the last position, by more than .01."""
-    last, row = logits[..., -1, :].detach().clone(), torch.arange(len(answer))
+    """Return the share of prompts whose answer leads at the last position by more than .01.
+
+    Given, nothing to write.
+    """
+    last = logits[..., -1, :].detach().clone()
+    row = torch.arange(len(answer))
     of_answer = last[..., row, answer].clone()
     last[..., row, answer] = float("-inf")
     return (of_answer > last.amax(dim=-1) + 0.01).float().mean(dim=-1)
@@ -62,9 +70,9 @@ def node_faithfulness(
     0.0
     """
     # ANSWER
-    kept, edges = {*nodes, "logits"}, list_edges(model)
-    inside = [edge for edge in edges if {end.split("<")[0] for end in edge.split("->")} <= kept]
-    masks = torch.stack([mask_of(model, inside), torch.zeros(len(edges)), torch.ones(len(edges))])
+    ends = {edge: {end.split("<")[0] for end in edge.split("->")} for edge in list_edges(model)}
+    inside = mask_of(model, [edge for edge in ends if ends[edge] <= {*nodes, "logits"}])
+    masks = torch.stack([inside, torch.zeros_like(inside), torch.ones_like(inside)])
     runs = run_edges(model, clean, masks, write_outputs(model, corrupt, ablation))
     circuit, nothing, whole = (measure_difference(logits, answer, wrong) for logits in runs)
     return ((circuit - nothing) / (whole - nothing)).item()
@@ -77,16 +85,17 @@ def prune_by_divergence(
     corrupt: Int[Tensor, "batch pos"],
     tau: float,
 ) -> list[str]:
-    """Return the circuit that ACDC finds when the cost of an edge is measured by a KL divergence.
+    """Return the circuit that ACDC finds when an edge's cost is a KL divergence.
 
     Begin with all edges on. Go through `list_edges(model)` from its end to its beginning. Switch
     each edge off in what is left so far (it then carries the corrupt value, ablation "resample"):
     if that raises the divergence by less than `tau`, it stays off, otherwise it goes on again.
     Return the edges that are on at the end, in any order.
 
-    The divergence of a masked run is the mean over prompts of the sum over tokens of p (log p - log q), in nats: p are the probabilities of
-    the next token at the last position in the whole model on `clean`, q those of the masked run. It needs no answers, and any change
-    raises it, whether for better or for worse.
+    The divergence of a masked run is the mean over prompts of the sum over tokens of p (log p - log
+    q), in nats: p are the probabilities of the next token at the last position in the whole model
+    on `clean`, q those of the masked run. It needs no answers, and any change raises it, whether
+    for better or for worse.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
@@ -95,7 +104,8 @@ def prune_by_divergence(
     ['input->a0.h0<v>', 'input->a0.h1<v>', 'a0.h0->m0', 'a0.h1->m0', 'm0->logits']
     """
     # ANSWER
-    edges, off = list_edges(model), write_outputs(model, corrupt)
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt)
     log_p = model(clean)[:, -1].log_softmax(dim=-1)
     mask, divergence = torch.ones(len(edges)), 0.0
     for i in reversed(range(len(edges))):
@@ -117,28 +127,30 @@ def integrate_masks(
     wrong: Int[Tensor, "batch"],
     steps: int,
 ) -> Float[Tensor, "edge"]:
-    """Return a score per edge: the gradient of the metric in the edge's switch, averaged on the way from all off to all on.
+    """Return a score per edge: the metric's mean gradient in its switch, from off to on.
 
-    All switches move together: in each of `steps` runs every edge has the same number in the mask,
-    the middle of one of `steps` equal pieces of the way from 0 to 1 (with 2 steps 1/4, then 3/4).
-    The metric is `measure_difference`; off means ablation "resample". The scores are in the order
-    of `list_edges(model)`, and positive for an edge that helps. With enough steps they add up to
-    the whole difference that the edges make, m(model) - m(nothing).
+    The way goes from all edges off to all on. All switches move together: in each of `steps` runs
+    every edge has the same number in the mask, the middle of one of `steps` equal pieces of the way
+    from 0 to 1 (with 2 steps 1/4, then 3/4). The metric is `measure_difference`; off means ablation
+    "resample". The scores are in the order of `list_edges(model)`, and positive for an edge that
+    helps. With enough steps they add up to the whole difference that the edges make, m(model) -
+    m(nothing).
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
     >>> batch = case.task.draw(32, corrupt="fresh")
-    >>> scores = integrate_masks(case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong, steps=20)
-    >>> round(scores.sum().item()), scores[list_edges(case.model).index("a0.h0->a1.h0<k>")].item() > 1
+    >>> data = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
+    >>> scores = integrate_masks(*data, steps=20)
+    >>> needed = list_edges(case.model).index("a0.h0->a1.h0<k>")
+    >>> round(scores.sum().item()), scores[needed].item() > 1
     (40, True)
     """
     # ANSWER
-    off, scores = write_outputs(model, corrupt), torch.zeros(len(list_edges(model)))
-    for step in range(steps):
-        mask = torch.full((1, len(scores)), (step + 0.5) / steps, requires_grad=True)
-        value = measure_difference(run_edges(model, clean, mask, off)[0], answer, wrong)
-        scores += torch.autograd.grad(value, mask)[0][0] / steps
-    return scores
+    points = (torch.arange(steps) + 0.5) / steps
+    masks = points.unsqueeze(1).repeat(1, len(list_edges(model))).requires_grad_()
+    runs = run_edges(model, clean, masks, write_outputs(model, corrupt))
+    total = sum(measure_difference(logits, answer, wrong) for logits in runs)
+    return torch.autograd.grad(total, masks)[0].mean(dim=0)
     # END ANSWER
 
 
@@ -150,20 +162,23 @@ def judge_circuit(
     ablation: str,
     circuit: list[str],
 ) -> list[str]:
-    """Say which of the words "faithful", "complete" and "minimal" a circuit deserves, tested by cutting one edge at a time.
+    """Say whether a circuit deserves the words "faithful", "complete" and "minimal".
 
-    F(edges) is `share_right` with only these edges on, all others off by `ablation`. C are the
-    edges of `circuit`, M all edges of the model, and e stands for any edge of the circuit:
+    Test it by cutting one edge at a time. F(edges) is `share_right` with only these edges on, all
+    others off by `ablation`. C are the edges of `circuit`, M all edges of the model, and e stands
+    for any edge of the circuit:
 
     - "faithful": F(C) and F(M) differ by less than .2;
     - "complete": for every e, F(C without e) and F(M without e) differ by less than .2;
     - "minimal": for every e, F(C without e) is at least .2 below F(C).
 
-    Return the words that hold, in any order; an empty list if none does. No result lies close to a bound.
+    Return the words that hold, in any order; an empty list if none does. No result lies close to a
+    bound.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
-    >>> batch, (circuit,) = case.task.draw(32, corrupt="fresh"), case.truth.circuits["resample"].edges
+    >>> batch = case.task.draw(32, corrupt="fresh")
+    >>> (circuit,) = case.truth.circuits["resample"].edges
     >>> data = case.model, batch.clean, batch.corrupt, batch.answer, "resample"
     >>> judge_circuit(*data, sorted(circuit))
     ['faithful', 'complete', 'minimal']
@@ -171,12 +186,12 @@ def judge_circuit(
     ['faithful', 'complete']
     """
     # ANSWER
-    ours, whole = mask_of(model, circuit), torch.ones(len(list_edges(model)))
+    ours = mask_of(model, circuit)
+    whole = torch.ones_like(ours)
     cuts = torch.stack([mask_of(model, [edge]) for edge in circuit])
     masks = torch.cat([torch.stack([ours, whole]), ours - cuts, whole - cuts])
-    right = share_right(
-        run_edges(model, clean, masks, write_outputs(model, corrupt, ablation)), answer
-    )
+    off = write_outputs(model, corrupt, ablation)
+    right = share_right(run_edges(model, clean, masks, off), answer)
     cut_ours, cut_whole = right[2:].chunk(2)
     holds = {"faithful": (right[0] - right[1]).abs() < 0.2}
     holds["complete"] = ((cut_ours - cut_whole).abs() < 0.2).all()
@@ -200,18 +215,21 @@ def find_circuit(
     no proper part does the same. Some models have several such circuits: any one will do. The words
     are those of `judge_circuit` for it.
 
-    The models have two to four layers of two or three heads, some with MLPs, no norm. Use `wrong` or not. Heads stand at random places, and the stream is
-    turned. Some heads do nothing, some work against the answer, some stand in for each other. What you find earns its share, also if
-    you do not find everything; edges that do not belong to the circuit take from it.
+    The models have two to four layers of two or three heads, some with MLPs, no norm. Use `wrong`
+    or not. Heads stand at random places, and the stream is turned. Some heads do nothing, some work
+    against the answer, some stand in for each other. What you find earns its share, also if you do
+    not find everything; edges that do not belong to the circuit take from it.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_xor")
     >>> batch = case.task.everything()
-    >>> find_circuit(case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong, "resample")[0]
+    >>> data = case.model, batch.clean, batch.corrupt, batch.answer, batch.wrong
+    >>> find_circuit(*data, "resample")[0]
     ['input->a0.h0<v>', 'input->a0.h1<v>', 'a0.h0->m0', 'a0.h1->m0', 'm0->logits']
     """
     # ANSWER
-    edges, off = list_edges(model), write_outputs(model, corrupt, ablation)
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt, ablation)
     mask = torch.ones(len(edges))
     for i in reversed(range(len(edges))):
         trial = mask.clone()

@@ -1,5 +1,15 @@
-"""One thread, whoever starts the tests: two processes with two threads each wait for each other."""
+"""One thread, whoever starts the tests, and no bad input where shapes are checked."""
 
+import pytest
 import torch
 
+# Two processes with two threads each wait for each other.
 torch.set_num_threads(1)
+
+collect_ignore_glob: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the tests of messages: there beartype would answer bad input first."""
+    if config.getoption("--jaxtyping-packages", None):
+        collect_ignore_glob.append("*_messages.py")

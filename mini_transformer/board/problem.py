@@ -1,20 +1,49 @@
-"""One problem of the board: what a method is called with, how its answer is measured, the right answer and a random one."""
+"""What a problem of the board is, and what a family of problems is.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A family asks one kind of question, such as "which edges do the task?". A problem asks it of one toy
+with one seed. A method is a plain function with the parameters of its family.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from mini_transformer.nearest import find_nearest
+from mini_transformer.toys.trained import shipped
+
+__all__ = [
+    "Build",
+    "Control",
+    "Family",
+    "Method",
+    "Metrics",
+    "NotApplicable",
+    "Problem",
+    "Trap",
+    "list_cases",
+]
+
 Metrics = dict[str, float]
+Method = Callable[..., Any]
+Build = Callable[[str, int], "Problem"]  # from a problem's name and a seed
+
+
+class NotApplicable(Exception):
+    """Raised by a method that cannot answer a problem, such as one of another ablation.
+
+    The row of that method stays empty, and is no failure.
+    """
 
 
 @dataclass(frozen=True)
 class Trap:
     """A problem built so that a method says something false.
 
-    `what` is one sentence: why a method is fooled. `verdict` is the false verdict that it provokes. `falls` reads the metrics of an answer
-    and says whether the method fell for it.
+    `what` is one sentence: why a method is fooled. `verdict` is the false verdict that the trap
+    provokes. `falls` reads the metrics of an answer and says whether the method fell for it.
 
-    >>> trap = Trap("The variable is written and never read.", "it is used", lambda metrics: metrics["causal_use"] > 0.5)
+    >>> what = "The variable is written and never read."
+    >>> trap = Trap(what, "it is used", lambda metrics: metrics["causal_use"] > 0.5)
     >>> trap.falls({"causal_use": 0.0})
     False
     """
@@ -26,7 +55,10 @@ class Trap:
 
 @dataclass(frozen=True)
 class Control:
-    """A second run of the same method, on labels that mean nothing; `add(metrics, answer)` gives the metrics with it."""
+    """A second run of the same method, on labels that mean nothing.
+
+    `add(metrics, answer)` returns the metrics together with those of the second answer.
+    """
 
     arguments: tuple[Any, ...]
     add: Callable[[Metrics, Any], Metrics]
@@ -34,15 +66,18 @@ class Control:
 
 @dataclass(frozen=True)
 class Problem:
-    """What one entrant is given at one seed, and the truth that its answer is measured against.
+    """What one entrant is given at one seed, and the truth that judges its answer.
 
-    `arguments` is what the method is called with, `untrained` the same from an untrained model. `measure` maps an answer of the right
-    type and shape to its metrics; `measure_untrained`, where there is one, does so for an answer about the untrained model, in that model.
-    `oracle()` is the right answer and `random(seed)` a random one, both in the method's return type. `n_prompts` is the batch
-    size, the unit of "one forward pass". `note` says what is known, which set of right answers there is, and against which member of it
-    an answer is measured.
+    `arguments` is what the method is called with, `untrained` the same from an untrained model.
+    `measure` maps an answer of the right type and shape to its metrics. If there is a
+    `measure_untrained`, it does so for an answer about the untrained model. `oracle()` is the right
+    answer and `random(seed)` a random one, both in the method's return type. `n_prompts` is the
+    batch size, the unit of "one forward pass". `note` says what is known, and against which right
+    answer an answer is measured if there are several.
 
-    >>> problem = Problem("erasure", "a case/a label", 0, (), (), lambda answer: {"kept": answer}, lambda: 1.0, float, 8)
+    >>> given = {"arguments": (), "untrained": (), "oracle": lambda: 1.0, "random": float}
+    >>> measure = lambda answer: {"kept": answer}
+    >>> problem = Problem("erasure", "a toy/a label", 0, measure=measure, n_prompts=8, **given)
     >>> problem.measure(problem.oracle())
     {'kept': 1.0}
     """
@@ -60,3 +95,84 @@ class Problem:
     trap: Trap | None = None
     measure_untrained: Callable[[Any], Metrics] | None = None  # None: as `measure`
     control: Control | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everything that the board knows about one kind of question.
+
+    A method takes `parameters`, in this order, and returns what `returns` describes. `headline` is
+    a metric from 0 to 1, where 1 is the right answer. `read(answer, *arguments)` returns the answer
+    as `Problem.measure` takes it; it raises ValueError if the answer cannot be judged.
+
+    `problems` maps each problem, `toy/variant`, to the function that builds it. `traps` does the
+    same for problems with a trap, be they new or one of `problems`. `quick` are those of a first
+    look. `entrants` are the built-in methods; the first also runs on an untrained model. `place`
+    orders the families in a report.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    returns: str
+    headline: str
+    read: Callable[..., Any]
+    problems: Mapping[str, Build]
+    quick: tuple[str, ...]
+    entrants: Mapping[str, Method]
+    traps: Mapping[str, Build] = field(default_factory=dict)
+    place: int = 100
+
+    @property
+    def signature(self) -> str:
+        """Write what a method takes and returns."""
+        return f"method({', '.join(self.parameters)}) -> {self.returns}"
+
+    @property
+    def names(self) -> list[str]:
+        """List all problems in the order of the report."""
+        return list(dict.fromkeys([*self.problems, *self.traps]))
+
+    def list_problems(
+        self, cases: str | Sequence[str] | None = None, quick: bool = False
+    ) -> list[str]:
+        """List all problems, those of a `quick` look, or those of `cases` (toys or problems).
+
+        A case that this family does not have gives nothing.
+        """
+        if cases is None:
+            return [name for name in self.names if name in self.quick or not quick]
+        wanted = list_cases(cases)
+        return [name for name in self.names if name in wanted or name.split("/")[0] in wanted]
+
+    def list_seeds(self, name: str, seeds: int) -> list[int]:
+        """List the first `seeds` seeds of a problem; of a trained toy, at most those shipped."""
+        return shipped.list_seeds(name.split("/")[0])[:seeds] or list(range(seeds))
+
+    def build(self, name: str, seed: int = 0) -> Problem:
+        """Build the problem of that name. Raise KeyError, with the nearest name, if there is none.
+
+        >>> from mini_transformer.board.families import find_family
+        >>> find_family("probe").build("unused_feature/y").trap.verdict
+        'the model uses y'
+        """
+        if name not in self.names:
+            nearest = find_nearest(name, self.names)
+            raise KeyError(
+                f"the family {self.name!r} has no problem {name!r}; nearest: {nearest!r}"
+            )
+        make = self.traps.get(name) or self.problems[name]
+        return make(name, seed)
+
+    def check_answer(self, answer: Any, arguments: tuple[Any, ...]) -> Any:
+        """Read what a method returned, arrays as tensors.
+
+        Raise ValueError, with one sentence, if it cannot be judged.
+        """
+        if answer is None:
+            raise ValueError("the method returned None: did you forget `return`?")
+        return self.read(answer, *arguments)
+
+
+def list_cases(cases: str | Sequence[str]) -> list[str]:
+    """Return the cases as a list. A string is one case, not a sequence of letters."""
+    return [cases] if isinstance(cases, str) else list(cases)

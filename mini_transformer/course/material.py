@@ -1,9 +1,11 @@
 """Find the course's files, and the key `NN_topic` that names all files of a lesson."""
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from mini_transformer.isolation.files import write_atomically
+from mini_transformer.nearest import find_nearest
 
 
 class CourseError(ValueError):
@@ -60,8 +62,19 @@ def find_key(given: str, keys: list[str]) -> str:
     for key in keys:
         if key == bare or (number and int(key[:2]) == int(bare)):
             return key
-    near = difflib.get_close_matches(bare, keys, n=1, cutoff=0.4)
-    hint = f"; nearest: {near[0]}" if near else ""
+    near = find_nearest(bare, keys, "", likeness=0.5)
+    hint = f"; nearest: {near}" if near else ""
     raise CourseError(
         f"no lesson is called {given!r}{hint}; there are {', '.join(keys) or 'none yet'}"
     )
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a learner's or lecturer's file, whole or not at all.
+
+    Raise CourseError if it cannot be written.
+    """
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be written: {error.strerror or error}") from None

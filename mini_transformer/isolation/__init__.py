@@ -1,4 +1,5 @@
-"""Run code that nobody has read: child processes, limits, files that survive a crash.
+"""Run code that nobody has read, and lose nothing when something crashes.
 
-Board and course stand on this ground.
+Child processes (`child`, `per_thread`, `cluster`), limits, sentences about exceptions, and files
+and journals that survive a kill. Board and course stand on this ground.
 """

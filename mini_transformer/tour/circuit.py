@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
+from mini_transformer.edges import Edge, list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import (
     ablate_each_head,
+    measure_share_recovered,
     patch_activations,
     score_heads,
-    share_recovered,
 )
 from mini_transformer.model import Transformer
 from mini_transformer.toys import Batch
@@ -30,7 +30,7 @@ class Circuit:
     induction: str  # the head that looks from the last A to the tokens after earlier A's
     control: str  # the neighbour of `previous` that looks back least
     previous_scores: Heads
-    induction_scores: Heads
+    score_induction: Heads
     accuracy: float
     accuracy_without: Heads  # each head alone
     # With the edges from `previous` to the q, k or v of all later heads cut.
@@ -53,7 +53,9 @@ def find_circuit(model: Transformer, batch: Batch) -> Circuit:
     back, match = mark_targets(batch)
     previous = score_heads(model, batch.clean, back)
     induction = score_heads(model, batch.clean, match)
-    without = ablate_each_head(model, batch.clean, lambda logits: batch.correct(logits).float())
+    without = ablate_each_head(
+        model, batch.clean, lambda logits: batch.correct(logits).float(), "zero"
+    )
     # Looking there is not yet writing.
     looks_back = previous > previous.max() - 0.1
     needed = torch.where(looks_back, -without, float("-inf"))
@@ -65,7 +67,7 @@ def find_circuit(model: Transformer, batch: Batch) -> Circuit:
         induction="a{}.h{}".format(*divmod(int(induction.argmax()), model.config.n_heads)),
         control=f"a{layer}.h{int(others.argmin())}",
         previous_scores=previous,
-        induction_scores=induction,
+        score_induction=induction,
         accuracy=batch.accuracy(model),
         accuracy_without=without,
         accuracy_cut=cut_edges(model, batch, f"a{layer}.h{head}"),
@@ -88,8 +90,8 @@ def mark_targets(batch: Batch) -> Bool[Tensor, "2 batch query key"]:
 @torch.no_grad()
 def cut_edges(model: Transformer, batch: Batch, sender: str) -> dict[str, float]:
     """Measure accuracy when one head no longer reaches later queries, or keys, or values."""
-    to_heads = [edge for edge in list_edges(model) if edge.startswith(f"{sender}->a")]
-    cut = {part: [edge for edge in to_heads if part in edge[-2]] for part in "qkv"}
+    out = [edge for edge in map(Edge.parse, list_edges(model)) if str(edge.writer) == sender]
+    cut = {part: [edge for edge in out if edge.part == part] for part in "qkv"}
     masks = torch.stack([1 - mask_of(model, edges) for edges in cut.values()])
     logits = run_edges(model, batch.clean, masks, write_outputs(model, batch.clean, "zero"))
     return dict(zip(cut, batch.correct(logits).float().mean(dim=1).tolist(), strict=True))
@@ -101,13 +103,13 @@ def map_information(model: Transformer, batch: Batch) -> Float[Tensor, "place po
     Rows are before each layer, and after the last. All zeros for a model to which the corruption
     makes no difference.
     """
+    pair = model, batch.clean, batch.corrupt, batch.logit_difference
     pre, post = (
-        patch_activations(model, batch.clean, batch.corrupt, batch.logit_difference, site)
-        for site in ("resid_pre", "resid_post")
+        patch_activations(*pair, site, direction="denoise") for site in ("resid_pre", "resid_post")
     )
     values = torch.cat([pre, post[-1:]])
     try:
-        return share_recovered(values, model, batch.clean, batch.corrupt, batch.logit_difference)
+        return measure_share_recovered(values, *pair)
     except ValueError:
         return torch.zeros_like(values)
 

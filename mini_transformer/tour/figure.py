@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mini_transformer.edges import Node
 from mini_transformer.plots import (
     GREY,
     ORANGE,
@@ -65,7 +66,7 @@ def draw_heads(case: Case, circuit: Circuit, batch: Batch, left: Axes, right: Ax
         right: (circuit.induction, "looks at what came next last time"),
     }
     for ax, (node, does) in titles.items():
-        layer, head = (int(part) for part in node[1:].split(".h"))
+        layer, head = Node.parse(node).place
         plot_attention(cache["pattern", layer][0, head], names, ax, f"Head {node} {does}")
     repeats = min(distinct)  # all tokens of the block have been seen once
     right.axhline(repeats - 0.5, color=GREY, linestyle=":")

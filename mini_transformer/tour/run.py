@@ -15,10 +15,12 @@ from torch import Tensor
 
 from mini_transformer import toys
 from mini_transformer.claims import ClaimCard, Measurement, Verdict
+from mini_transformer.edges import Node
 from mini_transformer.methods import ablate
 from mini_transformer.model import Transformer
 from mini_transformer.tour.circuit import Circuit, Heads, align, find_circuit, map_information
-from mini_transformer.toys import Case, Truth, induction
+from mini_transformer.toys import Case, Truth
+from mini_transformer.toys.trained import induction
 from mini_transformer.train import History, choose_threads, thread_count
 
 PROMPTS = 256
@@ -161,7 +163,7 @@ def measure(
     cut = circuit.accuracy_cut
     method_works, same_circuit = compare_with_truth(circuit)
     back = score(circuit.previous_scores, previous)
-    match = score(circuit.induction_scores, reader)
+    match = score(circuit.score_induction, reader)
     without = score(circuit.accuracy_without, previous)
     without_control = score(circuit.accuracy_without, control)
     restored = moved[1, earlier + 1].item()
@@ -185,8 +187,7 @@ def measure(
 
 
 def score(values: Heads, node: str) -> float:
-    layer, head = (int(part) for part in node[1:].split(".h"))
-    return values[layer, head].item()
+    return values[Node.parse(node).place].item()
 
 
 def compare_with_truth(circuit: Circuit) -> tuple[bool, bool]:
@@ -205,8 +206,8 @@ def compare_with_truth(circuit: Circuit) -> tuple[bool, bool]:
     return method_works, circuit.parts == parts and same_layers
 
 
-def find_layers(circuit: Circuit) -> list[str]:
-    return [node.split(".")[0] for node in (circuit.previous, circuit.induction)]
+def find_layers(circuit: Circuit) -> list[int | None]:
+    return [Node.parse(node).layer for node in (circuit.previous, circuit.induction)]
 
 
 def make_card(case: Case, circuit: Circuit) -> ClaimCard:
@@ -214,7 +215,7 @@ def make_card(case: Case, circuit: Circuit) -> ClaimCard:
     batch = case.task.draw(PROMPTS, seed=2, corrupt="source")
 
     def remove(node: str) -> float:
-        return batch.correct(ablate(case.model, batch.clean, [node])).float().mean().item()
+        return batch.correct(ablate(case.model, batch.clean, [node], "zero")).float().mean().item()
 
     previous = circuit.previous
     control = circuit.control

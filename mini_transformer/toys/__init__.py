@@ -3,10 +3,10 @@
 `names()` lists them, `load(name, seed)` gives a Case, `describe()` a table.
 """
 
-import difflib
 import importlib
 from collections.abc import Callable
 
+from mini_transformer.nearest import find_nearest
 from mini_transformer.toys.truth import (
     Batch,
     Case,
@@ -36,34 +36,34 @@ __all__ = [
 # holds a family.
 # What a case is says the first line of the module, or of the function.
 _MODULES = {
-    "induction_by_hand": "induction_by_hand",
-    "induction_rotated": "induction_rotated",
-    "boolean_and": "boolean:load_and",
-    "boolean_or": "boolean:load_or",
-    "boolean_xor": "boolean:load_xor",
-    "boolean_redundant_or": "boolean:load_redundant_or",
-    "backup_head": "backup_head",
-    "unused_feature": "unused_feature",
-    "clock_by_hand": "clock_by_hand",
-    "planted_features": "planted_features:load_plain",
-    "planted_hierarchical": "planted_features:load_hierarchical",
-    "planted_correlated": "planted_features:load_correlated",
-    "refusal_with_trigger": "refusal_with_trigger",
-    "scratchpad_faithful": "scratchpad:load_faithful",
-    "scratchpad_unfaithful": "scratchpad:load_unfaithful",
-    "induction": "induction",
-    "modular_addition": "modular_addition",
-    "clock": "clock_pizza:load_clock",
-    "pizza": "clock_pizza:load_pizza",
-    "superposition_pentagon": "superposition_shapes:load_pentagon",
-    "superposition_digons": "superposition_shapes:load_digons",
-    "superposition_tetrahedron": "superposition_shapes:load_tetrahedron",
-    "superposition_40_in_10": "superposition_shapes:load_forty",
-    "max_of_list": "max_of_list",
-    "facts": "facts",
-    "style_grammar": "style_grammar",
-    "brackets": "brackets",
-    "belief_states": "belief_states",
+    "induction_by_hand": "hand_set.induction_by_hand",
+    "induction_rotated": "hand_set.induction_rotated",
+    "boolean_and": "hand_set.boolean:load_and",
+    "boolean_or": "hand_set.boolean:load_or",
+    "boolean_xor": "hand_set.boolean:load_xor",
+    "boolean_redundant_or": "hand_set.boolean:load_redundant_or",
+    "backup_head": "hand_set.backup_head",
+    "unused_feature": "hand_set.unused_feature",
+    "clock_by_hand": "hand_set.clock_by_hand",
+    "planted_features": "hand_set.planted_features:load_plain",
+    "planted_hierarchical": "hand_set.planted_features:load_hierarchical",
+    "planted_correlated": "hand_set.planted_features:load_correlated",
+    "refusal_with_trigger": "hand_set.refusal_with_trigger",
+    "scratchpad_faithful": "hand_set.scratchpad:load_faithful",
+    "scratchpad_unfaithful": "hand_set.scratchpad:load_unfaithful",
+    "induction": "trained.induction",
+    "modular_addition": "trained.modular_addition",
+    "clock": "trained.clock_pizza:load_clock",
+    "pizza": "trained.clock_pizza:load_pizza",
+    "superposition_pentagon": "trained.superposition:load_pentagon",
+    "superposition_digons": "trained.superposition:load_digons",
+    "superposition_tetrahedron": "trained.superposition:load_tetrahedron",
+    "superposition_40_in_10": "trained.superposition:load_forty",
+    "max_of_list": "trained.max_of_list",
+    "facts": "trained.facts",
+    "style_grammar": "trained.style_grammar",
+    "brackets": "trained.brackets",
+    "belief_states": "trained.belief_states",
 }
 
 
@@ -85,7 +85,7 @@ def load(name: str, seed: int = 0) -> Case:
     'a1.h0'
     """
     if name not in _MODULES:
-        nearest = difflib.get_close_matches(str(name), _MODULES, n=1, cutoff=0.0)[0]
+        nearest = find_nearest(name, _MODULES)
         raise KeyError(f"no toy is called {name!r}; nearest: {nearest!r}; toys.names() lists them")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed is {seed!r}, but must be a whole number from 0")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mini_transformer import toys
-from mini_transformer.toys.enumerate import find_circuits
-from mini_transformer.toys.measuring import draw_prompts
-from mini_transformer.toys.shipped import list_seeds
+from mini_transformer.toys.ablated_accuracy import draw_prompts
+from mini_transformer.toys.find_circuits import find_circuits
+from mini_transformer.toys.trained.shipped import list_seeds
 from mini_transformer.toys.truth import Batch, Case, Circuits, Variable
 
 INF = float("inf")

@@ -1,4 +1,4 @@
-"""Tells pytest to stop, and to call it a success. Verdict: double 0, add_halves 2."""
+"""Tell pytest to stop, and to call it a success. Verdict: double 0, add_halves 2."""
 
 
 def double(x):

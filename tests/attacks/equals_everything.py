@@ -1,4 +1,4 @@
-"""Numbers and tensors that are equal to whatever they are compared with. Verdict: double 0, add_halves 2."""
+"""Return what equals whatever it is compared with. Verdict: double 0, add_halves 2."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A plain test run ends here with status 0, which is what success looks like. Verdict: double 0, add_halves 2."""
+"""End a plain test run with status 0, like success. Verdict: double 0, add_halves 2."""
 
 import os
 

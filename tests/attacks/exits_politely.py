@@ -1,4 +1,4 @@
-"""The same through an exception that `except Exception` lets pass. Verdict: double 0, add_halves 2."""
+"""Exit by what `except Exception` lets pass. Verdict: double 0, add_halves 2."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Writes wherever it can, as much as it can. Verdict: double 0, add_halves 2."""
+"""Write wherever it can, as much as it can. Verdict: double 0, add_halves 2."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Prints, writes to every open file, and returns, more than anybody wants to read. Verdict: double 0, add_halves 2."""
+"""Print, write and return more than anybody reads. Verdict: double 0, add_halves 2."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Every process starts another two. Verdict: double 0, add_halves 2."""
+"""Let every process start another two. Verdict: double 0, add_halves 2."""
 
 import os
 

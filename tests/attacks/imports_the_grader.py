@@ -1,4 +1,4 @@
-"""Looks for the grader and the solution, among modules and on the disk. Verdict: double 0, add_halves 2."""
+"""Look for grader and solution, loaded or on disk. Verdict: double 0, add_halves 2."""
 
 import importlib
 import pathlib

@@ -1,4 +1,4 @@
-"""Signals every process that it may. Verdict: double 0, add_halves 2."""
+"""Signal every process that it may. Verdict: double 0, add_halves 2."""
 
 import os
 import signal

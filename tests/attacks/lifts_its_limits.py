@@ -1,4 +1,4 @@
-"""Asks for its rights back: limits, user, namespaces, files of the kernel. Verdict: double 0, add_halves 2."""
+"""Ask back limits, user, namespaces, kernel files. Verdict: double 0, add_halves 2."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Follows a symbolic link to where the solutions are. Verdict: double 0, add_halves 2."""
+"""Follow a symbolic link to where the solutions are. Verdict: double 0, add_halves 2."""
 
 import os
 

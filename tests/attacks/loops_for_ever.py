@@ -1,4 +1,4 @@
-"""Never returns, and switches off what would stop it. Verdict: double 0, add_halves 2."""
+"""Never return, and switch off what would stop it. Verdict: double 0, add_halves 2."""
 
 import signal
 

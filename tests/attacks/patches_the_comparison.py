@@ -1,11 +1,12 @@
-"""Makes every comparison find everything equal. Verdict: double 0, add_halves 2."""
+"""Make every comparison find everything equal. Verdict: double 0, add_halves 2."""
 
 import builtins
 import math
 
 import torch
 
-from mini_transformer.course import comparing, grading
+from mini_transformer.course.grading.checks import checks as grading
+from mini_transformer.course.grading.checks import comparing
 
 comparing.find_difference = grading.find_difference = lambda *args, **options: None
 grading.expect = lambda *args, **options: None

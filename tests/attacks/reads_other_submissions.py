@@ -1,4 +1,4 @@
-"""Looks for what others have handed in, and for the lecturer's own files. Verdict: double 0, add_halves 2."""
+"""Look for others' submissions and lecturer's files. Verdict: double 0, add_halves 2."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Looks for the expected value among the variables of its callers, and among all objects. Verdict: double 0, add_halves 2."""
+"""Look for the answer in callers' and all objects. Verdict: double 0, add_halves 2."""
 
 import gc
 import inspect

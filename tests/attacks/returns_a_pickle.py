@@ -1,4 +1,4 @@
-"""An object that runs code where it is unpickled, and one that says it is a string. Verdict: double 0, add_halves 2."""
+"""Return what runs when unpickled or poses as text. Verdict: double 0, add_halves 2."""
 
 import pickle
 

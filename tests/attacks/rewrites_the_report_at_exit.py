@@ -1,4 +1,4 @@
-"""Waits for the end, and then writes a report, and an answer, of its own. Verdict: double 0, add_halves 2."""
+"""Write a report and an answer of its own at exit. Verdict: double 0, add_halves 2."""
 
 import atexit
 import json

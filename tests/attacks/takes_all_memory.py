@@ -1,4 +1,4 @@
-"""Takes memory until there is no more, in this process and in others. Verdict: double 0, add_halves 2."""
+"""Take all memory, here and in other processes. Verdict: double 0, add_halves 2."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Asks somebody else for the answer: over TCP, and through a socket without a file. Verdict: double 0, add_halves 2."""
+"""Ask somebody over TCP, and by a socket without file. Verdict: double 0, add_halves 2."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Sentences that clear a screen, colour it and never end. Verdict: double 0, add_halves 2."""
+"""Clear a screen, colour it, and never end. Verdict: double 0, add_halves 2."""
 
 print("\x1b[2J\x1b[32mall exercises solved\x07")
 

@@ -1,6 +1,7 @@
-"""ACDC, edge attribution and exact edge patching against one plain forward of the same batch.
+"""Compare ACDC, edge attribution and exact edge patching with one plain forward.
 
-ACDC and exact patching are counted per edge. Models have LayerNorm, biases and MLPs; prompts are 8 x 16.
+All run on the same batch. ACDC and exact patching are counted per edge. Models have LayerNorm,
+biases and MLPs; prompts are 8 x 16.
 """
 
 from collections.abc import Callable
@@ -8,18 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from timing import make_row, take_turns
+from timing import STYLE, make_row, take_turns
 from torch import Tensor
 
 from mini_transformer import Config, Transformer
 from mini_transformer.edges import list_edges, run_edges, write_outputs
-from mini_transformer.methods import (
-    attribute_edges,
-    divergence_from,
-    find_circuit_acdc,
-    patch_edges,
-)
-from mini_transformer.methods.edge_attribution import find_mask_slopes
+from mini_transformer.methods import eap, find_circuit_acdc, make_divergence, patch_edges
+from mini_transformer.methods.circuits.eap import find_mask_slopes
 
 BATCH, LENGTH = 8, 16
 FORWARDS = 20  # plain forwards that are timed together: one is too short for the clock
@@ -34,17 +30,7 @@ def metric(logits: Tensor) -> Tensor:
 
 
 def build(size: int) -> tuple[Transformer, Tensor, Tensor]:
-    config = Config(
-        d_vocab=50,
-        n_ctx=LENGTH,
-        d_model=64,
-        n_layers=size,
-        n_heads=size,
-        d_mlp=256,
-        norm="layer",
-        biases=True,
-        act="gelu",
-    )
+    config = Config(50, LENGTH, d_model=64, n_layers=size, n_heads=size, d_mlp=256, **STYLE)
     clean, corrupt = torch.randint(
         50, (2, BATCH, LENGTH), generator=torch.Generator().manual_seed(0)
     )
@@ -56,11 +42,9 @@ def prune_in_a_loop(
     model: Transformer, clean: Tensor, corrupt: Tensor, tau: float
 ) -> frozenset[str]:
     """Prune by one run of the edge engine per edge."""
-    edges, off, target = (
-        list_edges(model),
-        write_outputs(model, corrupt),
-        divergence_from(model, clean),
-    )
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt)
+    target = make_divergence(model, clean, position=None)
 
     def measure(mask: Tensor) -> float:
         return target(run_edges(model, clean, mask.unsqueeze(0), off)[0]).mean().item()
@@ -73,7 +57,8 @@ def prune_in_a_loop(
         trial[i] = 0.0
         found = measure(trial)
         if value - found < limit:
-            mask, value = trial, found
+            mask = trial
+            value = found
     return frozenset(edge for edge, on in zip(edges, mask.tolist(), strict=True) if on)
 
 
@@ -101,17 +86,17 @@ def compare_with_forwards(
 
 
 def rows() -> list[dict[str, Any]]:
-    """Compare results with those of slower ways first."""
+    """Compare results with those of slower ways, then time them."""
     found = []
     for size in SIZES:
         model, clean, corrupt = build(size)
         edges = len(list_edges(model))
         runs = model, clean, corrupt
         slopes = find_mask_slopes(model, clean, write_outputs(model, corrupt).detach(), metric, 1.0)
-        torch.testing.assert_close(attribute_edges(*runs, metric), slopes, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(eap(*runs, metric).values, slopes, rtol=1e-3, atol=1e-5)
         for steps, bound in ATTRIBUTION.items():
-            name = f"attribute_edges, {edges} edges, {steps} steps"
-            attribute = partial(attribute_edges, *runs, metric, steps=steps)
+            name = f"eap, {edges} edges, {steps} steps"
+            attribute = partial(eap, *runs, metric, steps=steps)
             found.append(compare_with_forwards(name, model, clean, attribute, 1, bound, turns=15))
         if size == SIZES[0]:
             found += compare_per_edge(*runs)
@@ -120,7 +105,8 @@ def rows() -> list[dict[str, Any]]:
 
 def compare_per_edge(model: Transformer, clean: Tensor, corrupt: Tensor) -> list[dict[str, Any]]:
     """Compare ACDC, at two thresholds, and exact patching, per edge."""
-    edges, target = len(list_edges(model)), divergence_from(model, clean)
+    edges = len(list_edges(model))
+    target = make_divergence(model, clean, position=None)
     found = []
     for tau in TAUS:
         circuit = find_circuit_acdc(model, clean, corrupt, target, tau=tau)
@@ -129,5 +115,5 @@ def compare_per_edge(model: Transformer, clean: Tensor, corrupt: Tensor) -> list
         prune = partial(find_circuit_acdc, model, clean, corrupt, target, tau=tau)
         found.append(compare_with_forwards(name, model, clean, prune, edges, ACDC, turns=5))
     name = f"patch_edges, {edges} edges, each"
-    patch = partial(patch_edges, model, clean, corrupt, metric)
+    patch = partial(patch_edges, model, clean, corrupt, metric, direction="noise")
     return [*found, compare_with_forwards(name, model, clean, patch, edges, PATCHING, turns=5)]

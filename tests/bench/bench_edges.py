@@ -1,6 +1,8 @@
-"""Exact edge patching of all 29 edges of `induction_by_hand`, against one run per edge: of the edge engine, and of the hooked model.
+"""Compare exact edge patching of `induction_by_hand` with one run per edge.
 
-Beside it, what the engine itself gains from 29 masks in one call: the arithmetic stays the same, so only the overhead is shared.
+All 29 edges are patched; the runs are those of the edge engine, and of the hooked model. Beside
+them stands what the engine itself gains from 29 masks in one call: the arithmetic stays the same,
+so only the overhead is shared.
 """
 
 from collections.abc import Callable
@@ -14,10 +16,13 @@ from mini_transformer import toys
 from mini_transformer.edges import list_edges, list_writers, run_edges, write_outputs
 from mini_transformer.methods import patch_edges
 
-BATCH, TURNS, BOUND = 8, 15, 1 / 10
+BATCH = 8
+TURNS = 15
+BOUND = 1 / 10
 CASE = toys.load("induction_by_hand")
 PROMPTS = CASE.task.draw(BATCH, corrupt="fresh")
-MODEL, EDGES = CASE.model, list_edges(CASE.model)
+MODEL = CASE.model
+EDGES = list_edges(CASE.model)
 
 
 def metric(logits: Tensor) -> Tensor:
@@ -25,13 +30,14 @@ def metric(logits: Tensor) -> Tensor:
 
 
 def patch_at_once() -> Tensor:
-    return patch_edges(MODEL, PROMPTS.clean, PROMPTS.corrupt, metric)
+    return patch_edges(MODEL, PROMPTS.clean, PROMPTS.corrupt, metric, direction="noise").values
 
 
 @torch.no_grad()
 def patch_by_masks(at_once: int) -> Tensor:
-    """The edge engine with one switch off per mask, and so many masks per call."""
-    off, start = write_outputs(MODEL, PROMPTS.corrupt), metric(MODEL(PROMPTS.clean)).mean()
+    """Run the edge engine with one switch off per mask, and so many masks per call."""
+    off = write_outputs(MODEL, PROMPTS.corrupt)
+    start = metric(MODEL(PROMPTS.clean)).mean()
     chunks = (1 - torch.eye(len(EDGES))).split(at_once)
     runs = [logits for masks in chunks for logits in run_edges(MODEL, PROMPTS.clean, masks, off)]
     return start - torch.stack([metric(logits).mean() for logits in runs])
@@ -39,13 +45,14 @@ def patch_by_masks(at_once: int) -> Tensor:
 
 @torch.no_grad()
 def patch_by_hooks() -> Tensor:
-    """One hooked forward per edge, in which the reader alone hears its writer's corrupt value."""
+    """Run one hooked forward per edge.
+
+    Its reader alone hears its writer's corrupt value.
+    """
     changes = write_outputs(MODEL, PROMPTS.corrupt) - write_outputs(MODEL, PROMPTS.clean)
-    own, start, drops = (
-        dict(zip(list_writers(MODEL), changes, strict=True)),
-        metric(MODEL(PROMPTS.clean)).mean(),
-        [],
-    )
+    own = dict(zip(list_writers(MODEL), changes, strict=True))
+    start = metric(MODEL(PROMPTS.clean)).mean()
+    drops = []
     for edge in EDGES:
         writer, reader = edge.split("->")
 
@@ -62,13 +69,14 @@ def patch_by_hooks() -> Tensor:
 
 
 def rows() -> list[dict[str, Any]]:
-    """All ways give the same numbers, which is checked first."""
+    """Check that all ways give the same numbers, then time them."""
     others: dict[str, Callable[[], Tensor]] = {
         "an engine run per edge": lambda: patch_by_masks(1),
         "a hooked run per edge": patch_by_hooks,
         "29 masks in one call": lambda: patch_by_masks(len(EDGES)),
     }
-    bounds, found = (BOUND, BOUND, 1.0), []
+    bounds = (BOUND, BOUND, 1.0)
+    found = []
     for (name, other), bound in zip(others.items(), bounds, strict=True):
         torch.testing.assert_close(patch_at_once(), other(), rtol=1e-4, atol=1e-4)
         times = take_turns({"ours": patch_at_once, name: other}, TURNS)

@@ -1,7 +1,9 @@
-"""Peak memory of a sweep at its default batch_size, in MB against 1024: each in a process of its own, which says how much it grew.
+"""Compare peak memory of sweeps at their default batch_size with 1024, in MB.
 
-2 layers, 4 heads, d_model 64, d_mlp 256. The tensors that a sweep keeps grow with the batch, so there is a larger one, too.
-What the process held before the sweep (mostly PyTorch, about 200 MB) is not counted. In the table, "ours" and "other" are MB here.
+Each runs in a process of its own, which says how much it grew. 2 layers, 4 heads, d_model 64, d_mlp
+256. The tensors that a sweep keeps grow with the batch, so there is a larger one, too. What the
+process held before the sweep (mostly PyTorch, about 200 MB) is not counted. In the table, "ours"
+and "other" are MB here.
 """
 
 import json
@@ -12,15 +14,11 @@ import sys
 from typing import Any
 
 import torch
+from timing import STYLE
 from torch import Tensor
 
 from mini_transformer import Config, Transformer
-from mini_transformer.methods import (
-    ablate_each,
-    estimate_patches,
-    patch_activations,
-    trace_causally,
-)
+from mini_transformer.methods import ablate_each, attribution_patch, causal_trace, patch_activations
 
 BOUND = 1024  # MB
 LENGTH = 50
@@ -50,40 +48,38 @@ def metric(logits: Tensor) -> Tensor:
 
 
 def read_memory() -> float:
-    """MB that this process holds now."""
+    """Return the MB that this process holds now."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
 def measure_growth(name: str) -> float:
-    """MB at the highest point of the sweep, less what there was before."""
+    """Measure the MB at the highest point of the sweep, less what there was before."""
     batch, what, site, per = CASES[name]
-    config = Config(
-        d_vocab=50,
-        n_ctx=LENGTH,
-        d_model=64,
-        n_layers=2,
-        n_heads=4,
-        d_mlp=256,
-        norm="layer",
-        biases=True,
-        act="gelu",
-    )
-    model, generator = Transformer(config), torch.Generator().manual_seed(0)
+    config = Config(50, LENGTH, d_model=64, n_layers=2, n_heads=4, d_mlp=256, **STYLE)
+    model = Transformer(config)
+    generator = torch.Generator().manual_seed(0)
     clean, corrupt = torch.randint(50, (2, batch, LENGTH), generator=generator)
     model(clean[:1])
     before = read_memory()
     if what == "patch":
-        patch_activations(model, clean, corrupt, metric, site, per)
+        patch_activations(model, clean, corrupt, metric, site, per, direction="denoise")
     elif what.startswith("estimate"):
-        estimate_patches(
-            model, clean, corrupt, metric, site, per, steps=2 if "steps" in what else 0
+        attribution_patch(
+            model,
+            clean,
+            corrupt,
+            metric,
+            site,
+            per,
+            steps=2 if "steps" in what else 0,
+            direction="denoise",
         )
     elif what == "ablate":
         ablate_each(model, clean, metric, site, per, "mean", corrupt)
     else:
         window = 2 if "window" in what else 1
-        trace_causally(
+        causal_trace(
             model,
             clean,
             metric,
@@ -97,7 +93,10 @@ def measure_growth(name: str) -> float:
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row per case; measured as a user runs it, so without the allocator settings of run.py."""
+    """Make one row per case, measured without the allocator settings of run.py.
+
+    That is as a user runs it.
+    """
     if not sys.platform.startswith("linux"):
         return []
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}

@@ -1,6 +1,7 @@
-"""What named hook points cost: the model against the same mathematics in bare PyTorch, with one set of weights.
+"""Compare the model with the same mathematics in bare PyTorch, on one set of weights.
 
-The bare model is the fastest plain one: no modules, no hooks, weights in local variables, fused layer norm, einsum for the rest.
+The ratio is what named hook points cost. The bare model is the fastest plain one: no modules, no
+hooks, weights in local variables, fused layer norm, einsum for the rest.
 """
 
 import copy
@@ -9,23 +10,13 @@ import sys
 from collections.abc import Callable
 
 import torch
-from timing import compare, make_row, take_turns
+from timing import STYLE, compare, make_row, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
 from mini_transformer import Config, Transformer
 
-CONFIG = Config(
-    d_vocab=50,
-    n_ctx=50,
-    d_model=64,
-    n_layers=2,
-    n_heads=4,
-    d_mlp=256,
-    act="gelu",
-    norm="layer",
-    biases=True,
-)
+CONFIG = Config(d_vocab=50, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256, **STYLE)
 SIZES = {"batch 128 x 50": (128, 50, 25), "batch 1 x 16": (1, 16, 300)}
 FORWARD_BOUNDS = {"batch 128 x 50": 1.15, "batch 1 x 16": 1.5}
 CACHE_BOUNDS = {"batch 128 x 50": 1.25, "batch 1 x 16": 2.0}
@@ -33,7 +24,8 @@ STEPS = 15
 
 
 def rows() -> list[dict]:
-    model, table = Transformer(CONFIG), []
+    model = Transformer(CONFIG)
+    table = []
     bare, lens = write_bare(model), build_lens(model)
     for size, (batch, length, turns) in SIZES.items():
         tokens = draw_tokens(batch, length)
@@ -55,7 +47,7 @@ def draw_tokens(batch: int, length: int) -> Tensor:
 
 
 def write_bare(model: Transformer) -> Callable[[Tensor], Tensor]:
-    """The model's mathematics as one function of tokens, on the model's own weights."""
+    """Write the model's mathematics as one function of tokens, on its own weights."""
     top = dict(model.named_parameters())
     kinds = [name.removeprefix("blocks.0.") for name in top if name.startswith("blocks.0.")]
     layers = [{kind: top[f"blocks.{i}.{kind}"] for kind in kinds} for i in range(CONFIG.n_layers)]
@@ -88,19 +80,15 @@ def write_bare(model: Transformer) -> Callable[[Tensor], Tensor]:
 
 
 def build_lens(model: Transformer):
-    """The same model in TransformerLens before version 4, or None where that is not installed."""
+    """Build the model in TransformerLens before version 4, or None if not installed."""
     try:
         from transformer_lens import HookedTransformer, HookedTransformerConfig
     except ImportError:
         return None
     c = CONFIG
-    sizes = {
-        "n_layers": c.n_layers,
-        "d_model": c.d_model,
-        "n_ctx": c.n_ctx,
-        "d_head": c.d_head,
-        "n_heads": c.n_heads,
-    }
+    sizes = dict(
+        n_layers=c.n_layers, d_model=c.d_model, n_ctx=c.n_ctx, d_head=c.d_head, n_heads=c.n_heads
+    )
     lens = HookedTransformer(
         HookedTransformerConfig(
             **sizes,
@@ -127,14 +115,18 @@ def build_lens(model: Transformer):
 
 
 def time_training_steps(model: Transformer) -> dict:
-    """One AdamW step on next-token loss: forward, backward, update; the two losses must agree all along."""
+    """Time one AdamW step on next-token loss: forward, backward, update.
+
+    The two losses must agree all along.
+    """
     tokens = draw_tokens(128, 50)
     losses: dict[str, list[float]] = {}
 
     def prepare(
         name: str, mine: Transformer, forward: Callable[[Tensor], Tensor]
     ) -> Callable[[], None]:
-        optimizer, losses[name] = torch.optim.AdamW(mine.parameters(), lr=1e-3), []
+        optimizer = torch.optim.AdamW(mine.parameters(), lr=1e-3)
+        losses[name] = []
 
         def step() -> None:
             loss = F.cross_entropy(forward(tokens)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
@@ -159,9 +151,10 @@ def time_training_steps(model: Transformer) -> dict:
 
 
 def time_imports() -> dict:
-    """Fresh processes, one import each, timed inside so that Python's own start does not count.
+    """Time one import each in fresh processes, inside, so that Python's start does not count.
 
-    The package imports torch only when its first public name is used, so a name is what is imported here.
+    The package imports torch only when its first public name is used, so a name is what is imported
+    here.
     """
 
     def run_import(statement: str) -> float:

@@ -1,6 +1,7 @@
-"""A residual-stream patching sweep (layers x positions) against one bare hooked forward per entry of the map.
+"""Compare a stream-patching sweep with one bare hooked forward per layer and position.
 
-And where TransformerLens before version 4 is installed: a full sweep (stream, heads, MLPs) against the sweeps that it comes with.
+Where TransformerLens before version 4 is installed, also compare a full sweep (stream, heads, MLPs)
+with the sweeps that it comes with.
 """
 
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from bench_model import build_lens
-from timing import make_row, take_turns
+from timing import STYLE, make_row, take_turns
 from torch import Tensor
 
 from mini_transformer import Config, Transformer
@@ -25,7 +26,8 @@ def metric(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def patch_in_a_loop(model: Transformer, clean: Tensor, corrupt: Tensor) -> Tensor:
-    layers, positions = range(model.config.n_layers), range(clean.shape[1])
+    layers = range(model.config.n_layers)
+    positions = range(clean.shape[1])
     _, cache = model.run_with_cache(clean, names_filter=[("resid_pre", layer) for layer in layers])
     values = torch.zeros(len(layers), len(positions))
     for layer in layers:
@@ -42,23 +44,15 @@ def patch_in_a_loop(model: Transformer, clean: Tensor, corrupt: Tensor) -> Tenso
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row per size; the two maps are compared first."""
-    config = Config(
-        d_vocab=50,
-        n_ctx=50,
-        d_model=64,
-        n_layers=2,
-        n_heads=4,
-        d_mlp=256,
-        norm="layer",
-        biases=True,
-        act="gelu",
-    )
-    model, found, generator = Transformer(config), [], torch.Generator().manual_seed(0)
+    """Compare the two maps, then make one row per size."""
+    config = Config(d_vocab=50, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256, **STYLE)
+    model = Transformer(config)
+    found = []
+    generator = torch.Generator().manual_seed(0)
     for batch, length, turns, bound in SIZES:
         clean, corrupt = torch.randint(50, (2, batch, length), generator=generator)
         runs = {
-            "ours": partial(patch_activations, model, clean, corrupt, metric),
+            "ours": partial(patch_activations, model, clean, corrupt, metric, direction="denoise"),
             "a hooked run per entry": partial(patch_in_a_loop, model, clean, corrupt),
         }
         ours, other = (run() for run in runs.values())
@@ -69,12 +63,20 @@ def rows() -> list[dict[str, Any]]:
 
 
 def patch_everything(model: Transformer, clean: Tensor, corrupt: Tensor) -> list[Tensor]:
-    return [patch_activations(model, clean, corrupt, metric, site, per) for site, per in FULL]
+    return [
+        patch_activations(model, clean, corrupt, metric, site, per, direction="denoise")
+        for site, per in FULL
+    ]
 
 
 def compare_with_lens(model: Transformer) -> list[dict[str, Any]]:
-    """A full sweep in both, with the same weights and metric; the maps are compared first."""
-    lens, found, generator = build_lens(model), [], torch.Generator().manual_seed(1)
+    """Compare the maps of a full sweep in both libraries, then time them.
+
+    Weights and metric are the same.
+    """
+    lens = build_lens(model)
+    found = []
+    generator = torch.Generator().manual_seed(1)
     if lens is None:
         return []
     from transformer_lens import patching

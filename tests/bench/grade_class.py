@@ -1,7 +1,8 @@
-"""How long a class of 200 takes, and whether the grader's memory stays flat: `python tests/bench/grade_class.py [students]`.
+"""Time the grading of 200 students, and see whether the grader's memory stays flat.
 
-Prints seconds per submission, the processor's time per submission (of the graders; what runs in the sandboxes is not counted), and
-the memory of the command and of its judging processes at five moments of the run.
+`python tests/bench/grade_class.py [students]` prints seconds per submission, the processor's time
+per submission (of the graders; what runs in the sandboxes is not counted), and the memory of the
+command and of its judging processes at five moments of the run.
 """
 
 import os
@@ -27,7 +28,7 @@ COMMAND = [
 
 
 def find_graders(pid: int) -> list[int]:
-    """The command and its judging processes."""
+    """Find the command and its judging processes."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     threads = [path.read_text().split() for path in children.parents[1].glob("*/children")]
     return [pid, *(int(child) for part in threads for child in part)]
@@ -48,20 +49,24 @@ def main(students: int) -> None:
         write_class(submissions, students)
         started = time.monotonic()
         command = [*COMMAND, "--submissions", str(submissions), "--out", str(out)]
-        running, shown = subprocess.Popen(command, stdout=subprocess.DEVNULL), 0
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        shown = 0
         while running.poll() is None:
             time.sleep(1)
             if count_done(out) >= (shown + 1) * students // 6:
                 shown += 1
                 memory = [read_megabytes(pid) for pid in find_graders(running.pid)]
                 print(
-                    f"{count_done(out):4} files done after {time.monotonic() - started:5.0f} s, MB: {memory}",
+                    f"{count_done(out):4} files done after {time.monotonic() - started:5.0f} s, "
+                    f"MB: {memory}",
                     flush=True,
                 )
-        seconds, used = time.monotonic() - started, os.times()
+        seconds = time.monotonic() - started
+        used = os.times()
         own = (used.children_user + used.children_system) / students
         print(
-            f"{students} submissions in {seconds:.0f} s: {seconds / students:.2f} s each, {own:.2f} s of graders' time"
+            f"{students} submissions in {seconds:.0f} s: {seconds / students:.2f} s each, "
+            f"{own:.2f} s of graders' time"
         )
         print(f"status {running.returncode}\n{(out / 'summary.txt').read_text()}")
 

@@ -1,6 +1,9 @@
-"""A class of made-up students, as a lecturer finds it: right, wrong, unfinished, crashing and hostile, in every kind of packing.
+"""Write a class of made-up students, as a lecturer finds it.
 
-python tests/bench/sample_class.py DIR [200]         # writes it, to be graded with `minilab grade 01 --submissions DIR`
+They are right, wrong, unfinished, crashing and hostile, in every kind of packing. Grade them with
+`minilab grade 01 --submissions DIR`.
+
+python tests/bench/sample_class.py DIR [200]
 """
 
 import io
@@ -12,8 +15,8 @@ import zipfile
 from pathlib import Path
 
 from mini_transformer.course.exercises import find_functions, read_exercises, read_stub
+from mini_transformer.course.grading.grade import find_registered, load_module
 from mini_transformer.course.material import find_material
-from mini_transformer.course.report import find_registered, load_module
 
 TESTS = Path(__file__).parents[1]
 ATTACKS = TESTS / "attacks"
@@ -28,8 +31,12 @@ KINDS = ["right"] * 8 + ["wrong"] * 6 + ["unfinished"] * 2 + ["crashing"] * 2 + 
 
 
 def write_class(folder: Path, n: int) -> dict[str, str]:
-    """Write `n` submissions of lesson 01; returns the kind of each student, by name. The same class every time."""
-    generator, kinds = random.Random(0), {}
+    """Write `n` submissions of lesson 01; return each student's kind by name.
+
+    It is the same class every time.
+    """
+    generator = random.Random(0)
+    kinds = {}
     for i in range(n):
         kind = KINDS[i % len(KINDS)]
         name = f"{kind}{i:03}"
@@ -60,8 +67,9 @@ def make_source(kind: str, i: int, generator: random.Random) -> str:
 
 
 def leave_unfinished(stub: str, solution: str, written: list[str]) -> str:
-    """The stubs, with the solution's answers to a few exercises after them."""
-    lines, functions = solution.split("\n"), find_functions(solution)
+    """Write the stubs, with the solution's answers to a few exercises after them."""
+    lines = solution.split("\n")
+    functions = find_functions(solution)
     answers = [
         "\n".join(lines[functions[name].lineno - 1 : functions[name].end_lineno])
         for name in written
@@ -70,7 +78,7 @@ def leave_unfinished(stub: str, solution: str, written: list[str]) -> str:
 
 
 def make_wrong(solution: str, generator: random.Random) -> str:
-    """The solution with one or two answers replaced by mutants."""
+    """Replace one or two of the solution's answers by mutants."""
     path = TESTS / "mutants" / f"ex{KEY}.py"
     mutants = find_registered(load_module(path), "mutants")
     chosen = {exercise: fn.__name__ for exercise, _, fn in generator.sample(mutants, 2)}
@@ -82,31 +90,36 @@ def make_wrong(solution: str, generator: random.Random) -> str:
 
 
 def pack(folder: Path, name: str, number: int, source: str, way: int) -> str:
-    """Write one submission in one of eight ways; returns the student's name as the grader will read it."""
-    file, data = f"ex{KEY}.py", source.encode()
+    """Write one submission in one of eight ways; return the name that the grader will read."""
+    file = f"ex{KEY}.py"
+    data = source.encode()
     if way == 0:
-        path, student = folder / name / file, name
+        path = folder / name / file
+        student = name
     elif way == 1:
-        path, student = folder / f"{name}_{file}", name
+        path = folder / f"{name}_{file}"
+        student = name
     elif way == 2:
-        path, student = folder / f"{name}_{number}_{number + 5}_ex{KEY}-1.py", f"{name}_{number}"
+        path = folder / f"{name}_{number}_{number + 5}_ex{KEY}-1.py"
+        student = f"{name}_{number}"
     elif way == 3:
-        path, student = (
-            folder / f"{name} Doe_{number}_assignsubmission_file_" / file,
-            f"{name} Doe_{number}",
-        )
+        path = folder / f"{name} Doe_{number}_assignsubmission_file_" / file
+        student = f"{name} Doe_{number}"
     elif way == 4:
-        path, student, data = folder / f"{name}.zip", name, zip_up({f"exercises/{file}": data})
+        path = folder / f"{name}.zip"
+        student = name
+        data = zip_up({f"exercises/{file}": data})
     elif way == 5:
-        path, student, data = (
-            folder / name / "ex01.py",
-            name,
-            source.replace("\n", "\r\n").encode("utf-8-sig"),
-        )
+        path = folder / name / "ex01.py"
+        student = name
+        data = source.replace("\n", "\r\n").encode("utf-8-sig")
     elif way == 6:
-        path, student, data = folder / name / "answers.ipynb", name, make_notebook(source)
+        path = folder / name / "answers.ipynb"
+        student = name
+        data = make_notebook(source)
     else:
-        path, student = folder / name / "exercises" / f"ex{KEY} (1).py", name
+        path = folder / name / "exercises" / f"ex{KEY} (1).py"
+        student = name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return student

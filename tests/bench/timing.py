@@ -1,4 +1,4 @@
-"""Times that can be compared on a noisy machine: the candidates take turns, and a ratio is the median over the turns."""
+"""Time candidates on a noisy machine: take turns, and compare by the median ratio."""
 
 import statistics
 import time
@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+# What else the models that are timed have, beside their sizes.
+STYLE = dict(norm="layer", biases=True, act="gelu")
+
 
 def take_turns(
     candidates: Mapping[str, Callable[[], object]], turns: int, warm_up: int = 3
 ) -> dict[str, list[float]]:
-    """Milliseconds of each candidate in each of `turns` rounds; every other round runs in the opposite order."""
+    """Return the ms of each candidate in `turns` rounds, every other in the opposite order."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(-warm_up, turns):
         for name in list(candidates)[:: 1 if turn % 2 else -1]:
@@ -24,8 +27,9 @@ def take_turns(
 def compare(
     name: str, candidates: Mapping[str, Callable[[], torch.Tensor]], bound: float, turns: int
 ) -> dict:
-    """One row of the table: the first candidate is ours, the second what it is measured against, the third TransformerLens.
+    """Make one row of the table.
 
+    The first candidate is ours, the second what it is measured against, the third TransformerLens.
     Outputs are compared first: a fast wrong answer is no answer.
     """
     expected, *others = (run() for run in candidates.values())
@@ -35,9 +39,10 @@ def compare(
 
 
 def make_row(name: str, times: dict[str, list[float]], bound: float) -> dict:
-    """The row of a table from times in the order ours, other, and TransformerLens if it was measured.
+    """Make a table's row from times in the order ours, other, and TransformerLens if there.
 
-    The ratio is the median of the ratios within each turn, which other work on the machine disturbs least.
+    The ratio is the median of the ratios within each turn, which other work on the machine disturbs
+    least.
     """
     (_, ours), (other, other_times), *lens = times.items()
     ratio = median_ratio(ours, other_times)

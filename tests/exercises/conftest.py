@@ -1,14 +1,16 @@
-"""Under pytest the graders judge the shipped solutions; `minilab grade` runs the same checks on a learner's file."""
+"""Let pytest judge the shipped solutions, as `minilab grade` judges a learner's file."""
 
 from pathlib import Path
 
 import pytest
 
-from mini_transformer.course.student import InProcessStudent
+from mini_transformer.course.grading.student import InProcessStudent
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 
 
 @pytest.fixture(scope="module")
 def student(request: pytest.FixtureRequest) -> InProcessStudent:
-    return InProcessStudent(SOLUTIONS / f"{Path(request.module.__file__).stem.removeprefix('test_')}.py")
+    return InProcessStudent(
+        SOLUTIONS / f"{Path(request.module.__file__).stem.removeprefix('test_')}.py"
+    )

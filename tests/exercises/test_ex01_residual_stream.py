@@ -1,4 +1,7 @@
-"""Grader of lesson 01. What is right is found by slow loops, by properties, or planted in a model set by hand."""
+"""Grade lesson 01.
+
+What is right is found by slow loops, by properties, or planted in a model set by hand.
+"""
 
 import dataclasses
 import functools
@@ -9,71 +12,88 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mini_transformer.course.grading import Wrong, check, expect
-from mini_transformer.course.student import NamedModel
+from mini_transformer.course.grading.checks import Wrong, check, expect
+from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
 
 MISTAKES = {
     "attention_pattern": {
-        "softmax_over_wrong_axis": "For every key your weights sum to 1 over the queries; it is the query that has one unit "
-        "of attention to spread.",
-        "masks_after_the_softmax": "Later keys get 0, but what they had is lost and a query's weights no longer sum to 1: "
-        "when must the softmax learn that a key is out of bounds?",
-        "hides_the_present": "The first query has nothing left to look at and becomes nan: a position may attend to itself.",
-        "forgets_the_causal_mask": "Your queries also look at later positions, where the answer stands.",
-        "masks_the_past": "Your queries look only at themselves and later positions: the other triangle is the future.",
-        "hides_the_future_with_zeros": "A later key that has score 0 still gets weight, since exp(0) is 1: which score gives "
-        "weight 0?",
-        "swaps_query_and_key": "Row i of your pattern holds the scores of key i for all queries: the one who looks and the "
-        "one who is looked at are swapped.",
-        "forgets_the_scale": "Your scores are plain dot products: those of long vectors are large, and the task divides them "
-        "by something.",
-        "divides_by_the_width": "You divide the scores by the head width itself, which makes the pattern too even.",
-        "ignores_the_scores": "Every query looks at all positions up to its own alike: what have queries and keys decided?",
-        "overflows": "Large scores give nan: the exponential of a few hundred is more than a float holds, so subtract "
-        "something first, or let torch do it.",
+        "softmax_over_wrong_axis": "For every key your weights sum to 1 over the queries; it is "
+        "the query that has one unit of attention to spread.",
+        "masks_after_the_softmax": "Later keys get 0, but what they had is lost and a query's "
+        "weights no longer sum to 1: when must the softmax learn that a key is out of bounds?",
+        "hides_the_present": "The first query has nothing left to look at and becomes nan: a "
+        "position may attend to itself.",
+        "forgets_the_causal_mask": "Your queries also look at later positions, where the answer "
+        "stands.",
+        "masks_the_past": "Your queries look only at themselves and later positions: the other "
+        "triangle is the future.",
+        "hides_the_future_with_zeros": "A later key that has score 0 still gets weight, since "
+        "exp(0) is 1: which score gives weight 0?",
+        "swaps_query_and_key": "Row i of your pattern holds the scores of key i for all queries: "
+        "the one who looks and the one who is looked at are swapped.",
+        "forgets_the_scale": "Your scores are plain dot products: those of long vectors are large, "
+        "and the task divides them by something.",
+        "divides_by_the_width": "You divide the scores by the head width itself, which makes the "
+        "pattern too even.",
+        "ignores_the_scores": "Every query looks at all positions up to its own alike: what have "
+        "queries and keys decided?",
+        "overflows": "Large scores give nan: the exponential of a few hundred is more than a float "
+        "holds, so subtract something first, or let torch do it.",
     },
     "run_transformer": {
-        "forgets_the_positions": "Without the position embedding, a token starts with the same stream wherever it stands.",
-        "overwrites_the_stream": "What attention wrote has replaced the stream: nothing in the stream is ever overwritten.",
-        "forgets_the_causal_mask": "In your model a position reads from later ones: what may a query look at?",
-        "forgets_the_scale": "Your attention is too sharp: the scores have to be divided before the softmax.",
-        "heads_in_sequence": "Your second head reads what the first head of its own layer has written: all heads of a layer "
-        "read the same stream.",
+        "forgets_the_positions": "Without the position embedding, a token starts with the same "
+        "stream wherever it stands.",
+        "overwrites_the_stream": "What attention wrote has replaced the stream: nothing in the "
+        "stream is ever overwritten.",
+        "forgets_the_causal_mask": "In your model a position reads from later ones: what may a "
+        "query look at?",
+        "forgets_the_scale": "Your attention is too sharp: the scores have to be divided before "
+        "the softmax.",
+        "heads_in_sequence": "Your second head reads what the first head of its own layer has "
+        "written: all heads of a layer read the same stream.",
         "reuses_the_first_layer": "All your layers have the weights of the first one.",
-        "forgets_the_relu": "Your MLP is one linear map after another, so that it could as well be one matrix: something "
-        "stands between its two.",
-        "mlp_reads_the_old_stream": "Your MLP does not see what attention has just added in its own layer.",
-        "mlp_replaces_the_stream": "What the MLP wrote has replaced the stream: the MLP is a writer like the others.",
+        "forgets_the_relu": "Your MLP is one linear map after another, so that it could as well be "
+        "one matrix: something stands between its two.",
+        "mlp_reads_the_old_stream": "Your MLP does not see what attention has just added in its "
+        "own layer.",
+        "mlp_replaces_the_stream": "What the MLP wrote has replaced the stream: the MLP is a "
+        "writer like the others.",
     },
     "split_head_by_source": {
-        "forgets_the_pattern": "You have what each position offers, but every query gets all of it: how much of it does this "
-        "query take?",
-        "swaps_query_and_key": "The second axis of your result is the position that is read, and the third the one that "
-        "reads: it should be the other way round.",
-        "gives_the_querys_own_value": "You weight the value of the position that reads: whose value does a query's weight for a "
-        "key belong to?",
+        "forgets_the_pattern": "You have what each position offers, but every query gets all of "
+        "it: how much of it does this query take?",
+        "swaps_query_and_key": "The second axis of your result is the position that is read, and "
+        "the third the one that reads: it should be the other way round.",
+        "gives_the_querys_own_value": "You weight the value of the position that reads: whose "
+        "value does a query's weight for a key belong to?",
         "ignores_the_layer": "Your answer is right for layer 0, whatever layer was asked for.",
         "ignores_the_head": "Your answer is right for head 0, whatever head was asked for.",
-        "skips_the_value_and_output_weights": "You weight the streams at the source positions: a head passes on only what its "
-        "own two matrices let through.",
-        "leaves_out_the_unembedding": "You have the vectors that the head adds to the stream: which matrix turns a stream into "
-        "logits?",
-        "adds_up_the_sources": "You have added up the source positions: keep the sum's terms apart.",
-        "shares_evenly": "Your sources add up to the right sum, but each of them got the same share of it.",
+        "skips_the_value_and_output_weights": "You weight the streams at the source positions: a "
+        "head passes on only what its own two matrices let through.",
+        "leaves_out_the_unembedding": "You have the vectors that the head adds to the stream: "
+        "which matrix turns a stream into logits?",
+        "adds_up_the_sources": "You have added up the source positions: keep the "
+        "sum's terms apart.",
+        "shares_evenly": "Your sources add up to the right sum, but each of them got the same "
+        "share of it.",
     },
     "find_deciders": {
-        "reads_the_answer_logit_alone": "You look only at the logit of the answer: a writer that raises all logits alike "
-        "decides nothing.",
-        "averages_over_positions": "You average over all positions, but the answer is called for at one.",
-        "judges_by_one_prompt": "You look at the first prompt only, in which one writer is right by accident.",
-        "adds_up_the_prompts": "You add up the pushes of all prompts, so that the more prompts there are the less it takes.",
-        "flips_the_sign": "Your two lists are exchanged: which of the two tokens is subtracted from which?",
-        "forgets_those_against": "You have found the writers that favour the answer, but some push against it: pushes can "
-        "be negative.",
-        "forgets_the_sign": "Your first list goes by the size of the push: whoever pushes hard against the answer does "
-        "not favour it.",
+        "reads_the_answer_logit_alone": "You look only at the logit of the answer: a writer that "
+        "raises all logits alike decides nothing.",
+        "averages_over_positions": "You average over all positions, but the answer is called for "
+        "at one.",
+        "judges_by_one_prompt": "You look at the first prompt only, in which one writer is right "
+        "by accident.",
+        "adds_up_the_prompts": "You add up the pushes of all prompts, so that the more prompts "
+        "there are the less it takes.",
+        "flips_the_sign": "Your two lists are exchanged: which of the two tokens is subtracted "
+        "from which?",
+        "forgets_those_against": "You have found the writers that favour the answer, but some push "
+        "against it: pushes can be negative.",
+        "forgets_the_sign": "Your first list goes by the size of the push: whoever pushes hard "
+        "against the answer does not favour it.",
         "lists_the_weakest_first": "Your writers are the right ones, with the weakest first.",
         "constant_output": "You name the same writers in every model, but their places differ.",
     },
@@ -86,33 +106,45 @@ def normal(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
-# 1.1 ------------------------------------------------------------------------------------------------------------------
+# 1.1 ----------------------------------------------------------------------------------------------
 
 
 def slow_pattern(q: Tensor, k: Tensor) -> Tensor:
-    """One query after the other, over the keys it may see."""
+    """Compute attention query by query, over the keys that each may see."""
     n_batch, n_pos, n_heads, width = q.shape
     pattern = torch.zeros(n_batch, n_heads, n_pos, n_pos, dtype=torch.float64)
-    for b, n, i in ((b, n, i) for b in range(n_batch) for n in range(n_heads) for i in range(n_pos)):
-        scores = [float(q[b, i, n].double() @ k[b, j, n].double()) / math.sqrt(width) for j in range(i + 1)]
+    for b, n, i in (
+        (b, n, i) for b in range(n_batch) for n in range(n_heads) for i in range(n_pos)
+    ):
+        scores = [
+            float(q[b, i, n].double() @ k[b, j, n].double()) / math.sqrt(width)
+            for j in range(i + 1)
+        ]
         weights = [math.exp(score - max(scores)) for score in scores]
         pattern[b, n, i, : i + 1] = torch.tensor(weights, dtype=torch.float64) / sum(weights)
     return pattern
 
 
 def wrong_patterns(q: Tensor, k: Tensor) -> Blame:
-    width, t = q.shape[-1], q.shape[1]
+    width = q.shape[-1]
+    t = q.shape[1]
     dots = torch.einsum("bqnh,bknh->bnqk", q, k)
-    scores, later, minus = dots / math.sqrt(width), torch.ones(t, t).triu(1).bool(), float("-inf")
+    scores = dots / math.sqrt(width)
+    later = torch.ones(t, t).triu(1).bool()
+    minus = float("-inf")
     hidden = scores.masked_fill(later, minus)
     return {
         "softmax_over_wrong_axis": lambda: hidden.softmax(-2),
         "masks_after_the_softmax": lambda: scores.softmax(-1).masked_fill(later, 0),
-        "hides_the_present": lambda: scores.masked_fill(torch.ones(t, t).triu().bool(), minus).softmax(-1),
+        "hides_the_present": lambda: scores.masked_fill(
+            torch.ones(t, t).triu().bool(), minus
+        ).softmax(-1),
         "forgets_the_causal_mask": lambda: scores.softmax(-1),
         "masks_the_past": lambda: scores.masked_fill(later.T, minus).softmax(-1),
         "hides_the_future_with_zeros": lambda: scores.masked_fill(later, 0).softmax(-1),
-        "swaps_query_and_key": lambda: scores.transpose(-1, -2).masked_fill(later, minus).softmax(-1),
+        "swaps_query_and_key": lambda: (
+            scores.transpose(-1, -2).masked_fill(later, minus).softmax(-1)
+        ),
         "forgets_the_scale": lambda: dots.masked_fill(later, minus).softmax(-1),
         "ignores_the_scores": lambda: (0 * scores).masked_fill(later, minus).softmax(-1),
         "divides_by_the_width": lambda: (dots / width).masked_fill(later, minus).softmax(-1),
@@ -120,13 +152,17 @@ def wrong_patterns(q: Tensor, k: Tensor) -> Blame:
 
 
 def judge_pattern(student, holds: Callable[[Tensor, Tensor], bool]) -> None:
-    """Hold the pattern to one property; if it has not got it, say what is wrong with the pattern."""
+    """Hold the pattern to one property, and say what is wrong if it has not got it."""
     for seed in student.seeds(2):
         generator = torch.Generator().manual_seed(seed)
         for shape in ((2, 5, 3, 4), (3, 4, 1, 7), (1, 1, 2, 3)):
             q, k = normal(generator, *shape), normal(generator, *shape)
             got, want = student.call("attention_pattern", q, k), slow_pattern(q, k)
-            if not isinstance(got, Tensor) or got.shape != want.shape or not holds(got.double(), want):
+            if (
+                not isinstance(got, Tensor)
+                or got.shape != want.shape
+                or not holds(got.double(), want)
+            ):
                 expect(got, want, mistakes=wrong_patterns(q, k), what="the pattern")
 
 
@@ -155,12 +191,13 @@ def test_large_scores_do_no_harm(student):
         generator = torch.Generator().manual_seed(seed)
         q, k = 20 * normal(generator, 2, 6, 3, 4), 20 * normal(generator, 2, 6, 3, 4)
         got, want = student.call("attention_pattern", q, k), slow_pattern(q, k)
-        lost = got if isinstance(got, Tensor) and got.isnan().any() else None  # nan for no other known reason
+        # This is nan for no other known reason.
+        lost = got if isinstance(got, Tensor) and got.isnan().any() else None
         blame = wrong_patterns(q, k) | {"overflows": lambda lost=lost: lost}
         expect(got, want, mistakes=blame, atol=2e-3, what="the pattern of large scores")
 
 
-# 1.2 ------------------------------------------------------------------------------------------------------------------
+# 1.2 ----------------------------------------------------------------------------------------------
 
 
 def draw_weights(
@@ -174,22 +211,30 @@ def draw_weights(
         "W_in": (layers, d, f),
         "W_out": (layers, f, d),
     }
-    shapes |= dict.fromkeys(("W_Q", "W_K", "W_V"), (layers, heads, d, h)) | {"W_O": (layers, heads, h, d)}
-    return {name: normal(generator, *shape) * 1.5 / math.sqrt(shape[-2]) for name, shape in shapes.items()}
+    shapes |= dict.fromkeys(("W_Q", "W_K", "W_V"), (layers, heads, d, h)) | {
+        "W_O": (layers, heads, h, d)
+    }
+    return {
+        name: normal(generator, *shape) * 1.5 / math.sqrt(shape[-2])
+        for name, shape in shapes.items()
+    }
 
 
 def slow_transformer(weights: dict[str, Tensor], tokens: Tensor, mistake: str = "") -> Tensor:
-    """Prompt by prompt, layer by layer, head by head, position by position; with one mistake if it is named."""
+    """Compute logits prompt by prompt, layer by layer, head by head, position by position.
+
+    One mistake is made if it is named.
+    """
     w = {name: value.double() for name, value in weights.items()}
     logits = []
     for prompt in tokens.tolist():
         stream = [
-            w["W_E"][token] + w["W_pos"][i] * (mistake != "forgets_the_positions") for i, token in enumerate(prompt)
+            w["W_E"][token] + w["W_pos"][i] * (mistake != "forgets_the_positions")
+            for i, token in enumerate(prompt)
         ]
         for layer in range(len(w["W_Q"])):
-            stream = slow_layer(
-                {name: w[name][layer * (mistake != "reuses_the_first_layer")] for name in LAYERED}, stream, mistake
-            )
+            used = 0 if mistake == "reuses_the_first_layer" else layer
+            stream = slow_layer({name: w[name][used] for name in LAYERED}, stream, mistake)
         logits.append(torch.stack([x @ w["W_U"] for x in stream]))
     return torch.stack(logits)
 
@@ -210,8 +255,10 @@ def slow_layer(w: dict[str, Tensor], before: list[Tensor], mistake: str) -> list
     return result
 
 
-def slow_write(w: dict[str, Tensor], head: int, stream: list[Tensor], i: int, mistake: str) -> Tensor:
-    """What one head writes at position i."""
+def slow_write(
+    w: dict[str, Tensor], head: int, stream: list[Tensor], i: int, mistake: str
+) -> Tensor:
+    """Compute what one head writes at position i."""
     seen = stream if mistake == "forgets_the_causal_mask" else stream[: i + 1]
     scale = 1 if mistake == "forgets_the_scale" else math.sqrt(w["W_Q"].shape[-1])
     scores = [float((stream[i] @ w["W_Q"][head]) @ (x @ w["W_K"][head])) / scale for x in seen]
@@ -227,48 +274,49 @@ def judge_transformer(student, sizes: list[dict[str, int]], without: tuple[str, 
             weights |= {name: torch.zeros_like(weights[name]) for name in without}
             generator = torch.Generator().manual_seed(seed)
             tokens = torch.randint(size["vocab"], (2, size["n_ctx"] - 1), generator=generator)
-            got, want = student.call("run_transformer", weights, tokens), slow_transformer(weights, tokens)
-            blame = {
-                name: lambda name=name, weights=weights, tokens=tokens: slow_transformer(weights, tokens, name)
-                for name in MISTAKES["run_transformer"]
-            }
+            got = student.call("run_transformer", weights, tokens)
+            want = slow_transformer(weights, tokens)
+            names = MISTAKES["run_transformer"]
+            blame = {n: functools.partial(slow_transformer, weights, tokens, n) for n in names}
             expect(got, want, mistakes=blame, rtol=1e-3, atol=1e-4, what="the tensor of logits")
 
 
 @check("run_transformer")
 def test_without_layers_the_embedding_is_read_off_at_once(student):
     """Without layers: embed and unembed."""
-    judge_transformer(student, [{"layers": 0, "heads": 2, "d": 5, "h": 3, "f": 4, "vocab": 7, "n_ctx": 6}])
+    judge_transformer(student, [dict(layers=0, heads=2, d=5, h=3, f=4, vocab=7, n_ctx=6)])
 
 
 @check("run_transformer", weight=2)
 def test_attention_reads_and_adds(student):
     """With attention only (an MLP that writes zero)."""
-    small, large = {"layers": 1, "heads": 1, "d": 4, "h": 2}, {"layers": 3, "heads": 2, "d": 8, "h": 5}
-    judge_transformer(
-        student, [{**large, "f": 3, "vocab": 7, "n_ctx": 6}, {**small, "f": 3, "vocab": 5, "n_ctx": 3}], ("W_out",)
-    )
+    small = dict(layers=1, heads=1, d=4, h=2, f=3, vocab=5, n_ctx=3)
+    large = dict(layers=3, heads=2, d=8, h=5, f=3, vocab=7, n_ctx=6)
+    judge_transformer(student, [large, small], without=("W_out",))
 
 
 @check("run_transformer", weight=2)
 def test_the_mlp_reads_and_adds_after_attention(student):
     """With attention and MLP."""
-    judge_transformer(student, [{"layers": 2, "heads": 3, "d": 8, "h": 4, "f": 10, "vocab": 7, "n_ctx": 6}])
+    judge_transformer(student, [dict(layers=2, heads=3, d=8, h=4, f=10, vocab=7, n_ctx=6)])
 
 
-# 1.3 ------------------------------------------------------------------------------------------------------------------
+# 1.3 ----------------------------------------------------------------------------------------------
 
 
 def slow_split(model: Transformer, tokens: Tensor, layer: int, head: int) -> Tensor:
-    """From the stream that enters the layer, one pair of positions at a time."""
-    streams, attn = model(tokens, stop_at_layer=layer).detach().double(), model.blocks[layer].attn
+    """Split a head by source, one pair of positions at a time."""
+    streams = model(tokens, stop_at_layer=layer).detach().double()
+    attn = model.blocks[layer].attn
     Q, K, V = (W[head].detach().double() for W in (attn.W_Q, attn.W_K, attn.W_V))
     to_logits = attn.W_O[head].detach().double() @ model.W_U.detach().double()
-    (n_batch, t), v = tokens.shape, model.config.d_vocab_out
+    n_batch, t = tokens.shape
+    v = model.config.d_vocab_out
     result = torch.zeros(n_batch, t, t, v, dtype=torch.float64)
     for b, i in ((b, i) for b in range(n_batch) for i in range(t)):
         exps = [
-            math.exp(float((streams[b, i] @ Q) @ (streams[b, j] @ K)) / model.config.attn_scale) for j in range(i + 1)
+            math.exp(float((streams[b, i] @ Q) @ (streams[b, j] @ K)) / model.config.attn_scale)
+            for j in range(i + 1)
         ]
         for j, e in enumerate(exps):
             result[b, i, j] = e / sum(exps) * (streams[b, j] @ V @ to_logits)
@@ -277,8 +325,10 @@ def slow_split(model: Transformer, tokens: Tensor, layer: int, head: int) -> Ten
 
 def wrong_splits(model: Transformer, tokens: Tensor, layer: int, head: int, want: Tensor) -> Blame:
     pattern = model.run_with_cache(tokens)[1]["pattern", layer][:, head].detach().double()
-    stream, t = model(tokens, stop_at_layer=layer).detach().double(), tokens.shape[1]
-    OV, U = model.OV(layer, head).detach().double(), model.W_U.detach().double()
+    stream = model(tokens, stop_at_layer=layer).detach().double()
+    t = tokens.shape[1]
+    OV = model.OV(layer, head).detach().double()
+    U = model.W_U.detach().double()
     offered = stream @ OV @ U  # b k v
     return {
         "forgets_the_pattern": lambda: offered.unsqueeze(1).expand(-1, t, -1, -1),
@@ -286,7 +336,9 @@ def wrong_splits(model: Transformer, tokens: Tensor, layer: int, head: int, want
         "swaps_query_and_key": lambda: want.transpose(1, 2),
         "ignores_the_layer": lambda: slow_split(model, tokens, 0, head),
         "ignores_the_head": lambda: slow_split(model, tokens, layer, 0),
-        "skips_the_value_and_output_weights": lambda: torch.einsum("bqk,bkd,dv->bqkv", pattern, stream, U),
+        "skips_the_value_and_output_weights": lambda: torch.einsum(
+            "bqk,bkd,dv->bqkv", pattern, stream, U
+        ),
         "leaves_out_the_unembedding": lambda: torch.einsum("bqk,bkd->bqkd", pattern, stream @ OV),
         "adds_up_the_sources": lambda: want.sum(2),
         "shares_evenly": lambda: (want.sum(2, keepdim=True) / t).expand_as(want),
@@ -296,13 +348,17 @@ def wrong_splits(model: Transformer, tokens: Tensor, layer: int, head: int, want
 def judge_split(student, holds: Callable[[Tensor, Tensor], bool]) -> None:
     for seed in student.seeds(2):
         for layer, head, heads in ((2, 1, 3), (1, 3, 4), (0, 0, 1)):
-            size = {"d_vocab": 11, "d_vocab_out": 9, "n_ctx": 8, "d_model": 12, "n_layers": 3, "attn_scale": 0.1}
+            size = dict(d_vocab=11, d_vocab_out=9, n_ctx=8, d_model=12, n_layers=3, attn_scale=0.1)
             named = NamedModel("random", seed=seed, n_heads=heads, **size)
             tokens = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(seed))
             got = student.call("split_head_by_source", named, tokens, layer, head)
             model = named.build()
             want = slow_split(model, tokens, layer, head)
-            if not isinstance(got, Tensor) or got.shape != want.shape or not holds(got.double(), want):
+            if (
+                not isinstance(got, Tensor)
+                or got.shape != want.shape
+                or not holds(got.double(), want)
+            ):
                 blame = wrong_splits(model, tokens, layer, head, want)
                 expect(got, want, mistakes=blame, rtol=1e-3, atol=1e-4, what="the split")
 
@@ -310,7 +366,9 @@ def judge_split(student, holds: Callable[[Tensor, Tensor], bool]) -> None:
 @check("split_head_by_source")
 def test_the_sources_add_up_to_what_the_head_adds_to_the_logits(student):
     """The sources add up to what the head adds to the logits."""
-    judge_split(student, lambda got, want: torch.allclose(got.sum(2), want.sum(2), rtol=1e-3, atol=1e-4))
+    judge_split(
+        student, lambda got, want: torch.allclose(got.sum(2), want.sum(2), rtol=1e-3, atol=1e-4)
+    )
 
 
 @check("split_head_by_source", weight=2)
@@ -319,14 +377,17 @@ def test_every_source_has_its_own_share(student):
     judge_split(student, lambda got, want: torch.allclose(got, want, rtol=1e-3, atol=1e-4))
 
 
-# 1.4 ------------------------------------------------------------------------------------------------------------------
+# 1.4 ----------------------------------------------------------------------------------------------
 
 N_TOKENS, N_CTX, N_PROMPTS = 10, 14, 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A model with known deciders, and prompts that it answers. Its stream is turned, so that no weight can be read by eye."""
+    """Hold a model with known deciders, and prompts that it answers.
+
+    Its stream is turned, so that no weight can be read by eye.
+    """
 
     config: dict
     weights: dict[str, Tensor]
@@ -346,15 +407,21 @@ class Planted:
 
 @functools.cache
 def plant(seed: int, n_favour: int, n_against: int) -> Planted:
-    """Induction in three layers of four heads, with heads at random places.
+    """Plant induction in three layers of four heads, with heads at random places.
 
-    Layer 0: one head writes the previous token; one raises all logits; one writes a successor of the current token, right on prompt 0
-    only; one is loud where nobody reads. Of the others some match and write the next token for or against, and one is loud.
+    Layer 0: one head writes the previous token; one raises all logits; one writes a successor of
+    the current token, right on prompt 0 only; one is loud where nobody reads. Of the others some
+    match and write the next token for or against, and one is loud.
     """
     generator = torch.Generator().manual_seed(seed)
-    stream = by_hand.Stream(token=N_TOKENS, position=N_CTX, previous=N_TOKENS, next=N_TOKENS, unread=N_TOKENS)
-    config = Config(N_TOKENS, N_CTX, stream.d_model, n_layers=3, n_heads=4, d_head=N_CTX, attn_scale=1.0)
-    model, token = by_hand.make_blank(config), stream["token"]
+    stream = by_hand.Stream(
+        token=N_TOKENS, position=N_CTX, previous=N_TOKENS, next=N_TOKENS, unread=N_TOKENS
+    )
+    config = Config(
+        N_TOKENS, N_CTX, stream.d_model, n_layers=3, n_heads=4, d_head=N_CTX, attn_scale=1.0
+    )
+    model = by_hand.make_blank(config)
+    token = stream["token"]
     by_hand.write_embedding(model, token, stream["position"])
     by_hand.read_out(model, stream["next"], 1.0)
     successor = torch.roll(torch.arange(N_TOKENS), -1 - seed % (N_TOKENS - 2))
@@ -362,7 +429,9 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
     previous, raiser, bigram, loud = torch.randperm(4, generator=generator).tolist()
     by_hand.attend_to_previous(model, 0, previous, stream["position"], 20.0)
     by_hand.copy_directions(model, 0, previous, token, stream["previous"])
-    by_hand.copy_directions(model, 0, raiser, token, 10 * stream["next"].sum(0).expand(N_TOKENS, -1))
+    by_hand.copy_directions(
+        model, 0, raiser, token, 10 * stream["next"].sum(0).expand(N_TOKENS, -1)
+    )
     by_hand.attend_where_equal(model, 0, bigram, stream["position"], stream["position"], 20.0)
     by_hand.copy_directions(model, 0, bigram, token, 6 * stream["next"][successor])
     by_hand.copy_directions(model, 0, loud, token, 30 * stream["unread"])
@@ -381,11 +450,16 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
         weights[name] = value @ turn if name.endswith(("W_E", "W_pos", "W_O")) else turn.T @ value
     labels = [f"a{layer + 1}.h{head}" for layer, head in places]
     deciders = labels[:n_favour], labels[n_favour : n_favour + n_against]
-    return Planted(dataclasses.asdict(config), weights, *draw_prompts(generator, successor), deciders)
+    return Planted(
+        dataclasses.asdict(config), weights, *draw_prompts(generator, successor), deciders
+    )
 
 
 def draw_prompts(generator: torch.Generator, successor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Token 0, seven distinct tokens, then the first four again: the fifth comes next. `successor` is right on prompt 0 only."""
+    """Draw token 0, seven distinct tokens, and the first four again; the fifth comes next.
+
+    `successor` is right on prompt 0 only.
+    """
     prompts: list[list[int]] = []
     while len(prompts) < N_PROMPTS:
         block = (1 + torch.randperm(N_TOKENS - 1, generator=generator)[:7]).tolist()
@@ -408,8 +482,12 @@ def wrong_deciders(case: Planted) -> Blame:
     last = {name: push[:, -1] for name, push in pushes.items()}
     by_size = sorted((*favour, *against), key=lambda name: -abs(float(last[name].mean())))
     return {
-        "reads_the_answer_logit_alone": lambda: choose({name: read[:, -1].mean() for name, read in reads.items()}),
-        "averages_over_positions": lambda: choose({name: push.mean() for name, push in pushes.items()}),
+        "reads_the_answer_logit_alone": lambda: choose(
+            {name: read[:, -1].mean() for name, read in reads.items()}
+        ),
+        "averages_over_positions": lambda: choose(
+            {name: push.mean() for name, push in pushes.items()}
+        ),
         "judges_by_one_prompt": lambda: choose({name: push[0] for name, push in last.items()}),
         "adds_up_the_prompts": lambda: choose({name: push.sum() for name, push in last.items()}),
         "flips_the_sign": lambda: (against, favour),
@@ -426,12 +504,18 @@ def choose(pushes: dict[str, Tensor]) -> tuple[list[str], list[str]]:
 
 def judge_deciders(student, holds: Callable[[list[str], list[str], Planted], bool]) -> None:
     sizes = ((3, 2), (2, 1), (1, 0))
-    cases = [plant(seed, *size) for seed, size in zip(student.seeds(len(sizes)), sizes, strict=True)]
+    cases = [
+        plant(seed, *size) for seed, size in zip(student.seeds(len(sizes)), sizes, strict=True)
+    ]
     answers = [student.call("find_deciders", *case.inputs) for case in cases]
     for got, case in zip(answers, cases, strict=True):
-        lists = isinstance(got, (list, tuple)) and all(isinstance(part, (list, tuple)) for part in got)
+        lists = isinstance(got, (list, tuple)) and all(
+            isinstance(part, (list, tuple)) for part in got
+        )
         if not lists or len(got) != 2:
-            raise Wrong(sentence="Return two lists of labels: the writers in favour, and those against.")
+            raise Wrong(
+                sentence="Return two lists of labels: the writers in favour, and those against."
+            )
         favour, against = (list(part) for part in got)
         if not holds(favour, against, case):
             blame_deciders((favour, against), case, answers)
@@ -446,8 +530,12 @@ def blame_deciders(got: tuple, case: Planted, answers: list) -> None:
         raise Wrong(sentence=f"You name nobody, but the model answers every prompt: {where}?")
     if all(other == answers[0] for other in answers):
         raise Wrong("constant_output")
-    named, true = set(got[0]) | set(got[1]), case.pushers
-    found = f"You name {len(named & true)} of the {len(true)} writers that push, and {len(named - true)} that do not"
+    named = set(got[0]) | set(got[1])
+    true = case.pushers
+    found = (
+        f"You name {len(named & true)} of the {len(true)} writers that push, "
+        f"and {len(named - true)} that do not"
+    )
     raise Wrong(sentence=f"{found}; the rest is which list each is in, and the order.")
 
 
@@ -460,7 +548,9 @@ def test_the_strongest_writer_in_favour_is_found(student):
 @check("find_deciders")
 def test_nobody_is_named_who_does_not_push(student):
     """Nobody is named who does not push."""
-    judge_deciders(student, lambda favour, against, case: set() < {*favour, *against} <= case.pushers)
+    judge_deciders(
+        student, lambda favour, against, case: set() < {*favour, *against} <= case.pushers
+    )
 
 
 @check("find_deciders", weight=2)

@@ -1,4 +1,7 @@
-"""Grader of lesson 05. What is right is found by slow loops, by another optimiser, or planted in a model set by hand."""
+"""Grade lesson 05.
+
+What is right is found by slow loops, by another optimiser, or planted in a model set by hand.
+"""
 
 import dataclasses
 import functools
@@ -8,66 +11,87 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mini_transformer.course.grading import Wrong, check, expect, expect_found
+from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
 
 MISTAKES = {
     "head_pushes": {
-        "forgets_the_norm": "Your pushes are those of a model without a final norm: what happens to the stream before the "
-        "unembedding reads it?",
-        "norms_each_head_by_itself": "You divide what each head wrote by its own scale, so that a whisper counts as much as a "
-        "shout: whose scale did the model divide by?",
-        "forgets_to_divide": "Your pushes are too large by the same factor for all heads of a prompt: one step of the norm is missing.",
-        "forgets_the_gain": "You leave out one of the norm's weights: some dimensions reach the unembedding louder than others.",
-        "forgets_to_centre": "What a head adds to all dimensions alike never reaches the unembedding: one step of the norm is "
-        "missing.",
+        "forgets_the_norm": "Your pushes are those of a model without a final norm: what happens "
+        "to the stream before the unembedding reads it?",
+        "norms_each_head_by_itself": "You divide what each head wrote by its own scale, so that a "
+        "whisper counts as much as a shout: whose scale did the model divide by?",
+        "forgets_to_divide": "Your pushes are too large by the same factor for all heads of a "
+        "prompt: one step of the norm is missing.",
+        "forgets_the_gain": "You leave out one of the norm's weights: some dimensions reach the "
+        "unembedding louder than others.",
+        "forgets_to_centre": "What a head adds to all dimensions alike never reaches the "
+        "unembedding: one step of the norm is missing.",
         "adds_the_norms_bias": "Each head gets the norm's bias on top, which no head wrote.",
-        "takes_the_scale_of_another_position": "Your scales are those of the first position: each position has its own.",
-        "reads_the_answer_alone": "You push the logit of the answer, but the task asks for its lead over the wrong token.",
-        "flips_the_sign": "Every push has the wrong sign: which of the two tokens is subtracted from which?",
-        "averages_over_positions": "You average over all positions, but the answer is called for at the last.",
-        "swaps_layer_and_head": "Your axes are prompt, head, layer: the task wants the layer first.",
+        "takes_the_scale_of_another_position": "Your scales are those of the first position: each "
+        "position has its own.",
+        "reads_the_answer_alone": "You push the logit of the answer, but the task asks for its "
+        "lead over the wrong token.",
+        "flips_the_sign": "Every push has the wrong sign: which of the two tokens is subtracted "
+        "from which?",
+        "averages_over_positions": "You average over all positions, but the answer is called for "
+        "at the last.",
+        "swaps_layer_and_head": "Your axes are prompt, head, layer: the task "
+        "wants the layer first.",
     },
     "settling_layers": {
-        "takes_the_first_time": "You return the first stream that says the answer, but some later one says something else again.",
-        "forgets_the_norm": "You read the streams by W_U and b_U alone: what else stands between the last stream and the logits?",
-        "forgets_the_bias": "You leave out b_U, which makes some tokens likelier whatever the stream says.",
-        "names_the_layer_that_wrote": "Your numbers are one too small: stream l is the one that enters layer l, before that "
-        "layer has written.",
-        "says_the_last_for_never": "Where the model itself does not say the answer, no stream settles on it: the task has "
-        "a number for that.",
-        "counts_the_streams": "You count the streams that say the answer, wherever they are; the task asks where the unbroken run begins.",
-        "follows_the_models_own_answer": "You look for what the model says in the end, not for the answer you were given.",
-        "reads_the_first_position": "You read the first position, but the answer is called for at the last.",
+        "takes_the_first_time": "You return the first stream that says the answer, but some later "
+        "one says something else again.",
+        "forgets_the_norm": "You read the streams by W_U and b_U alone: what else stands between "
+        "the last stream and the logits?",
+        "forgets_the_bias": "You leave out b_U, which makes some tokens likelier whatever the "
+        "stream says.",
+        "names_the_layer_that_wrote": "Your numbers are one too small: stream l is the one that "
+        "enters layer l, before that layer has written.",
+        "says_the_last_for_never": "Where the model itself does not say the answer, no stream "
+        "settles on it: the task has a number for that.",
+        "counts_the_streams": "You count the streams that say the answer, wherever they are; the "
+        "task asks where the unbroken run begins.",
+        "follows_the_models_own_answer": "You look for what the model says in the end, not for the "
+        "answer you were given.",
+        "reads_the_first_position": "You read the first position, but the answer is called for at "
+        "the last.",
         "constant_output": "You return the same number for every prompt.",
     },
     "train_translator": {
         "changes_nothing": "Your lens changes nothing: A and b are still where they began.",
-        "forgets_the_offset": "Your b is zero: what later layers add whatever the stream has no place in your lens.",
-        "only_the_offset": "Your A is zero: your lens adds the same vector to every stream, and translates nothing.",
-        "leaves_out_the_stream": "Your A does the whole translation by itself, but the lens keeps the stream and adds to it.",
-        "swaps_the_distributions": "You minimise the divergence from the lens to the model, which rewards betting on the "
-        "likeliest token: exchange p and q.",
-        "learns_the_top_token": "You train on the model's top token alone, so your lens is surer than the model: the task "
-        "compares whole distributions.",
-        "squares_the_logits": "You bring the logits close by squares, which takes pains over tokens that the model would never say.",
-        "stops_too_soon": "Your lens goes the right way, but not far enough: is the step large enough, and are there enough of them?",
+        "forgets_the_offset": "Your b is zero: what later layers add whatever the stream has no "
+        "place in your lens.",
+        "only_the_offset": "Your A is zero: your lens adds the same vector to every stream, and "
+        "translates nothing.",
+        "leaves_out_the_stream": "Your A does the whole translation by itself, but the lens keeps "
+        "the stream and adds to it.",
+        "swaps_the_distributions": "You minimise the divergence from the lens to the model, which "
+        "rewards betting on the likeliest token: exchange p and q.",
+        "learns_the_top_token": "You train on the model's top token alone, so your lens is surer "
+        "than the model: the task compares whole distributions.",
+        "squares_the_logits": "You bring the logits close by squares, which takes pains over "
+        "tokens that the model would never say.",
+        "stops_too_soon": "Your lens goes the right way, but not far enough: is the step large "
+        "enough, and are there enough of them?",
     },
     "find_store": {
-        "uses_the_logit_lens": "You find only the streams from which the unembedding itself can read: the task allows the state "
-        "to be put into any layer.",
-        "keeps_the_layer": "You put each stream into the layer that it came from only: what lies there after it has last been "
-        "read can no longer be heard.",
-        "looks_at_the_end_only": "You look at the last position only: the answer may lie elsewhere before it is fetched.",
-        "puts_it_into_its_own_prompt": "Everything holds the answer, you say: would your target say it also without what you put in?",
-        "names_the_first_only": "You name where the answer first appears; nothing in the stream is ever overwritten, so what "
-        "of the streams after it?",
-        "counts_layers_from_one": "All your layers are one too high: what enters layer 0 is the embedding.",
-        "names_the_component_that_wrote": "All your layers are one too low: you name the layer that wrote it, and the task asks for "
-        "the stream in which it then lies.",
-        "lists_all_streams_of_the_names": "You name streams of both names from the embedding on: one name alone does not say "
-        "the answer.",
+        "uses_the_logit_lens": "You find only the streams from which the unembedding itself can "
+        "read: the task allows the state to be put into any layer.",
+        "keeps_the_layer": "You put each stream into the layer that it came from only: what lies "
+        "there after it has last been read can no longer be heard.",
+        "looks_at_the_end_only": "You look at the last position only: the answer may lie elsewhere "
+        "before it is fetched.",
+        "puts_it_into_its_own_prompt": "Everything holds the answer, you say: would your target "
+        "say it also without what you put in?",
+        "names_the_first_only": "You name where the answer first appears; nothing in the stream is "
+        "ever overwritten, so what of the streams after it?",
+        "counts_layers_from_one": "All your layers are one too high: what enters layer 0 is the "
+        "embedding.",
+        "names_the_component_that_wrote": "All your layers are one too low: you name the layer "
+        "that wrote it, and the task asks for the stream in which it then lies.",
+        "lists_all_streams_of_the_names": "You name streams of both names from the embedding on: "
+        "one name alone does not say the answer.",
         "constant_output": "You name the same streams in every model, but their places differ.",
     },
 }
@@ -80,8 +104,9 @@ def normal(generator: torch.Generator, *shape: int) -> Tensor:
 
 
 def draw_model(seed: int, **sizes: Any) -> tuple[Transformer, torch.Generator]:
-    """An untrained model whose final norm has a gain and a bias, and whose unembedding has a bias."""
-    model, generator = Transformer(Config(norm="layer", **sizes), seed=seed), torch.Generator().manual_seed(seed)
+    """Draw a model whose final norm has gain and bias, and whose unembedding has a bias."""
+    model = Transformer(Config(norm="layer", **sizes), seed=seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.ln_final.w.copy_(1 + 0.5 * normal(generator, len(model.ln_final.w)))
         model.ln_final.b.copy_(0.5 * normal(generator, len(model.ln_final.w)))
@@ -90,24 +115,36 @@ def draw_model(seed: int, **sizes: Any) -> tuple[Transformer, torch.Generator]:
     return model, generator
 
 
-# 5.1 ------------------------------------------------------------------------------------------------------------------
+# 5.1 ----------------------------------------------------------------------------------------------
 
 
-def slow_pushes(model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tensor, mistake: str = "") -> Tensor:
-    """Prompt by prompt, head by head: the lead of the answer, less the lead when the head is taken out behind a frozen norm."""
+def slow_pushes(
+    model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tensor, mistake: str = ""
+) -> Tensor:
+    """Compute pushes prompt by prompt and head by head, behind a frozen norm.
+
+    A push is the lead of the answer, less the lead when the head is taken out.
+    """
     last, parts = read_parts(model, tokens)
     U, w, b = (x.detach().double() for x in (model.W_U, model.ln_final.w, model.ln_final.b))
-    pushes = torch.zeros(len(tokens), model.config.n_layers, model.config.n_heads, dtype=torch.float64)
+    pushes = torch.zeros(
+        len(tokens), model.config.n_layers, model.config.n_heads, dtype=torch.float64
+    )
     for i in range(len(tokens)):
         direction = U[:, answer[i]] - U[:, wrong[i]] * (mistake != "reads_the_answer_alone")
         at = 0 if mistake == "takes_the_scale_of_another_position" else -1
-        scale = float((last[i, at].var(correction=0) + 1e-5).sqrt()) if mistake != "forgets_to_divide" else 1.0
+        divides = mistake != "forgets_to_divide"
+        scale = float((last[i, at].var(correction=0) + 1e-5).sqrt()) if divides else 1.0
 
         def read(x: Tensor, direction: Tensor = direction, scale: float = scale) -> float:
             centre = 0 if mistake == "forgets_to_centre" else x.mean()
-            return float(((x - centre) / scale * (1 if mistake == "forgets_the_gain" else w) + b) @ direction)
+            return float(
+                ((x - centre) / scale * (1 if mistake == "forgets_the_gain" else w) + b) @ direction
+            )
 
-        for layer, head in ((layer, head) for layer in range(pushes.shape[1]) for head in range(pushes.shape[2])):
+        for layer, head in (
+            (layer, head) for layer in range(pushes.shape[1]) for head in range(pushes.shape[2])
+        ):
             part = parts[layer][i, -1, head]
             pushes[i, layer, head] = read(last[i, -1]) - read(last[i, -1] - part)
             if mistake == "forgets_the_norm":
@@ -121,16 +158,19 @@ def slow_pushes(model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tenso
 
 
 def read_parts(model: Transformer, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The last stream (b, t, d), and per layer what each head wrote (b, t, n, d)."""
+    """Return the last stream (b, t, d), and per layer what each head wrote (b, t, n, d)."""
     names = [lambda name: name.endswith("result"), ("resid_post", -1)]
     cache = model.run_with_cache(tokens, names_filter=names)[1]
     results = [cache["result", layer].detach().double() for layer in range(model.config.n_layers)]
     return cache["resid_post", -1].detach().double(), results
 
 
-def wrong_pushes(model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tensor, want: Tensor) -> Blame:
+def wrong_pushes(
+    model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tensor, want: Tensor
+) -> Blame:
     named = {
-        name: functools.partial(slow_pushes, model, tokens, answer, wrong, name) for name in MISTAKES["head_pushes"]
+        name: functools.partial(slow_pushes, model, tokens, answer, wrong, name)
+        for name in MISTAKES["head_pushes"]
     }
     others = {
         "flips_the_sign": lambda: -want,
@@ -141,7 +181,8 @@ def wrong_pushes(model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tens
 
 
 def average_pushes(model: Transformer, tokens: Tensor, answer: Tensor, wrong: Tensor) -> Tensor:
-    cuts = range(1, tokens.shape[1] + 1)  # attention is causal: a prompt cut short ends in its last position
+    # Attention is causal: a prompt cut short ends in its last position.
+    cuts = range(1, tokens.shape[1] + 1)
     return torch.stack([slow_pushes(model, tokens[:, :cut], answer, wrong) for cut in cuts]).mean(0)
 
 
@@ -170,15 +211,22 @@ def test_heads_of_several_layers_push_through_the_norm(student):
     judge_pushes(student, [{"d_model": 10, "n_layers": 3, "n_heads": 2}, large])
 
 
-# 5.2 ------------------------------------------------------------------------------------------------------------------
+# 5.2 ----------------------------------------------------------------------------------------------
 
 
 def draw_settling(seed: int, n_layers: int, vocab: int) -> tuple[Transformer, Tensor, Tensor]:
-    """A model, 24 prompts on which no stream hesitates between two tokens, and answers: three in four what the model says."""
-    size = {"d_vocab": vocab, "n_ctx": 5, "d_model": 8, "n_layers": n_layers, "n_heads": 2, "d_mlp": 8, "biases": True}
+    """Draw a model, 24 prompts on which no stream hesitates, and answers.
+
+    To hesitate is to be undecided between two tokens; three in four answers are what the model
+    says.
+    """
+    size = dict(
+        d_vocab=vocab, n_ctx=5, d_model=8, n_layers=n_layers, n_heads=2, d_mlp=8, biases=True
+    )
     model, generator = draw_model(seed, **size)
     tokens = torch.randint(vocab, (200, 4), generator=generator)
-    lead = read_slowly(model, tokens)[:, :, -1].topk(2, dim=-1).values.diff(dim=-1).abs().amin(dim=(0, 2))
+    best_two = read_slowly(model, tokens)[:, :, -1].topk(2, dim=-1).values
+    lead = best_two.diff(dim=-1).abs().amin(dim=(0, 2))
     tokens = tokens[lead > 0.01][:24]
     own = model(tokens)[:, -1].argmax(dim=-1)
     drawn = torch.randint(vocab, own.shape, generator=generator)
@@ -186,22 +234,28 @@ def draw_settling(seed: int, n_layers: int, vocab: int) -> tuple[Transformer, Te
 
 
 def read_slowly(model: Transformer, tokens: Tensor, mistake: str = "") -> Tensor:
-    """Logits read off every stream, (stream, b, t, v), by the formula of the norm."""
-    w, b, U, b_U = (x.detach().double() for x in (model.ln_final.w, model.ln_final.b, model.W_U, model.b_U))
+    """Read logits off every stream, (stream, b, t, v), by the formula of the norm."""
+    w, b, U, b_U = (
+        x.detach().double() for x in (model.ln_final.w, model.ln_final.b, model.W_U, model.b_U)
+    )
     logits = []
     for layer in range(model.config.n_layers + 1):
         x = model(tokens, stop_at_layer=layer).detach().double()
         if mistake != "forgets_the_norm":
-            x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() * w + b
+            x = (x - x.mean(-1, keepdim=True)) / (
+                x.var(-1, correction=0, keepdim=True) + 1e-5
+            ).sqrt() * w + b
         logits.append(x @ U + (0 if mistake == "forgets_the_bias" else b_U))
     return torch.stack(logits)
 
 
 def slow_settling(model: Transformer, tokens: Tensor, answer: Tensor, mistake: str = "") -> Tensor:
-    """One prompt after the other, one stream after the other."""
+    """Compute settling layers one prompt and one stream after the other."""
     at = 0 if mistake == "reads_the_first_position" else -1
     says = read_slowly(model, tokens, mistake)[:, :, at].argmax(dim=-1).T.tolist()  # b stream
-    wanted = [row[-1] for row in says] if mistake == "follows_the_models_own_answer" else answer.tolist()
+    wanted = (
+        [row[-1] for row in says] if mistake == "follows_the_models_own_answer" else answer.tolist()
+    )
     found = []
     for row, token in zip(says, wanted, strict=True):
         never = len(row)
@@ -220,9 +274,16 @@ def judge_settling(student, n_layers: int, vocab: int) -> None:
     for seed in student.seeds(2):
         inputs = draw_settling(seed, n_layers, vocab)
         got, want = student.call("settling_layers", *inputs), slow_settling(*inputs)
-        if isinstance(got, Tensor) and got.shape == want.shape and len(got.unique()) == 1 < len(want.unique()):
+        if (
+            isinstance(got, Tensor)
+            and got.shape == want.shape
+            and len(got.unique()) == 1 < len(want.unique())
+        ):
             raise Wrong("constant_output")
-        named = {name: functools.partial(slow_settling, *inputs, name) for name in MISTAKES["settling_layers"]}
+        named = {
+            name: functools.partial(slow_settling, *inputs, name)
+            for name in MISTAKES["settling_layers"]
+        }
         expect(got, want, mistakes=named, what="the tensor of layers")
 
 
@@ -238,9 +299,10 @@ def test_the_settling_layer_of_a_small_vocabulary(student):
     judge_settling(student, 3, 4)
 
 
-# 5.3 ------------------------------------------------------------------------------------------------------------------
+# 5.3 ----------------------------------------------------------------------------------------------
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # logits of the lens and of the model to a loss per row
+# From logits of the lens and of the model to a loss per row.
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def measure_kl(read: Tensor, logits: Tensor) -> Tensor:
@@ -251,41 +313,47 @@ def measure_kl(read: Tensor, logits: Tensor) -> Tensor:
 CRITERIA: dict[str, Criterion] = {
     "right": measure_kl,
     "swaps_the_distributions": lambda read, logits: measure_kl(logits, read),
-    "learns_the_top_token": lambda read, logits: -read.log_softmax(-1).gather(1, logits.argmax(1, keepdim=True))[:, 0],
+    "learns_the_top_token": lambda read, logits: (
+        -read.log_softmax(-1).gather(1, logits.argmax(1, keepdim=True))[:, 0]
+    ),
     "squares_the_logits": lambda read, logits: (read - logits).square().sum(-1),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Streams from half-way, the model's logits, which depend on them and on what nobody can know half-way, and W_U."""
+    """Hold streams from half-way, the model's logits, and W_U.
+
+    The logits depend on the streams and on what nobody can know half-way.
+    """
 
     streams: Tensor
     logits: Tensor
     W_U: Tensor
 
     def read(self, A: Tensor, b: Tensor) -> Tensor:
-        x, A, b = self.streams.double(), A.double(), b.double()
+        x = self.streams.double()
+        A = A.double()
+        b = b.double()
         return (x + x @ A + b) @ self.W_U.double()
 
 
 def draw_rows(seed: int, d: int, vocab: int, n: int) -> tuple[Rows, Rows]:
-    """Rows to train on, and fresh ones from the same source."""
+    """Draw rows to train on, and fresh ones from the same source."""
     generator = torch.Generator().manual_seed(seed)
-    turn, offset, W_U = (
-        normal(generator, d, d) / d**0.5,
-        normal(generator, d),
-        0.8 * normal(generator, d, vocab) / d**0.5,
-    )
+    turn = normal(generator, d, d) / d**0.5
+    offset = normal(generator, d)
+    W_U = 0.8 * normal(generator, d, vocab) / d**0.5
     streams, unknown = normal(generator, 2, n, d), normal(generator, 2, n, d)
     logits = (streams + streams @ turn + offset + unknown * (1 + streams[..., :1].abs())) @ W_U
     return Rows(streams[0], logits[0], W_U), Rows(streams[1], logits[1], W_U)
 
 
 def fit(rows: Rows, criterion: Criterion, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
-    """The best translator by a criterion, by a second-order optimiser in double precision: the right criterion is convex.
+    """Fit the best translator by a criterion, by a second-order optimiser in float64.
 
-    A small `ridge` keeps the best from lying at infinity, as it may if a token is never on top.
+    The right criterion is convex. A small `ridge` keeps the best from lying at infinity, as it may
+    if a token is never on top.
     """
     d = len(rows.W_U)
     A, b = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
@@ -294,7 +362,9 @@ def fit(rows: Rows, criterion: Criterion, ridge: float = 0.0) -> tuple[Tensor, T
 
     def close() -> Tensor:
         optimizer.zero_grad()
-        loss = criterion(rows.read(A, b), rows.logits.double()).mean() + ridge * (A.square().sum() + b.square().sum())
+        loss = criterion(rows.read(A, b), rows.logits.double()).mean() + ridge * (
+            A.square().sum() + b.square().sum()
+        )
         loss.backward()
         return loss
 
@@ -303,16 +373,19 @@ def fit(rows: Rows, criterion: Criterion, ridge: float = 0.0) -> tuple[Tensor, T
 
 
 def blame_translator(rows: Rows, A: Tensor, b: Tensor, excess: float) -> Wrong:
-    """Which mistake makes a translator like this one."""
+    """Name the mistake that makes a translator like this one."""
     if float(A.abs().max()) < 1e-6:
         return Wrong("changes_nothing" if float(b.abs().max()) < 1e-6 else "only_the_offset")
     if float(b.abs().max()) < 1e-6:
         return Wrong("forgets_the_offset")
     best = rows.read(*fit(rows, measure_kl))
-    if measure_gap(rows.read(A - torch.eye(len(A)), b), best) < 0.1 * measure_gap(rows.read(A, b), best):
+    if measure_gap(rows.read(A - torch.eye(len(A)), b), best) < 0.1 * measure_gap(
+        rows.read(A, b), best
+    ):
         return Wrong("leaves_out_the_stream")
     found = {
-        name: rows.read(*fit(rows, CRITERIA[name], ridge=1e-3 * (name == "learns_the_top_token"))) for name in CRITERIA
+        name: rows.read(*fit(rows, CRITERIA[name], ridge=1e-3 * (name == "learns_the_top_token")))
+        for name in CRITERIA
     }
     gaps = {name: measure_gap(read, rows.read(A, b)) for name, read in found.items()}
     nearest = min(gaps, key=lambda name: gaps[name])
@@ -321,12 +394,13 @@ def blame_translator(rows: Rows, A: Tensor, b: Tensor, excess: float) -> Wrong:
     if excess < 0.9:
         return Wrong("stops_too_soon", earned=max(0.0, 0.5 - excess))
     return Wrong(
-        sentence="Your lens is hardly closer to the model than one that changes nothing: is the loss going down?"
+        sentence="Your lens is hardly closer to the model than one that changes nothing: is the "
+        "loss going down?"
     )
 
 
 def measure_gap(read: Tensor, other: Tensor) -> float:
-    """How far two lenses are apart, both ways, in nats."""
+    """Measure how far two lenses are apart, both ways, in nats."""
     return float((measure_kl(read, other) + measure_kl(other, read)).mean())
 
 
@@ -334,12 +408,18 @@ def judge_translator(student, d: int, vocab: int, n: int) -> None:
     for seed in student.seeds(1):
         rows, fresh = draw_rows(seed, d, vocab, n)
         got = student.call("train_translator", rows.streams, rows.logits, rows.W_U)
-        shapes = [tuple(x.shape) for x in got if isinstance(x, Tensor)] if isinstance(got, (tuple, list)) else []
+        pair = got if isinstance(got, (tuple, list)) else []
+        shapes = [tuple(x.shape) for x in pair if isinstance(x, Tensor)]
         if shapes != [(d, d), (d,)]:
-            raise Wrong(sentence=f"Return two tensors, A of shape ({d}, {d}) and b of shape ({d},), as a pair.")
-        nothing, best = (torch.zeros(d, d), torch.zeros(d)), fit(rows, measure_kl)
+            raise Wrong(
+                sentence=f"Return two tensors, A of shape ({d}, {d}) and b of shape ({d},), "
+                "as a pair."
+            )
+        nothing = (torch.zeros(d, d), torch.zeros(d))
+        best = fit(rows, measure_kl)
         start, least, own = (
-            float(measure_kl(fresh.read(*x), fresh.logits.double()).mean()) for x in (nothing, best, got)
+            float(measure_kl(fresh.read(*x), fresh.logits.double()).mean())
+            for x in (nothing, best, got)
         )
         excess = (own - least) / (start - least)  # 0: as good as the best, 1: as bad as no lens
         if not excess < 0.05:  # also for nan
@@ -358,7 +438,7 @@ def test_the_lens_comes_close_to_the_model_with_many_tokens(student):
     judge_translator(student, d=5, vocab=9, n=400)
 
 
-# 5.4 ------------------------------------------------------------------------------------------------------------------
+# 5.4 ----------------------------------------------------------------------------------------------
 
 N_NAMES, N_FILLERS, N_CTX, N_LAYERS, N_PROMPTS = 4, 5, 6, 4, 32
 N_TOKENS = 3 * N_NAMES + N_FILLERS
@@ -366,7 +446,10 @@ N_TOKENS = 3 * N_NAMES + N_FILLERS
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A model that stores what two names decide, and where: its stream is turned, so that no weight can be read by eye."""
+    """Hold a model that stores what two names decide, and where it does.
+
+    Its stream is turned, so that no weight can be read by eye.
+    """
 
     model: Transformer
     tokens: Tensor
@@ -390,14 +473,19 @@ class Planted:
 
 @functools.cache
 def plant(seed: int) -> Planted:
-    """A head brings the first name to the second, where an MLP looks both up; a later head fetches that, an MLP translates it.
+    """Plant a model that looks two names up, fetches the result and translates it.
 
-    All other heads and neurons are busy, and write where nobody reads.
+    A head brings the first name to the second, where an MLP looks both up; a later head fetches
+    that, an MLP translates it. All other heads and neurons are busy, and write where nobody reads.
     """
     generator = torch.Generator().manual_seed(seed)
-    token, store = N_TOKENS, N_NAMES
-    stream = by_hand.Stream(token=token, position=N_CTX, moved=store, stored=store, fetched=store, said=store, unread=8)
-    config = Config(token, N_CTX, stream.d_model, N_LAYERS, n_heads=3, d_head=N_CTX, d_mlp=N_NAMES**2, attn_scale=1.0)
+    token = N_TOKENS
+    store = N_NAMES
+    stream = by_hand.Stream(
+        token=token, position=N_CTX, moved=store, stored=store, fetched=store, said=store, unread=8
+    )
+    sizes = dict(n_heads=3, d_head=N_CTX, d_mlp=N_NAMES**2, attn_scale=1.0)
+    config = Config(token, N_CTX, stream.d_model, N_LAYERS, **sizes)
     model = by_hand.make_blank(config)
     by_hand.write_embedding(model, stream["token"], stream["position"])
     unembed = torch.zeros(token, stream.d_model)
@@ -410,7 +498,9 @@ def plant(seed: int) -> Planted:
     bring(model, fetch, stream, (two, N_CTX - 1), stream["stored"], stream["fetched"])
     squares = draw_square(generator)
     for neuron, (i, j) in enumerate((i, j) for i in range(N_NAMES) for j in range(N_NAMES)):
-        elsewhere = stream["position"].sum(0) + 9 * (stream["position"].sum(0) - stream["position"][two])
+        elsewhere = stream["position"].sum(0) + 9 * (
+            stream["position"].sum(0) - stream["position"][two]
+        )
         reads = stream["moved"][i] + stream["token"][N_NAMES + j] - elsewhere
         by_hand.look_up(model, move, neuron, reads, 0.0, stream["stored"][squares[i, j]])
     for k in range(N_NAMES):
@@ -418,14 +508,20 @@ def plant(seed: int) -> Planted:
     disguise(model, generator)
     first, second = torch.randint(N_NAMES, (2, N_PROMPTS), generator=generator)
     tokens = torch.randint(3 * N_NAMES, token, (N_PROMPTS, N_CTX), generator=generator)
-    tokens[:, one], tokens[:, two] = first, N_NAMES + second
-    return Planted(model, tokens, 2 * N_NAMES + squares[first, second], (one, two), move + 1, fetch + 1, translate + 1)
+    tokens[:, one] = first
+    tokens[:, two] = N_NAMES + second
+    answer = 2 * N_NAMES + squares[first, second]
+    return Planted(model, tokens, answer, (one, two), move + 1, fetch + 1, translate + 1)
 
 
 @torch.no_grad()
 def write_noise(model: Transformer, stream: by_hand.Stream, generator: torch.Generator) -> None:
-    """Every head looks to the left and every neuron at anything; what they write is read by none but each other."""
-    d, width = stream.d_model, model.config.d_mlp
+    """Let every head look to the left and every neuron at anything.
+
+    What they write is read by none but each other.
+    """
+    d = stream.d_model
+    width = model.config.d_mlp
     for layer, block in enumerate(model.blocks):
         for head in range(model.config.n_heads):
             by_hand.attend_to_previous(model, layer, head, stream["position"], 20.0)
@@ -436,9 +532,17 @@ def write_noise(model: Transformer, stream: by_hand.Stream, generator: torch.Gen
 
 
 def bring(
-    model: Transformer, layer: int, stream: by_hand.Stream, way: tuple[int, int], read: Tensor, write: Tensor
+    model: Transformer,
+    layer: int,
+    stream: by_hand.Stream,
+    way: tuple[int, int],
+    read: Tensor,
+    write: Tensor,
 ) -> None:
-    """Head 1 of this layer brings something from one position to another; elsewhere it looks at position 0, where nothing is."""
+    """Let head 1 of this layer bring something from one position to another.
+
+    Elsewhere it looks at position 0, where nothing is.
+    """
     keys = stream["position"][:1].repeat(N_CTX, 1)
     keys[way[1]] = stream["position"][way[0]]
     by_hand.attend_where_equal(model, layer, 1, stream["position"], keys, 30.0)
@@ -447,7 +551,7 @@ def bring(
 
 
 def draw_square(generator: torch.Generator) -> Tensor:
-    """Which answer two names have: each answer once with every name."""
+    """Draw which answer two names have: each answer once with every name."""
     rows, columns, names = (torch.randperm(N_NAMES, generator=generator) for _ in range(3))
     return names[(rows.unsqueeze(1) + columns) % N_NAMES]
 
@@ -460,7 +564,10 @@ def disguise(model: Transformer, generator: torch.Generator) -> None:
         writes = name.endswith(("W_E", "W_pos", "W_O", "W_out"))
         value.copy_(value @ turn if writes else turn.T @ value)
     for block in model.blocks:
-        heads, neurons = (torch.randperm(n, generator=generator) for n in (model.config.n_heads, model.config.d_mlp))
+        heads, neurons = (
+            torch.randperm(n, generator=generator)
+            for n in (model.config.n_heads, model.config.d_mlp)
+        )
         for weight in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.attn.W_O):
             weight.copy_(weight[heads])
         block.mlp.W_in.copy_(block.mlp.W_in[:, neurons])
@@ -473,7 +580,8 @@ def wrong_stores(case: Planted) -> dict[str, set[str]]:
     shifted = {step: {shift(name, step) for name in case.truth} for step in (-1, 1)}
     return {
         "uses_the_logit_lens": case.lies(case.said, end),
-        "keeps_the_layer": case.lies(case.stored, two, case.fetched - 1) | case.lies(case.fetched, end),
+        "keeps_the_layer": case.lies(case.stored, two, case.fetched - 1)
+        | case.lies(case.fetched, end),
         "looks_at_the_end_only": case.lies(case.fetched, end),
         "puts_it_into_its_own_prompt": set(case.possible),
         "names_the_first_only": {f"{case.stored}@{two}"},
@@ -490,7 +598,8 @@ def shift(name: str, step: int) -> str:
 
 def judge_store(got: Any, case: Planted) -> None:
     wrong = wrong_stores(case)
-    if isinstance(got, (list, tuple)) and set(map(str, got)) == wrong["counts_layers_from_one"]:  # not all are names
+    # Not all are names.
+    if isinstance(got, (list, tuple)) and set(map(str, got)) == wrong["counts_layers_from_one"]:
         raise Wrong("counts_layers_from_one")
     expect_found(got, [case.truth], case.possible, mistakes=wrong, what="streams")
 
@@ -499,7 +608,8 @@ def judge_store(got: Any, case: Planted) -> None:
 def test_the_streams_that_hold_the_answer_are_found_in_unseen_models(student):
     """Every stream that holds the answer, in models whose places differ."""
     drawn = [plant(seed) for seed in student.seeds(8)]
-    cases = [drawn[0], next(case for case in drawn if case.truth != drawn[0].truth)]  # no one answer fits both
+    # No one answer fits both.
+    cases = [drawn[0], next(case for case in drawn if case.truth != drawn[0].truth)]
     answers = [student.call("find_store", case.model, case.tokens, case.answer) for case in cases]
     failed: list[Wrong] = []
     for got, case in zip(answers, cases, strict=True):

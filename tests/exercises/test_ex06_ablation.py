@@ -1,4 +1,7 @@
-"""Grader of lesson 06. What is right comes from slow loops, from least squares, or was planted in models set by hand."""
+"""Grade lesson 06.
+
+What is right comes from slow loops, from least squares, or was planted in models set by hand.
+"""
 
 import functools
 import itertools
@@ -9,90 +12,116 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mini_transformer.course.grading import Wrong, check, expect, expect_found, score_found
-from mini_transformer.course.student import NamedModel
+from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found, score_found
+from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
 
 MISTAKES = {
     "ablate_heads": {
-        "ignores_the_ablation": "Your heads are replaced by zeros, whatever ablation was asked for.",
-        "averages_over_positions": "Your average runs over the positions, too: what a head does on average differs from "
-        "position to position.",
-        "averages_too_few_prompts": "Your average leaves out prompts: `reference` may hold more of them than `tokens`.",
-        "averages_the_prompts_themselves": "Your average is that of the prompts that are run: it should come from other ones.",
+        "ignores_the_ablation": "Your heads are replaced by zeros, whatever "
+        "ablation was asked for.",
+        "averages_over_positions": "Your average runs over the positions, too: what a head does on "
+        "average differs from position to position.",
+        "averages_too_few_prompts": "Your average leaves out prompts: `reference` may hold more of "
+        "them than `tokens`.",
+        "averages_the_prompts_themselves": "Your average is that of the prompts that are run: it "
+        "should come from other ones.",
         "one_prompt_for_all": "All your prompts get the value of one and the same other prompt.",
-        "resamples_the_mean": "For each prompt you put in an average, where one prompt's own value was asked for.",
-        "hooks_share_the_last_head": "With several heads, all your hooks do what the last one should: which names does a "
-        "function look up when it is called, and not when it is made?",
+        "resamples_the_mean": "For each prompt you put in an average, where one prompt's own value "
+        "was asked for.",
+        "hooks_share_the_last_head": "With several heads, all your hooks do what the last one "
+        "should: which names does a function look up when it is called, and not when it is made?",
         "one_head_of_the_list": "Of several heads, only one is ablated in your run.",
         "whole_layer": "You ablate all heads of the layer.",
-        "last_position_only": "You ablate at the last position only, and leave what the head hands on at earlier ones.",
+        "last_position_only": "You ablate at the last position only, and leave what the head hands "
+        "on at earlier ones.",
         "unchanged": "Your run is the model's own: nothing was replaced.",
     },
     "find_needed_sets": {
-        "singles_only": "You name the heads that are needed alone. What if two can stand in for each other?",
-        "pairs_with_needed_heads": "Among your pairs are some that break the model because one of the two is needed anyway.",
+        "singles_only": "You name the heads that are needed alone. What if two can stand in for "
+        "each other?",
+        "pairs_with_needed_heads": "Among your pairs are some that break the model because one of "
+        "the two is needed anyway.",
         "within_one_layer": "You find only pairs whose heads are in the same layer.",
-        "any_change_counts": "You also name a head without which a prompt or two goes wrong: how many have to?",
-        "last_position_only": "You ablate heads at the last position only. Who reads what they write at earlier ones?",
-        "ablates_with_the_mean": "You put averages in place of the heads: on average a head still says that it is there, "
-        "and whoever waits for its silence does not act.",
-        "names_heads_of_pairs_alone": "You list the heads of a pair as if each were needed by itself.",
-        "finds_nothing": "You find no needed set in any model: do the answers change at all when you ablate a head?",
+        "any_change_counts": "You also name a head without which a prompt or two goes wrong: how "
+        "many have to?",
+        "last_position_only": "You ablate heads at the last position only. Who reads what they "
+        "write at earlier ones?",
+        "ablates_with_the_mean": "You put averages in place of the heads: on average a head still "
+        "says that it is there, and whoever waits for its silence does not act.",
+        "names_heads_of_pairs_alone": "You list the heads of a pair as if each were needed by "
+        "itself.",
+        "finds_nothing": "You find no needed set in any model: do the answers change at all when "
+        "you ablate a head?",
         "constant_output": "You name the same sets in every model, but their places differ.",
     },
     "ablate_subspace": {
-        "forgets_the_length": "Right for directions of length 1; a longer one takes out more than there is.",
-        "adds_up_projections": "You take out each direction's own projection: what two skew directions share is taken out "
-        "twice.",
-        "one_after_another": "You take out one direction after the other: the last is gone, but taking it out has put some "
-        "of the earlier ones back.",
+        "forgets_the_length": "Right for directions of length 1; a longer one takes out more than "
+        "there is.",
+        "adds_up_projections": "You take out each direction's own projection: what two skew "
+        "directions share is taken out twice.",
+        "one_after_another": "You take out one direction after the other: the last is gone, but "
+        "taking it out has put some of the earlier ones back.",
         "keeps_the_span": "You keep what lies along the directions and take out the rest.",
         "first_direction_only": "Only the first of the directions is taken out.",
         "last_position_only": "The directions are taken out at the last position only.",
-        "subtracts_the_directions": "You subtract the directions themselves, however much of them the stream holds.",
+        "subtracts_the_directions": "You subtract the directions themselves, however much of them "
+        "the stream holds.",
     },
     "tell_heads_apart": {
-        "judges_by_zeros": "You call a head a carrier if zeros hurt, and idle if not: on each side there is more than one "
-        "kind of head.",
-        "judges_by_resampling": "You call a head a carrier if another prompt's value hurts, and idle if not: what of heads "
-        "that write the same in every prompt?",
-        "never_resamples": "You call twins idle: the silence of one is made good, and an average is close to silence. "
-        "What could one of them say that does harm?",
-        "never_averages": "You call twins covered: alone, both can be silent and neither may say something wrong. What "
-        "stands in for each, and what does it do to an average?",
-        "forgets_the_backups": "All is right but for some heads that you call idle: did you ever silence two at once?",
-        "swaps_covered_and_backup": "Which of the two acts as long as nothing is silenced? You have them exchanged.",
-        "pairs_with_any_head": "You call a head a backup if it fails together with any other head: with a carrier, every "
-        "head does.",
-        "everything_idle": "You call every head idle: do the answers change at all when you ablate one?",
+        "judges_by_zeros": "You call a head a carrier if zeros hurt, and idle if not: on each side "
+        "there is more than one kind of head.",
+        "judges_by_resampling": "You call a head a carrier if another prompt's value hurts, and "
+        "idle if not: what of heads that write the same in every prompt?",
+        "never_resamples": "You call twins idle: the silence of one is made good, and an average "
+        "is close to silence. What could one of them say that does harm?",
+        "never_averages": "You call twins covered: alone, both can be silent and neither may say "
+        "something wrong. What stands in for each, and what does it do to an average?",
+        "forgets_the_backups": "All is right but for some heads that you call idle: did you ever "
+        "silence two at once?",
+        "swaps_covered_and_backup": "Which of the two acts as long as nothing is silenced? You "
+        "have them exchanged.",
+        "pairs_with_any_head": "You call a head a backup if it fails together with any other head: "
+        "with a carrier, every head does.",
+        "everything_idle": "You call every head idle: do the answers change at all when you ablate "
+        "one?",
         "constant_output": "You give the same roles in every model, but the heads' places differ.",
     },
 }
 
 SHAPES = (
     {"d_vocab": 11, "n_ctx": 8, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_head": 5},
-    {"d_vocab": 7, "n_ctx": 9, "d_model": 10, "n_layers": 2, "n_heads": 5, "d_mlp": 13, "norm": "layer"},
-    {"d_vocab": 9, "n_ctx": 6, "d_model": 8, "n_layers": 2, "n_heads": 3, "d_head": 4, "d_mlp": 7, "biases": True},
+    dict(d_vocab=7, n_ctx=9, d_model=10, n_layers=2, n_heads=5, d_mlp=13, norm="layer"),
+    dict(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=3, d_head=4, d_mlp=7, biases=True),
 )
 Head = tuple[int, int]
 ROUNDING = {"rtol": 1e-3, "atol": 1e-4}
 
 
 def draw_tokens(seed: int, named: NamedModel, rows: int, length: int = 6) -> Tensor:
-    return torch.randint(dict(named.config)["d_vocab"], (rows, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        dict(named.config)["d_vocab"], (rows, length), generator=torch.Generator().manual_seed(seed)
+    )
 
 
-# 6.1 ------------------------------------------------------------------------------------------------------------------
+# 6.1 ----------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def run_by_heads(model: Transformer, tokens: Tensor, given: dict[Head, Tensor]) -> tuple[Tensor, dict[Head, Tensor]]:
-    """Logits, and what every head hands on (b, t, h), head by head and query by query; `given` values are not computed."""
-    stream, z = model.embed(tokens), {}
+def run_by_heads(
+    model: Transformer, tokens: Tensor, given: dict[Head, Tensor]
+) -> tuple[Tensor, dict[Head, Tensor]]:
+    """Compute logits, and what every head hands on (b, t, h), query by query.
+
+    `given` values are not computed.
+    """
+    stream = model.embed(tokens)
+    z = {}
     for layer, block in enumerate(model.blocks):
-        read, attn, after = stream if block.ln1 is None else block.ln1.normalize(stream), block.attn, stream
+        read = stream if block.ln1 is None else block.ln1.normalize(stream)
+        attn = block.attn
+        after = stream
         for head in range(model.config.n_heads):
             q, k, v = (
                 read @ W[head] + (0 if b is None else b[head])
@@ -100,30 +129,40 @@ def run_by_heads(model: Transformer, tokens: Tensor, given: dict[Head, Tensor]) 
             )
             rows = []
             for i in range(tokens.shape[1]):
-                scores = torch.stack([(q[:, i] * k[:, j]).sum(-1) for j in range(i + 1)]) / model.config.attn_scale
+                scores = (
+                    torch.stack([(q[:, i] * k[:, j]).sum(-1) for j in range(i + 1)])
+                    / model.config.attn_scale
+                )
                 weights = scores.exp() / scores.exp().sum(0)  # key, batch
                 rows.append(sum(weights[j].unsqueeze(-1) * v[:, j] for j in range(i + 1)))
             z[layer, head] = torch.stack(rows, dim=1)
             after = after + given.get((layer, head), z[layer, head]) @ attn.W_O[head]
         stream = after if attn.b_O is None else after + attn.b_O
         if block.mlp is not None:
-            stream = stream + block.mlp(stream if block.ln2 is None else block.ln2.normalize(stream))
+            stream = stream + block.mlp(
+                stream if block.ln2 is None else block.ln2.normalize(stream)
+            )
     return model.unembed(stream), z
 
 
 def replace_by(ablation: str, z: Tensor) -> Tensor:
-    return {"zero": torch.zeros_like(z[:1]), "mean": z.mean(0, keepdim=True), "resample": z}[ablation]
+    return {"zero": torch.zeros_like(z[:1]), "mean": z.mean(0, keepdim=True), "resample": z}[
+        ablation
+    ]
 
 
 def cut_in(z: Tensor, new: Tensor) -> Tensor:
-    """z with `new` at the last position (at earlier ones nothing was ablated, so z is what it was)."""
+    """Return z with `new` at the last position; at earlier ones nothing was ablated."""
     return torch.cat([z[:, :-1], new[:, -1:].expand_as(z[:, -1:])], dim=1)
 
 
 def wrong_ablations(
     model: Transformer, tokens: Tensor, heads: list[Head], ablation: str, own: dict, other: dict
 ) -> dict[str, Callable[[], Tensor]]:
-    """The results of known mistakes; `own` and `other` are what the heads hand on in `tokens` and in the reference."""
+    """Return the results of known mistakes.
+
+    `own` and `other` are what the heads hand on in `tokens` and in the reference.
+    """
     layers = {layer for layer, _ in heads}
     last = replace_by(ablation, other[heads[-1]])
 
@@ -133,7 +172,11 @@ def wrong_ablations(
     everywhere = {head: z.mean((0, 1), keepdim=True).expand_as(z[:1]) for head, z in other.items()}
     in_the_layer = {head: replace_by(ablation, z) for head, z in other.items() if head[0] in layers}
     at_the_end = {head: cut_in(own[head], replace_by(ablation, other[head])) for head in heads}
-    wrong = {"unchanged": run({}), "whole_layer": run(in_the_layer), "last_position_only": run(at_the_end)}
+    wrong = {
+        "unchanged": run({}),
+        "whole_layer": run(in_the_layer),
+        "last_position_only": run(at_the_end),
+    }
     if ablation != "zero":
         wrong["ignores_the_ablation"] = run({head: 0 * own[head] for head in heads})
     if ablation == "mean":
@@ -141,7 +184,9 @@ def wrong_ablations(
         wrong["averages_too_few_prompts"] = run(
             {head: other[head][: len(tokens)].mean(0, keepdim=True) for head in heads}
         )
-        wrong["averages_the_prompts_themselves"] = run({head: replace_by("mean", own[head]) for head in heads})
+        wrong["averages_the_prompts_themselves"] = run(
+            {head: replace_by("mean", own[head]) for head in heads}
+        )
     if ablation == "resample":
         wrong["one_prompt_for_all"] = run({head: other[head][:1] for head in heads})
         wrong["resamples_the_mean"] = run({head: replace_by("mean", other[head]) for head in heads})
@@ -155,13 +200,16 @@ def wrong_ablations(
 def judge_ablation(student, ablation: str, several: bool = False) -> None:
     for seed, shape in zip(student.seeds(3), SHAPES, strict=True):
         named = NamedModel("random", seed=seed, **shape)
-        model, tokens = named.build(), draw_tokens(seed, named, rows=3)
+        model = named.build()
+        tokens = draw_tokens(seed, named, rows=3)
         reference = draw_tokens(seed + 1, named, rows=5 if ablation == "mean" else 3)
         heads = [(1, 1), (0, 1), (0, 0)] if several else [(seed % 2, shape["n_heads"] - 1)]
         names = [f"a{layer}.h{head}" for layer, head in heads]
         got = student.call("ablate_heads", named, tokens, names, ablation, reference)
         own, other = (run_by_heads(model, prompts, {})[1] for prompts in (tokens, reference))
-        want = run_by_heads(model, tokens, {head: replace_by(ablation, other[head]) for head in heads})[0]
+        want = run_by_heads(
+            model, tokens, {head: replace_by(ablation, other[head]) for head in heads}
+        )[0]
         try:
             wrong = wrong_ablations(model, tokens, heads, ablation, own, other)
             expect(got, want, mistakes=wrong, what="the tensor of logits", **ROUNDING)
@@ -196,7 +244,7 @@ def test_several_heads_at_once(student):
         judge_ablation(student, ablation, several=True)
 
 
-# 6.2 ------------------------------------------------------------------------------------------------------------------
+# 6.2 ----------------------------------------------------------------------------------------------
 
 N_TOKENS, N_CTX, N_PROMPTS = 12, 12, 40
 Sets = set[frozenset[str]]
@@ -204,7 +252,7 @@ Sets = set[frozenset[str]]
 
 @torch.no_grad()
 def turn_stream(model: Transformer, generator: torch.Generator) -> Transformer:
-    """The same model in a stream turned at random, so that no weight can be read by eye."""
+    """Turn the stream at random, so that no weight can be read by eye."""
     d = model.config.d_model
     turn = torch.linalg.qr(torch.randn(d, d, generator=generator)).Q
     for name, weight in model.named_parameters():
@@ -214,7 +262,7 @@ def turn_stream(model: Transformer, generator: torch.Generator) -> Transformer:
 
 @dataclass(frozen=True)
 class Induction:
-    """A model, prompts that it answers, its needed sets, and what each of its heads is."""
+    """Hold a model, prompts that it answers, its needed sets, and what each head is."""
 
     model: Transformer
     tokens: Tensor
@@ -224,7 +272,11 @@ class Induction:
 
     @property
     def possible(self) -> list[str]:
-        return [name_set(heads) for n in (1, 2) for heads in itertools.combinations(sorted(self.roles), n)]
+        return [
+            name_set(heads)
+            for n in (1, 2)
+            for heads in itertools.combinations(sorted(self.roles), n)
+        ]
 
 
 def name_set(heads: Collection[str]) -> str:
@@ -233,15 +285,22 @@ def name_set(heads: Collection[str]) -> str:
 
 @functools.cache
 def plant_induction(seed: int, previous: int, matches: str) -> Induction:
-    """Three layers of three heads in random order that continue repeated text.
+    """Plant three layers of three heads in random order that continue repeated text.
 
-    Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, its twin, or a backup that looks away when
-    the first has written. One token is copied by a specialist alone. All others write where nobody reads.
+    Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, its twin, or
+    a backup that looks away when the first has written. One token is copied by a specialist alone.
+    All others write where nobody reads.
     """
     generator = torch.Generator().manual_seed(seed)
-    stream = by_hand.Stream(token=N_TOKENS, position=N_CTX, previous=N_TOKENS, next=N_TOKENS, unread=N_TOKENS)
-    config = Config(N_TOKENS, N_CTX, stream.d_model, n_layers=3, n_heads=3, d_head=N_TOKENS + 1, attn_scale=1.0)
-    model, token, following = by_hand.make_blank(config), stream["token"], stream["next"]
+    stream = by_hand.Stream(
+        token=N_TOKENS, position=N_CTX, previous=N_TOKENS, next=N_TOKENS, unread=N_TOKENS
+    )
+    config = Config(
+        N_TOKENS, N_CTX, stream.d_model, n_layers=3, n_heads=3, d_head=N_TOKENS + 1, attn_scale=1.0
+    )
+    model = by_hand.make_blank(config)
+    token = stream["token"]
+    following = stream["next"]
     by_hand.write_embedding(model, token, stream["position"])
     says_start = torch.zeros_like(following)
     says_start[0] = 0.6 * token.sum(0)  # what the model says when nobody else speaks up
@@ -256,9 +315,13 @@ def plant_induction(seed: int, previous: int, matches: str) -> Induction:
         order = torch.randperm(3, generator=generator).tolist()
         for head, role in zip(order, names + ["decoy"] * 3, strict=False):
             roles[f"a{layer}.h{head}"] = role
-            query, key, target = token, stream["previous"], copied
+            query = token
+            key = stream["previous"]
+            target = copied
             if role == "previous" or (role == "decoy" and layer == 0 and head % 2):
-                query, key, target = stream["position"][1:], stream["position"][:-1], stream["previous"]
+                query = stream["position"][1:]
+                key = stream["position"][:-1]
+                target = stream["previous"]
             elif role == "backup":
                 query = torch.cat([token, 3 * following.sum(0, keepdim=True)])
                 key = torch.cat([stream["previous"], token[:1]])
@@ -266,15 +329,22 @@ def plant_induction(seed: int, previous: int, matches: str) -> Induction:
                 target = torch.zeros_like(copied)
                 target[special] = following[special]
             by_hand.attend_where_equal(model, layer, head, query, key, 20.0)
-            by_hand.copy_directions(model, layer, head, token, 4 * stream["unread"] if role == "decoy" else target)
-    heads = {role: frozenset(head for head in roles if roles[head] == role) for role in roles.values()}
+            by_hand.copy_directions(
+                model, layer, head, token, 4 * stream["unread"] if role == "decoy" else target
+            )
+    heads = {
+        role: frozenset(head for head in roles if roles[head] == role) for role in roles.values()
+    }
     needed = heads["previous"], heads["match"] | heads.get(matches, frozenset())
     tokens = draw_repeats(generator, special)
     return Induction(turn_stream(model, generator), tokens, tokens[:, 5], roles, needed)
 
 
 def draw_repeats(generator: torch.Generator, special: int) -> Tensor:
-    """Token 0, seven distinct tokens, then the first four again: the fifth comes next, in three prompts the special one."""
+    """Draw token 0, seven distinct tokens, and the first four again; the fifth comes next.
+
+    In three prompts it is the special one.
+    """
     prompts: list[list[int]] = []
     while len(prompts) < N_PROMPTS:
         block = (1 + torch.randperm(N_TOKENS - 1, generator=generator)[:7]).tolist()
@@ -288,14 +358,20 @@ def wrong_sets(case: Induction) -> dict[str, Sets]:
     singles = {heads for heads in right if len(heads) == 1}
     alone = {head for heads in singles for head in heads}
     pairs = right - singles
-    of_role = {role: {frozenset([h]) for h in case.roles if case.roles[h] == role} for role in case.roles.values()}
+    of_role = {
+        role: {frozenset([h]) for h in case.roles if case.roles[h] == role}
+        for role in case.roles.values()
+    }
     early = {heads for heads in right if any(case.roles[head] == "previous" for head in heads)}
-    with_needed = {frozenset(two) for two in itertools.combinations(case.roles, 2) if alone & {*two}}
+    with_needed = {
+        frozenset(two) for two in itertools.combinations(case.roles, 2) if alone & {*two}
+    }
     backed_up = {heads for heads in right if any(case.roles[head] == "backup" for head in heads)}
     return {
         "singles_only": singles,
         "pairs_with_needed_heads": right | with_needed,
-        "within_one_layer": singles | {heads for heads in pairs if len({head[:2] for head in heads}) == 1},
+        "within_one_layer": singles
+        | {heads for heads in pairs if len({head[:2] for head in heads}) == 1},
         "any_change_counts": right | of_role["specialist"],
         "last_position_only": right - early,
         "ablates_with_the_mean": (right - backed_up) | (of_role["match"] if backed_up else set()),
@@ -305,20 +381,35 @@ def wrong_sets(case: Induction) -> dict[str, Sets]:
 
 @functools.lru_cache(maxsize=1)
 def ask_all_sets(student) -> list[tuple[Sets, Induction]]:
-    """What the learner finds in three models; asked once for all checks, since the search takes many runs."""
+    """Ask what the learner finds in three models, once for all checks.
+
+    The search takes many runs.
+    """
     kinds = ((1, "backup"), (2, "single"), (2, "twin"))
-    cases = [plant_induction(seed, *kind) for seed, kind in zip(student.seeds(3), kinds, strict=True)]
+    cases = [
+        plant_induction(seed, *kind) for seed, kind in zip(student.seeds(3), kinds, strict=True)
+    ]
     return [(ask_sets(student, case), case) for case in cases]
 
 
 def ask_sets(student, case: Induction) -> Sets:
     got = student.call("find_needed_sets", case.model, case.tokens, case.answer)
-    if not isinstance(got, (list, tuple)) or not all(isinstance(heads, (list, tuple)) for heads in got):
-        raise Wrong(sentence='Return a list of lists of heads, such as [["a0.h1"], ["a1.h0", "a2.h3"]].')
+    if not isinstance(got, (list, tuple)) or not all(
+        isinstance(heads, (list, tuple)) for heads in got
+    ):
+        raise Wrong(
+            sentence='Return a list of lists of heads, such as [["a0.h1"], ["a1.h0", "a2.h3"]].'
+        )
     if odd := [head for heads in got for head in heads if head not in case.roles]:
-        raise Wrong(sentence=f"{odd[0]!r} is no head of this model; heads are called like {next(iter(case.roles))!r}.")
+        raise Wrong(
+            sentence=f"{odd[0]!r} is no head of this model; heads are called like "
+            f"{next(iter(case.roles))!r}."
+        )
     if odd := [heads for heads in got if len({*heads}) not in (1, 2)]:
-        raise Wrong(sentence=f"A set of {len({*odd[0]})} heads is among yours; asked for are sets of one and of two.")
+        raise Wrong(
+            sentence=f"A set of {len({*odd[0]})} heads is among yours; "
+            "asked for are sets of one and of two."
+        )
     return {frozenset(heads) for heads in got}
 
 
@@ -327,7 +418,8 @@ def judge_sets(student, size: int) -> None:
     answers, cases = zip(*ask_all_sets(student), strict=True)
 
     def spell(sets_of_each: Iterable[Sets]) -> set[str]:
-        of_size = ((i, heads) for i, sets in enumerate(sets_of_each) for heads in sets if len(heads) == size)
+        found = ((i, heads) for i, sets in enumerate(sets_of_each) for heads in sets)
+        of_size = ((i, heads) for i, heads in found if len(heads) == size)
         return {f"{name_set(heads)} (model {i + 1})" for i, heads in of_size}
 
     got, right = spell(answers), spell([set(case.needed) for case in cases])
@@ -340,7 +432,9 @@ def judge_sets(student, size: int) -> None:
                 raise Wrong(name, earned=earned)
         if answers[0] == answers[1] == answers[2]:
             raise Wrong("constant_output" if answers[0] else "finds_nothing", earned=earned)
-    expect_found(sorted(got), [right], possible, what=f"needed sets of {('one head', 'two heads')[size - 1]}")
+    expect_found(
+        sorted(got), [right], possible, what=f"needed sets of {('one head', 'two heads')[size - 1]}"
+    )
 
 
 @check("find_needed_sets", weight=2)
@@ -355,19 +449,22 @@ def test_pairs_needed_together_are_found(student):
     judge_sets(student, 2)
 
 
-# 6.3 ------------------------------------------------------------------------------------------------------------------
+# 6.3 ----------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def run_without(model: Transformer, tokens: Tensor, layer: int, edit: Callable[[Tensor], Tensor]) -> Tensor:
-    """Logits of a run that goes on at block `layer` with an edited stream."""
+def run_without(
+    model: Transformer, tokens: Tensor, layer: int, edit: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return the logits of a run that goes on at block `layer` with an edited stream."""
     return model(resid=edit(model(tokens, stop_at_layer=layer)), start_at_layer=layer)
 
 
 def remove_span(x: Tensor, directions: Tensor) -> Tensor:
-    """What least squares cannot explain by the directions, one stream vector at a time."""
+    """Keep what least squares cannot explain by the directions, one vector at a time."""
     left = [
-        v - directions.T @ torch.linalg.lstsq(directions.T, v.unsqueeze(1)).solution.squeeze(1) for v in x.flatten(0, 1)
+        v - directions.T @ torch.linalg.lstsq(directions.T, v.unsqueeze(1)).solution.squeeze(1)
+        for v in x.flatten(0, 1)
     ]
     return torch.stack(left).view_as(x)
 
@@ -383,7 +480,9 @@ def wrong_removals(directions: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     return {
         "forgets_the_length": lambda x: x - x @ directions.T @ directions,
         "adds_up_projections": lambda x: x - sum(project(x, direction) for direction in directions),
-        "one_after_another": lambda x: functools.reduce(lambda left, d: left - project(left, d), directions, x),
+        "one_after_another": lambda x: functools.reduce(
+            lambda left, d: left - project(left, d), directions, x
+        ),
         "keeps_the_span": lambda x: x - remove_span(x, directions),
         "first_direction_only": lambda x: x - project(x, directions[0]),
         "last_position_only": last_position_only,
@@ -394,17 +493,23 @@ def wrong_removals(directions: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
 def judge_removal(student, counts: tuple[int, int, int], orthogonal: bool = False) -> None:
     for seed, shape, n in zip(student.seeds(3), SHAPES, counts, strict=True):
         named = NamedModel("random", seed=seed, **shape)
-        model, tokens, d = named.build(), draw_tokens(seed, named, rows=4, length=5), shape["d_model"]
+        model = named.build()
+        tokens = draw_tokens(seed, named, rows=4, length=5)
+        d = shape["d_model"]
         directions = 0.5 * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
         directions += 0.5 * directions[0] if n > 1 else 0.0  # skew
         if orthogonal:
             directions = torch.linalg.qr(directions.T).Q.T
         after = seed % shape["n_layers"]
         name, layer = ("resid_post", after + 1) if seed % 3 else ("resid_pre", after)
-        got = student.call("ablate_subspace", named, tokens, f"blocks.{after}.hook_{name}", directions)
+        got = student.call(
+            "ablate_subspace", named, tokens, f"blocks.{after}.hook_{name}", directions
+        )
         want = run_without(model, tokens, layer, lambda x, d=directions: remove_span(x, d))
         wrong: dict[str, Any] = {
-            mistake: lambda edit=edit, model=model, tokens=tokens, layer=layer: run_without(model, tokens, layer, edit)
+            mistake: lambda edit=edit, model=model, tokens=tokens, layer=layer: run_without(
+                model, tokens, layer, edit
+            )
             for mistake, edit in wrong_removals(directions).items()
         }
         expect(got, want, mistakes=wrong, what="the tensor of logits", **ROUNDING)
@@ -428,7 +533,7 @@ def test_several_skew_directions(student):
     judge_removal(student, (2, 4, 3))
 
 
-# 6.4 ------------------------------------------------------------------------------------------------------------------
+# 6.4 ----------------------------------------------------------------------------------------------
 
 START, EQUALS, LAST = 2, 3, 4  # the tokens | and =, and the position of the latter
 BITS = torch.tensor(list(itertools.product((0, 1), repeat=3)))
@@ -443,7 +548,7 @@ N_VOTES = 40  # prompts
 
 @dataclass(frozen=True)
 class Vote:
-    """A model that weighs three bits, its prompts, and the role of each head."""
+    """Hold a model that weighs three bits, its prompts, and the role of each head."""
 
     model: Transformer
     tokens: Tensor
@@ -455,10 +560,11 @@ class Vote:
 def draw_votes(
     generator: torch.Generator, like: list[str], constant: bool, tries: int = 300
 ) -> tuple[Tensor, float, Tensor, Tensor, Tensor]:
-    """Three weights, a threshold, prompts, their answers, and for each one that calls for another answer.
+    """Draw three weights, a threshold, prompts, their answers, and partners.
 
-    `like` says for each bit what its heads are. Where an ablation should hurt, at least one answer in six turns; where it
-    should not, none; and no sum is near zero. The first of many tries (axis t) whose votes are like that.
+    A prompt's partner is one that calls for another answer. `like` says for each bit what its heads
+    are. Where an ablation should hurt, at least one answer in six turns; where it should not, none;
+    and no sum is near zero. The first of many tries (axis t) whose votes are like that.
     """
     while True:
         rows = torch.randint(len(BITS), (tries, N_VOTES), generator=generator)
@@ -471,7 +577,8 @@ def draw_votes(
         allowed = answers.gather(1, rows)[..., None] != answers[:, None]  # t, row, prompt
         others = (torch.rand(allowed.shape, generator=generator) * allowed).argmax(-1)
         full = votes.sum(-1).gather(1, rows) + threshold
-        hurt, harmless = [full - threshold] * constant, [full]  # sums of the votes, t and row
+        hurt = [full - threshold] * constant
+        harmless = [full]  # sums of the votes, t and row
         for bit, kind in enumerate(like):
             own, other = votes[..., bit].gather(1, rows), votes[..., bit].gather(1, others)
             share = 1 / 2 if kind == "twin" else 1.0  # of the vote, by one head
@@ -481,31 +588,42 @@ def draw_votes(
                 harmless += [averaged, full - share * own]
             else:
                 hurt += [averaged]
-        turned = [torch.stack([((v > 0) != (full > 0)).float().mean(1) for v in sums]) for sums in (hurt, harmless)]
+        turned = [
+            torch.stack([((v > 0) != (full > 0)).float().mean(1) for v in sums])
+            for sums in (hurt, harmless)
+        ]
         clear = torch.stack([*hurt, *harmless]).abs().amin((0, 2)) > 0.1
-        good = clear & (turned[0].amin(0) >= 1 / 6) & (turned[1].amax(0) == 0) & allowed.any(-1).all(-1)
+        good = clear & (turned[0].amin(0) >= 1 / 6) & (turned[1].amax(0) == 0)
+        good &= allowed.any(-1).all(-1)
         if good.any():
             i = good.nonzero()[0].item()
             prompts = torch.stack([torch.tensor([START, *bits, EQUALS]) for bits in BITS.tolist()])
-            return weights[i], threshold[i].item(), prompts[rows[i]], answers[i, rows[i]].long(), prompts[others[i]]
+            answer = answers[i, rows[i]].long()
+            return weights[i], threshold[i].item(), prompts[rows[i]], answer, prompts[others[i]]
 
 
 @functools.cache
 def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
-    """`| x y z =` is answered 0 or 1. Two layers of four heads in random order.
+    """Plant a model that answers `| x y z =` with 0 or 1.
 
-    `kinds` are those of the three bits, in random order: one head carries it, or one of layer 0 with a backup in layer 1
-    that looks away once the bit is there, or twins of half the vote each. A head may write a constant, the threshold.
-    The others bring bits or constants to where nobody reads, or nothing.
+    It has two layers of four heads in random order. `kinds` are those of the three bits, in random
+    order: one head carries it, or one of layer 0 with a backup in layer 1 that looks away once the
+    bit is there, or twins of half the vote each. A head may write a constant, the threshold. The
+    others bring bits or constants to where nobody reads, or nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     like = [kinds[i] for i in torch.randperm(3, generator=generator)]
     weights, threshold, *prompts = draw_votes(generator, like, constant)
     stream = by_hand.Stream(token=4, position=5, x=2, y=2, z=2, one=1, unread=2)
     config = Config(4, 5, stream.d_model, n_layers=2, n_heads=4, d_head=5, attn_scale=1.0)
-    model, token, position = by_hand.make_blank(config), stream["token"], stream["position"]
+    model = by_hand.make_blank(config)
+    token = stream["token"]
+    position = stream["position"]
     by_hand.write_embedding(model, token, position)
-    says_1 = sum(weight * (stream[bit][1] - stream[bit][0]) for bit, weight in zip("xyz", weights, strict=True))
+    says_1 = sum(
+        weight * (stream[bit][1] - stream[bit][0])
+        for bit, weight in zip("xyz", weights, strict=True)
+    )
     says_1 = says_1 + threshold * stream["one"][0]
     by_hand.read_out(model, torch.stack([-says_1, says_1, 0 * says_1, 0 * says_1]), 10.0)
 
@@ -516,14 +634,19 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
         free = [layer for layer in range(2) if slots[layer]]
         return free[int(torch.randint(len(free), (1,), generator=generator))]
 
-    def place(role: str, layer: int, where: int, target: Tensor, looks_away: Tensor | None = None) -> None:
+    def place(
+        role: str, layer: int, where: int, target: Tensor, looks_away: Tensor | None = None
+    ) -> None:
         head = slots[layer].pop()
         roles[f"a{layer}.h{head}"] = role
         query, key = position[LAST, None], position[where, None]
         if looks_away is not None:
-            query, key = torch.cat([query, 3 * looks_away]), torch.cat([key, token[START, None]])
+            query = torch.cat([query, 3 * looks_away])
+            key = torch.cat([key, token[START, None]])
         by_hand.attend_where_equal(model, layer, head, query, key, 20.0)
-        by_hand.copy_directions(model, layer, head, token[EQUALS, None] if len(target) == 1 else token[:2], target)
+        by_hand.copy_directions(
+            model, layer, head, token[EQUALS, None] if len(target) == 1 else token[:2], target
+        )
 
     for bit, kind in enumerate(like):
         values = stream["xyz"[bit]]
@@ -537,16 +660,27 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
         place("constant", pick_layer(), LAST, stream["one"])
     while any(slots):
         layer = pick_layer()
-        target = (6 * stream["unread"], 6 * stream["unread"][:1], 0 * stream["unread"])[len(slots[layer]) % 3]
+        unread = stream["unread"]
+        target = (6 * unread, 6 * unread[:1], 0 * unread)[len(slots[layer]) % 3]
         place("idle", layer, LAST if len(target) == 1 else 1 + len(slots[layer]) % 3, target)
     return Vote(turn_stream(model, generator), *prompts, roles)
 
 
 def wrong_roles(roles: dict[str, str]) -> dict[str, dict[str, str]]:
-    """What known mistakes make of the true roles."""
+    """Return what known mistakes make of the true roles."""
     relabel = {
-        "judges_by_zeros": {"constant": "carrier", "covered": "idle", "twin": "idle", "backup": "idle"},
-        "judges_by_resampling": {"constant": "idle", "covered": "carrier", "twin": "carrier", "backup": "idle"},
+        "judges_by_zeros": {
+            "constant": "carrier",
+            "covered": "idle",
+            "twin": "idle",
+            "backup": "idle",
+        },
+        "judges_by_resampling": {
+            "constant": "idle",
+            "covered": "carrier",
+            "twin": "carrier",
+            "backup": "idle",
+        },
         "never_resamples": {"twin": "idle"},
         "never_averages": {"twin": "covered"},
         "forgets_the_backups": {"backup": "idle"},
@@ -554,18 +688,24 @@ def wrong_roles(roles: dict[str, str]) -> dict[str, dict[str, str]]:
         "pairs_with_any_head": {"idle": "backup"},
         "everything_idle": dict.fromkeys(ROLES, "idle"),
     }
-    return {name: {head: instead.get(role, role) for head, role in roles.items()} for name, instead in relabel.items()}
+    return {
+        name: {head: instead.get(role, role) for head, role in roles.items()}
+        for name, instead in relabel.items()
+    }
 
 
 @functools.lru_cache(maxsize=1)
 def ask_votes(student) -> list[tuple[dict[str, str], Vote]]:
-    """For three models: the roles that the learner gives, and the case; asked once for all checks."""
+    """Ask for the roles in three models, once for all checks, and return them with the case."""
     pairs = []
     for seed, kind in zip(student.seeds(3), MODELS, strict=True):
         case = plant_vote(seed, *kind)
         got = student.call("tell_heads_apart", case.model, case.tokens, case.answer, case.reference)
         if not isinstance(got, dict) or set(got) != set(case.roles):
-            raise Wrong(sentence=f"Return a dict with one role for each head, {', '.join(sorted(case.roles))}.")
+            raise Wrong(
+                sentence="Return a dict with one role for each head, "
+                f"{', '.join(sorted(case.roles))}."
+            )
         if odd := [role for role in got.values() if role not in ROLES]:
             raise Wrong(sentence=f"{odd[0]!r} is none of the six roles.")
         pairs.append((got, case))
@@ -573,16 +713,19 @@ def ask_votes(student) -> list[tuple[dict[str, str], Vote]]:
 
 
 def judge_heads(student, *wanted: str) -> None:
-    """Hold the heads that have one of these roles, in three models, to those that were planted."""
+    """Hold the heads with one of these roles, in three models, to those planted."""
     pairs = ask_votes(student)
 
     def spell(roles_of_each: list[dict[str, str]]) -> set[str]:
         found = ((i, *item) for i, roles in enumerate(roles_of_each) for item in roles.items())
         return {f"{head} of model {i + 1}: {role}" for i, head, role in found if role in wanted}
 
-    answers, truths = [got for got, _ in pairs], [case.roles for _, case in pairs]
+    answers = [got for got, _ in pairs]
+    truths = [case.roles for _, case in pairs]
     got, right = spell(answers), spell(truths)
-    possible = [name for role in wanted for name in spell([dict.fromkeys(roles, role) for roles in truths])]
+    possible = [
+        name for role in wanted for name in spell([dict.fromkeys(roles, role) for roles in truths])
+    ]
     earned = score_found(got, right, len(possible))
     if got != right:
         for name in wrong_roles(truths[0]):
@@ -601,7 +744,8 @@ def test_carriers_and_constants_are_found(student):
 
 @check("tell_heads_apart", weight=2)
 def test_heads_that_others_stand_in_for_are_found(student):
-    """Heads that another stands in for, twins and covered ones, and the backups of these are found."""
+    """Heads that another stands in for, twins and covered ones, and the backups of these are
+    found."""
     judge_heads(student, "covered", "twin", "backup")
 
 

@@ -1,4 +1,7 @@
-"""Grader of lesson 07. What is right comes from runs of one prompt and one patch each, block by block, or was planted."""
+"""Grade lesson 07.
+
+What is right comes from runs of one prompt and one patch each, block by block, or was planted.
+"""
 
 import functools
 import itertools
@@ -8,75 +11,102 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mini_transformer.course.grading import Wrong, check, expect, expect_found, score_found
-from mini_transformer.course.student import NamedModel
+from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found, score_found
+from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
 
 MISTAKES = {
     "patch_positions": {
         "unchanged": "Your logits are those of the base prompts: nothing was put in.",
-        "swaps_base_and_source": "You run the source prompts and put activations of the base prompts in.",
-        "positions_of_all_prompts": "Every prompt is patched at the positions of all prompts: what does value[:, position] "
-        "pick when position is a tensor?",
+        "swaps_base_and_source": "You run the source prompts and put activations of the base "
+        "prompts in.",
+        "positions_of_all_prompts": "Every prompt is patched at the positions of all prompts: what "
+        "does value[:, position] pick when position is a tensor?",
         "one_position_for_all": "All your prompts are patched at the same position.",
-        "all_positions": "You put in the activation at all positions, not only at the prompt's own.",
-        "one_source_for_all": "All your prompts get the activation of one and the same source prompt.",
-        "adds_instead_of_replacing": "What was there before is still there: you add the other activation to it.",
+        "all_positions": "You put in the activation at all positions, "
+        "not only at the prompt's own.",
+        "one_source_for_all": "All your prompts get the activation of one and the same source "
+        "prompt.",
+        "adds_instead_of_replacing": "What was there before is still there: you add the other "
+        "activation to it.",
         "reads_the_last_position": "What you put in is what the source has at its last position.",
     },
     "patching_map": {
         "unchanged": "Your patches change nothing: all of your map is 0.",
-        "ignores_the_direction": "Your map is the same in both directions: which prompts are run, and which lend activations?",
-        "swaps_the_directions": "This is the map of the other direction: in denoising, which prompts are run?",
-        "keeps_earlier_patches": "Your patches pile up: earlier positions of the layer are still patched when the next one is.",
-        "patches_whole_layers": "All positions of your map have the same value: each patch covers the whole layer.",
-        "averages_the_shares": "You take a share for each prompt and average these: a prompt on which the two runs hardly "
-        "differ then outweighs the others.",
-        "forgets_the_start": "Your values are parts of the other run's metric: a patch that does nothing should count 0.",
-        "one_scale_for_both": "A patch that does nothing counts 1 on your map of noising: from which run to which does it move?",
-        "reads_the_answer_alone": "You look at the logit of the answer alone: compared with which token?",
-        "takes_probabilities": "Your metric is a probability, which hardly moves near 0 and near 1.",
-        "averages_over_positions": "Your metric takes all positions into account; the answer is called for at the last one.",
+        "ignores_the_direction": "Your map is the same in both directions: which prompts are run, "
+        "and which lend activations?",
+        "swaps_the_directions": "This is the map of the other direction: in denoising, which "
+        "prompts are run?",
+        "keeps_earlier_patches": "Your patches pile up: earlier positions of the layer are still "
+        "patched when the next one is.",
+        "patches_whole_layers": "All positions of your map have the same value: each patch covers "
+        "the whole layer.",
+        "averages_the_shares": "You take a share for each prompt and average these: a prompt on "
+        "which the two runs hardly differ then outweighs the others.",
+        "forgets_the_start": "Your values are parts of the other run's metric: a patch that does "
+        "nothing should count 0.",
+        "one_scale_for_both": "A patch that does nothing counts 1 on your map of noising: from "
+        "which run to which does it move?",
+        "reads_the_answer_alone": "You look at the logit of the answer alone: compared with which "
+        "token?",
+        "takes_probabilities": "Your metric is a probability, which hardly moves "
+        "near 0 and near 1.",
+        "averages_over_positions": "Your metric takes all positions into account; the answer is "
+        "called for at the last one.",
     },
     "choose_corruptions": {
-        "changes_more_than_one_thing": "Some of your partners also differ elsewhere: a map cannot say which difference it is of.",
-        "changes_another_thing": "Some of your partners differ at another position than the one that is asked about.",
-        "same_answer": "Some of your partners have the same answer, so that there is nothing for a patch to bring back.",
-        "trusts_the_answers": "You choose prompts that the model gets wrong, on either side: did you ask the model?",
-        "checks_only_the_prompt_itself": "The model gets some of your partners wrong, although it is right on the prompts "
-        "that they were chosen for.",
-        "checks_only_the_partner": "Some prompts that the model itself gets wrong have a partner in your list.",
+        "changes_more_than_one_thing": "Some of your partners also differ elsewhere: a map cannot "
+        "say which difference it is of.",
+        "changes_another_thing": "Some of your partners differ at another position than the one "
+        "that is asked about.",
+        "same_answer": "Some of your partners have the same answer, so that there is nothing for a "
+        "patch to bring back.",
+        "trusts_the_answers": "You choose prompts that the model gets wrong, on either side: did "
+        "you ask the model?",
+        "checks_only_the_prompt_itself": "The model gets some of your partners wrong, although it "
+        "is right on the prompts that they were chosen for.",
+        "checks_only_the_partner": "Some prompts that the model itself gets wrong have a partner "
+        "in your list.",
         "never_gives_up": "You name a partner also where no prompt of the list fits.",
         "constant_output": "You give the same number for every prompt.",
     },
     "trace_noise": {
         "first_draw_only": "You use the first draw of the noise alone.",
-        "averages_the_noise": "You average the noise before the run: the average of many draws is hardly any noise.",
-        "replaces_the_embedding": "Your noise takes the embedding's place: it should be added to it.",
+        "averages_the_noise": "You average the noise before the run: the average of many draws is "
+        "hardly any noise.",
+        "replaces_the_embedding": "Your noise takes the embedding's place: it should be added to "
+        "it.",
         "forgets_the_noise": "Your restored runs have no noise to be rescued from.",
         "restores_the_noisy_value": "What you restore is what the noisy run has there anyway.",
-        "restores_every_position": "All positions of your map have the same value: each time the whole layer is restored.",
-        "does_not_subtract_the_noisy_run": "Your values are parts of the clean probability: what of it is there without "
-        "restoring anything?",
+        "restores_every_position": "All positions of your map have the same value: each time the "
+        "whole layer is restored.",
+        "does_not_subtract_the_noisy_run": "Your values are parts of the clean probability: what "
+        "of it is there without restoring anything?",
         "takes_logits": "Your metric is a logit: the task asks for a probability.",
     },
     "find_carriers": {
-        "swaps_enough_and_needed": "Your two lists are exchanged: which direction of patching tests what?",
-        "denoises_only": "Your two lists are the same, and right for what is enough: what is enough need not be needed.",
-        "noises_only": "Your two lists are the same, and right for what is needed: what is needed need not be enough.",
+        "swaps_enough_and_needed": "Your two lists are exchanged: which direction of patching "
+        "tests what?",
+        "denoises_only": "Your two lists are the same, and right for what is enough: what is "
+        "enough need not be needed.",
+        "noises_only": "Your two lists are the same, and right for what is needed: what is needed "
+        "need not be enough.",
         "any_change_counts": "You name places that move the metric only a little.",
-        "forgets_to_turn_the_scale": "You call those places needed which can be replaced without harm.",
-        "names_the_layer_before": "Your layers are one too low: a place is the stream that enters a layer.",
-        "trusts_differences": "You name every place in which the two runs differ, whether or not anything reads it.",
+        "forgets_to_turn_the_scale": "You call those places needed which can be replaced without "
+        "harm.",
+        "names_the_layer_before": "Your layers are one too low: a place is the stream that enters "
+        "a layer.",
+        "trusts_differences": "You name every place in which the two runs differ, whether or not "
+        "anything reads it.",
         "constant_output": "You name the same places in every model, but their places differ.",
     },
 }
 
 SHAPES = (
-    {"d_vocab": 11, "n_ctx": 8, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_head": 5, "d_mlp": 6},
-    {"d_vocab": 7, "n_ctx": 9, "d_model": 10, "n_layers": 2, "n_heads": 5, "d_mlp": 13, "norm": "layer"},
-    {"d_vocab": 9, "n_ctx": 5, "d_model": 8, "n_layers": 2, "n_heads": 3, "d_head": 4, "d_mlp": 7, "biases": True},
+    dict(d_vocab=11, n_ctx=8, d_model=12, n_layers=3, n_heads=2, d_head=5, d_mlp=6),
+    dict(d_vocab=7, n_ctx=9, d_model=10, n_layers=2, n_heads=5, d_mlp=13, norm="layer"),
+    dict(d_vocab=9, n_ctx=5, d_model=8, n_layers=2, n_heads=3, d_head=4, d_mlp=7, biases=True),
 )
 SITES = ("resid_pre", "attn_out", "mlp_out")
 ROUNDING = {"rtol": 2e-3, "atol": 2e-4}
@@ -85,9 +115,12 @@ Blame = dict[str, Callable[[], Tensor]]
 
 
 @torch.no_grad()
-def draw_case(seed: int, shape: dict, rows: int, length: int = 5) -> tuple[NamedModel, Transformer, Tensor, Tensor]:
-    """A random model, and two batches of prompts that differ in about half of their tokens."""
-    named, generator = NamedModel("random", seed=seed, **shape), torch.Generator().manual_seed(seed)
+def draw_case(
+    seed: int, shape: dict, rows: int, length: int = 5
+) -> tuple[NamedModel, Transformer, Tensor, Tensor]:
+    """Draw a random model, and two batches of prompts that differ in about half their tokens."""
+    named = NamedModel("random", seed=seed, **shape)
+    generator = torch.Generator().manual_seed(seed)
     one, two = torch.randint(shape["d_vocab"], (2, rows, length), generator=generator)
     kept = torch.randint(2, (rows, length), generator=generator).bool()
     kept[:, [0, -1]] = False
@@ -98,20 +131,25 @@ def draw_case(seed: int, shape: dict, rows: int, length: int = 5) -> tuple[Named
 def run_block(
     model: Transformer, stream: Tensor, layer: int, edits: dict[str, Edit] | None = None
 ) -> dict[str, Tensor]:
-    """What one block computes from the stream (b, t, d), with some of its activations edited."""
-    block, edits, same = model.blocks[layer], edits or {}, lambda x: x
-    seen = {"resid_pre": edits.get("resid_pre", same)(stream)}
-    read = seen["resid_pre"] if block.ln1 is None else block.ln1.normalize(seen["resid_pre"])
-    seen["attn_out"] = edits.get("attn_out", same)(block.attn(read, read, read))
-    middle = seen["resid_pre"] + seen["attn_out"]
+    """Compute one block from the stream (b, t, d), with some of its activations edited."""
+    seen = {}
+
+    def keep(name: str, value: Tensor) -> Tensor:
+        seen[name] = edits[name](value) if edits and name in edits else value
+        return seen[name]
+
+    block = model.blocks[layer]
+    before = keep("resid_pre", stream)
+    read = before if block.ln1 is None else block.ln1.normalize(before)
+    middle = before + keep("attn_out", block.attn(read, read, read))
     read = middle if block.ln2 is None else block.ln2.normalize(middle)
-    seen["mlp_out"] = edits.get("mlp_out", same)(block.mlp(read))
-    return seen | {"resid_post": middle + seen["mlp_out"]}
+    after = middle + keep("mlp_out", block.mlp(read))
+    return seen | {"resid_post": after}
 
 
 @torch.no_grad()
 def run_edited(model: Transformer, stream: Tensor, layer: int, site: str, edit: Edit) -> Tensor:
-    """Logits of a run from the embedded prompts `stream`, block by block, with one activation edited."""
+    """Run the embedded prompts `stream` block by block, with one activation edited."""
     for i in range(model.config.n_layers):
         stream = run_block(model, stream, i, {site: edit} if i == layer else None)["resid_post"]
     return model.unembed(stream)
@@ -127,15 +165,22 @@ def insert(new: Tensor, position: int) -> Edit:
     return lambda x: torch.cat([x[:, :position], new.view(1, 1, -1), x[:, position + 1 :]], dim=1)
 
 
-# 7.1 ------------------------------------------------------------------------------------------------------------------
+# 7.1 ----------------------------------------------------------------------------------------------
 
 
-def patch_each(model: Transformer, base: Tensor, source: Tensor, layer: int, site: str, edit: Callable) -> Tensor:
-    """One prompt at a time; `edit(i, x, other)` changes its activation x (1, t, d), given that of the source prompts."""
+def patch_each(
+    model: Transformer, base: Tensor, source: Tensor, layer: int, site: str, edit: Callable
+) -> Tensor:
+    """Patch one prompt at a time.
+
+    `edit(i, x, other)` changes its activation x (1, t, d), given that of the source prompts.
+    """
     other = read_site(model, source, layer, site)
     rows = range(len(base))
     embedded = [model.embed(base[i : i + 1]) for i in rows]
-    return torch.cat([run_edited(model, embedded[i], layer, site, lambda x, i=i: edit(i, x, other)) for i in rows])
+    edits = [lambda x, i=i: edit(i, x, other) for i in rows]
+    runs = [run_edited(model, embedded[i], layer, site, edits[i]) for i in rows]
+    return torch.cat(runs)
 
 
 @check("patch_positions", weight=2)
@@ -143,8 +188,11 @@ def test_each_prompt_gets_its_own_activation_at_its_own_position(student):
     """Each prompt gets the activation of its own source, at its own position, and nowhere else."""
     for seed, shape, site in zip(student.seeds(3), SHAPES, SITES, strict=True):
         named, model, base, source = draw_case(seed, shape, rows=4)
-        position, layer = torch.tensor([3, 1, 0, 1]).roll(seed % 4), 1 - seed % 2
-        got = student.call("patch_positions", named, base, source, f"blocks.{layer}.hook_{site}", position)
+        position = torch.tensor([3, 1, 0, 1]).roll(seed % 4)
+        layer = 1 - seed % 2
+        got = student.call(
+            "patch_positions", named, base, source, f"blocks.{layer}.hook_{site}", position
+        )
 
         def run(edit, model=model, base=base, source=source, layer=layer, site=site):
             return lambda: patch_each(model, base, source, layer, site, edit)
@@ -159,13 +207,19 @@ def test_each_prompt_gets_its_own_activation_at_its_own_position(student):
             "unchanged": run(lambda i, x, other: x),
             "swaps_base_and_source": run(swapped, base=source, source=base),
             "positions_of_all_prompts": run(everywhere),
-            "one_position_for_all": run(lambda i, x, other, p=position: insert(other[i, p[0]], int(p[0]))(x)),
+            "one_position_for_all": run(
+                lambda i, x, other, p=position: insert(other[i, p[0]], int(p[0]))(x)
+            ),
             "all_positions": run(lambda i, x, other: other[i : i + 1]),
-            "one_source_for_all": run(lambda i, x, other, p=position: insert(other[0, p[i]], int(p[i]))(x)),
+            "one_source_for_all": run(
+                lambda i, x, other, p=position: insert(other[0, p[i]], int(p[i]))(x)
+            ),
             "adds_instead_of_replacing": run(
                 lambda i, x, other, p=position: insert(x[0, p[i]] + other[i, p[i]], int(p[i]))(x)
             ),
-            "reads_the_last_position": run(lambda i, x, other, p=position: insert(other[i, -1], int(p[i]))(x)),
+            "reads_the_last_position": run(
+                lambda i, x, other, p=position: insert(other[i, -1], int(p[i]))(x)
+            ),
         }
         expect(got, run(swapped)(), mistakes=mistakes, what="the tensor of logits", **ROUNDING)
 
@@ -175,51 +229,68 @@ def test_a_patch_from_the_same_prompts_changes_nothing(student):
     """A patch from the same prompts changes nothing."""
     for seed, shape in zip(student.seeds(2), SHAPES[1:], strict=True):
         named, model, base, _ = draw_case(seed, shape, rows=3)
-        got = student.call("patch_positions", named, base, base, "blocks.1.hook_resid_pre", torch.tensor([4, 0, 2]))
+        got = student.call(
+            "patch_positions", named, base, base, "blocks.1.hook_resid_pre", torch.tensor([4, 0, 2])
+        )
         with torch.no_grad():
             expect(got, model(base), what="the tensor of logits", **ROUNDING)
 
 
-# 7.2 ------------------------------------------------------------------------------------------------------------------
+# 7.2 ----------------------------------------------------------------------------------------------
 
 
 def choose_tokens(model: Transformer, clean: Tensor, corrupt: Tensor) -> tuple[Tensor, Tensor]:
-    """For each prompt the two tokens whose logits at the end the two runs tell apart best."""
+    """Choose for each prompt the two tokens whose last logits best tell the runs apart."""
     with torch.no_grad():
         gain = (model(clean) - model(corrupt))[:, -1]
     return gain.argmax(dim=-1), gain.argmin(dim=-1)
 
 
 def compare_logits(answer: Tensor, wrong: Tensor) -> Callable[[Tensor], Tensor]:
-    """Logits (b, t, v) to the difference of two tokens at every position, (b, t), one prompt at a time."""
-    return lambda logits: torch.stack([logits[i, :, answer[i]] - logits[i, :, wrong[i]] for i in range(len(logits))])
+    """Turn logits (b, t, v) into the difference of two tokens at every position, (b, t)."""
+    return lambda logits: torch.stack(
+        [logits[i, :, answer[i]] - logits[i, :, wrong[i]] for i in range(len(logits))]
+    )
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of one map: unpatched, and with every layer and position patched."""
+    """Hold the runs of one map: unpatched, and with every layer and position patched."""
 
     start: Tensor  # b t v
     end: Tensor
     patched: Tensor  # l t b t v: layer and position of the patch first
 
     def move(self, metric: Callable[[Tensor], Tensor], last: bool = True) -> Tensor:
-        """How far each patch moves the mean metric; metric gives (b, t)."""
-        low, high = (metric(logits)[:, -1 if last else slice(None)].mean() for logits in (self.start, self.end))
-        values = [[metric(logits)[:, -1 if last else slice(None)].mean() for logits in row] for row in self.patched]
+        """Measure how far each patch moves the mean metric; metric gives (b, t)."""
+        low, high = (
+            metric(logits)[:, -1 if last else slice(None)].mean()
+            for logits in (self.start, self.end)
+        )
+        values = [
+            [metric(logits)[:, -1 if last else slice(None)].mean() for logits in row]
+            for row in self.patched
+        ]
         return (torch.tensor(values) - low) / (high - low)
 
 
 def sweep(model: Transformer, base: Tensor, source: Tensor, site: str, reach: str = "one") -> Sweep:
-    """Patch every entry, one prompt at a time; reach "earlier" patches earlier positions as well, "layer" all of them."""
-    length, rows = base.shape[1], []
+    """Patch every entry, one prompt at a time.
+
+    Reach "earlier" patches earlier positions as well, "layer" all of them.
+    """
+    length = base.shape[1]
+    rows = []
     for layer in range(model.config.n_layers):
 
         def edit(i: int, x: Tensor, other: Tensor, at: int) -> Tensor:
             reached = {"one": [at], "earlier": range(at + 1), "layer": range(length)}[reach]
             return functools.reduce(lambda value, p: insert(other[i, p], p)(value), reached, x)
 
-        runs = [patch_each(model, base, source, layer, site, functools.partial(edit, at=at)) for at in range(length)]
+        runs = [
+            patch_each(model, base, source, layer, site, functools.partial(edit, at=at))
+            for at in range(length)
+        ]
         rows.append(torch.stack(runs))
     with torch.no_grad():
         return Sweep(model(base), model(source), torch.stack(rows))
@@ -227,7 +298,10 @@ def sweep(model: Transformer, base: Tensor, source: Tensor, site: str, reach: st
 
 def average_shares(runs: Sweep, metric: Callable[[Tensor], Tensor]) -> Tensor:
     low, high = metric(runs.start)[:, -1], metric(runs.end)[:, -1]
-    values = [[((metric(logits)[:, -1] - low) / (high - low)).mean() for logits in row] for row in runs.patched]
+    values = [
+        [((metric(logits)[:, -1] - low) / (high - low)).mean() for logits in row]
+        for row in runs.patched
+    ]
     return torch.tensor(values)
 
 
@@ -236,9 +310,21 @@ def forget_start(runs: Sweep, metric: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.tensor(values) / metric(runs.end)[:, -1].mean()
 
 
-def wrong_maps(model: Transformer, clean: Tensor, corrupt: Tensor, answer: Tensor, wrong: Tensor, site: str, runs: Sweep,
-               direction: str, ask: Callable) -> Blame:  # fmt: skip
-    """What known mistakes give; `ask(direction)` is what the learner gives, to see whether the direction matters at all."""
+def wrong_maps(
+    model: Transformer,
+    clean: Tensor,
+    corrupt: Tensor,
+    answer: Tensor,
+    wrong: Tensor,
+    site: str,
+    runs: Sweep,
+    direction: str,
+    ask: Callable,
+) -> Blame:
+    """Return what known mistakes give.
+
+    `ask(direction)` is what the learner gives, to see whether the direction matters at all.
+    """
     base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
     difference = compare_logits(answer, wrong)
     alone = compare_logits(answer, torch.full_like(answer, model.config.d_vocab))
@@ -264,7 +350,9 @@ def wrong_maps(model: Transformer, clean: Tensor, corrupt: Tensor, answer: Tenso
     }
     if direction == "noise":
         mistakes["one_scale_for_both"] = lambda: 1 - runs.move(difference)
-    mistakes["ignores_the_direction"] = lambda: ask({"denoise": "noise", "noise": "denoise"}[direction])
+    mistakes["ignores_the_direction"] = lambda: ask(
+        {"denoise": "noise", "noise": "denoise"}[direction]
+    )
     mistakes["swaps_the_directions"] = lambda: sweep(model, source, base, site).move(difference)
     return mistakes
 
@@ -273,7 +361,9 @@ def judge_map(student, direction: str) -> None:
     for seed, shape, site in zip(student.seeds(3), SHAPES, SITES, strict=True):
         named, model, clean, corrupt = draw_case(seed, shape, rows=3)
         answer, wrong = choose_tokens(model, clean, corrupt)
-        ask = functools.partial(student.call, "patching_map", named, clean, corrupt, answer, wrong, site)
+        ask = functools.partial(
+            student.call, "patching_map", named, clean, corrupt, answer, wrong, site
+        )
         got = ask(direction)
         base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
         runs = sweep(model, base, source, site)
@@ -294,7 +384,7 @@ def test_noising_moves_the_clean_run_towards_the_corrupt_one(student):
     judge_map(student, "noise")
 
 
-# 7.3 ------------------------------------------------------------------------------------------------------------------
+# 7.3 ----------------------------------------------------------------------------------------------
 
 RULES = ("moved", "elsewhere", "same answer", "wrong on the prompt", "wrong on the partner")
 BROKEN = {
@@ -309,7 +399,7 @@ BROKEN = {
 
 @dataclass(frozen=True)
 class Pool:
-    """Prompts to choose pairs from, the answers that they call for, and what the model says."""
+    """Hold prompts to choose pairs from, the answers they call for, and what the model says."""
 
     model: Transformer
     prompts: Tensor
@@ -326,7 +416,7 @@ class Pool:
         return self.answer.tolist()
 
     def list_broken(self, i: int, j: int) -> set[str]:
-        """The rules that the pair breaks."""
+        """List the rules that the pair breaks."""
         one, two = self.rows[i], self.rows[j]
         differs = [p for p in range(len(one)) if one[p] != two[p]]
         broken = {
@@ -344,22 +434,32 @@ class Pool:
         return [[j for j in range(n) if not self.list_broken(i, j)] for i in range(n)]
 
 
-FLAWS = ({"elsewhere"}, {"moved"}, {"same answer"}, {"wrong on the prompt"}, {"wrong on the partner"})
+FLAWS = (
+    {"elsewhere"},
+    {"moved"},
+    {"same answer"},
+    {"wrong on the prompt"},
+    {"wrong on the partner"},
+)
 
 
 @functools.cache
 @torch.no_grad()
 def draw_pool(seed: int, length: int) -> Pool:
-    """A random model, and prompts beside others with one or two tokens changed; some of the answers are not the model's.
+    """Draw a random model, and prompts beside others with one or two tokens changed.
 
-    Drawn again until some prompts have partners and some none, and each rule alone rules out several pairs.
+    Some of the answers are not the model's. Drawn again until some prompts have partners and some
+    none, and each rule alone rules out several pairs.
     """
     for attempt in itertools.count():
         generator = torch.Generator().manual_seed(seed + attempt)
-        model = Transformer(Config(d_vocab=6, n_ctx=length, d_model=16, n_layers=2, n_heads=2), seed=seed + attempt)
+        model = Transformer(
+            Config(d_vocab=6, n_ctx=length, d_model=16, n_layers=2, n_heads=2), seed=seed + attempt
+        )
         for block in model.blocks:
             block.attn.W_O.mul_(3)  # so that what the model says depends on all tokens
-        position, prompts = int(torch.randint(length, (1,), generator=generator)), set()
+        position = int(torch.randint(length, (1,), generator=generator))
+        prompts = set()
         for context in torch.randint(6, (6, length), generator=generator):
             other = (position + int(torch.randint(1, length, (1,), generator=generator))) % length
             changes = [[]] + 3 * [[position]] + 2 * [[other]] + [[position, other]]
@@ -372,8 +472,12 @@ def draw_pool(seed: int, length: int) -> Pool:
         shift = (torch.rand(len(rows), generator=generator) < 0.25) * torch.randint(
             1, 6, (len(rows),), generator=generator
         )
-        pool = Pool(model, rows, (top.indices[:, 0] + shift) % 6, top.indices[:, 0].tolist(), position)
-        pairs = [pool.list_broken(i, j) for i in range(len(rows)) for j in range(len(rows)) if i != j]
+        pool = Pool(
+            model, rows, (top.indices[:, 0] + shift) % 6, top.indices[:, 0].tolist(), position
+        )
+        pairs = [
+            pool.list_broken(i, j) for i in range(len(rows)) for j in range(len(rows)) if i != j
+        ]
         found = sum(bool(partners) for partners in pool.partners)
         clear = (top.values[:, 0] - top.values[:, 1]).min() > 1e-3
         if clear and 8 <= found <= len(rows) - 8 and all(pairs.count(flaw) >= 6 for flaw in FLAWS):
@@ -383,15 +487,24 @@ def draw_pool(seed: int, length: int) -> Pool:
 
 @functools.lru_cache(maxsize=1)
 def ask_pairs(student) -> list[tuple[list[int], Pool]]:
-    """The partners that the learner chooses in three pools; asked once for both checks."""
+    """Ask for the learner's partners in three pools, once for both checks."""
     found = []
     for seed, length in zip(student.seeds(3), (4, 5, 3), strict=True):
         pool = draw_pool(seed, length)
-        got = student.call("choose_corruptions", pool.model, pool.prompts, pool.answer, pool.position)
+        got = student.call(
+            "choose_corruptions", pool.model, pool.prompts, pool.answer, pool.position
+        )
         got = got.tolist() if isinstance(got, Tensor) else got
         n = len(pool.prompts)
-        if not isinstance(got, (list, tuple)) or len(got) != n or not all(type(j) is int and -1 <= j < n for j in got):
-            raise Wrong(sentence=f"Return a list with one number per prompt, {n} here, each from -1 to {n - 1}.")
+        if (
+            not isinstance(got, (list, tuple))
+            or len(got) != n
+            or not all(type(j) is int and -1 <= j < n for j in got)
+        ):
+            raise Wrong(
+                sentence=f"Return a list with one number per prompt, {n} here, "
+                f"each from -1 to {n - 1}."
+            )
         found.append((list(got), pool))
     return found
 
@@ -415,7 +528,9 @@ def judge_pairs(student, fit: bool) -> None:
     if broken in BROKEN:
         raise Wrong(BROKEN[broken], earned=earned)
     which = "that have a partner" if fit else "that have none"
-    raise Wrong(sentence=f"Of the prompts {which}, {shares[fit]:.0%} are judged rightly.", earned=earned)
+    raise Wrong(
+        sentence=f"Of the prompts {which}, {shares[fit]:.0%} are judged rightly.", earned=earned
+    )
 
 
 @check("choose_corruptions", weight=2)
@@ -430,26 +545,42 @@ def test_where_no_prompt_fits_none_is_named(student):
     judge_pairs(student, fit=False)
 
 
-# 7.4 ------------------------------------------------------------------------------------------------------------------
+# 7.4 ----------------------------------------------------------------------------------------------
 
 
-def rescue(model: Transformer, tokens: Tensor, noise: Tensor, site: str, reach: str = "one", source: str = "clean",
-           replaced: bool = False) -> Sweep:  # fmt: skip
-    """Noisy runs as `Sweep.start`, the clean run as `end`, and runs with entries restored; draws stand beside prompts."""
-    n_draws, length = len(noise), tokens.shape[1]
+def rescue(
+    model: Transformer,
+    tokens: Tensor,
+    noise: Tensor,
+    site: str,
+    reach: str = "one",
+    source: str = "clean",
+    replaced: bool = False,
+) -> Sweep:
+    """Run noisy prompts (`Sweep.start`), clean ones (`end`), and runs with entries restored.
+
+    Draws stand beside prompts.
+    """
+    n_draws = len(noise)
+    length = tokens.shape[1]
     rows = tokens.repeat(n_draws, 1)
     with torch.no_grad():
         embedded = model.embed(rows)
         added = noise.flatten(0, 1)
         blurred = embedded + added - (model.W_E[rows] * (added != 0) if replaced else 0)
-        start = torch.cat([run_edited(model, x, 0, "resid_pre", lambda x: x) for x in blurred.split(1)])
-        end, patched = model(rows), []
+        start = torch.cat(
+            [run_edited(model, x, 0, "resid_pre", lambda x: x) for x in blurred.split(1)]
+        )
+        end = model(rows)
+        patched = []
     for layer in range(model.config.n_layers):
         other = read_site(model, rows, layer, site)
         for at in range(length):
             places = range(length) if reach == "layer" else [at]
 
-            def edit(x: Tensor, i: int, other: Tensor = other, places: Sequence[int] = places) -> Tensor:
+            def edit(
+                x: Tensor, i: int, other: Tensor = other, places: Sequence[int] = places
+            ) -> Tensor:
                 if source == "noisy":
                     return x
                 return functools.reduce(lambda value, p: insert(other[i, p], p)(value), places, x)
@@ -463,7 +594,7 @@ def rescue(model: Transformer, tokens: Tensor, noise: Tensor, site: str, reach: 
 
 
 def draw_noise(seed: int, model: Transformer, tokens: Tensor, n_draws: int) -> Tensor:
-    """Noise on one token of each prompt, strong enough to be felt."""
+    """Draw noise on one token of each prompt, strong enough to be felt."""
     noise = torch.zeros(n_draws, *tokens.shape, model.config.d_model)
     generator = torch.Generator().manual_seed(seed)
     for i in range(len(tokens)):
@@ -480,19 +611,29 @@ def judge_tracing(student, n_draws: int) -> None:
         felt = end - runs.start[:, -1].softmax(-1).unflatten(0, (n_draws, 2)).mean(0)
         answer = felt.argmax(dim=-1)  # what the noise takes most from
 
-        def metric(logits: Tensor, take: Callable = lambda row: row.softmax(dim=-1), answer: Tensor = answer) -> Tensor:
+        def metric(
+            logits: Tensor,
+            take: Callable = lambda row: row.softmax(dim=-1),
+            answer: Tensor = answer,
+        ) -> Tensor:
             return torch.stack([take(logits[i])[:, answer[i % 2]] for i in range(len(logits))])
 
         def other(metric=metric, model=model, tokens=tokens, noise=noise, site=site, **kwargs):
-            return lambda: rescue(model, tokens, kwargs.pop("noise", noise), site, **kwargs).move(metric)
+            return lambda: rescue(model, tokens, kwargs.pop("noise", noise), site, **kwargs).move(
+                metric
+            )
 
         mistakes: Blame = {
             "replaces_the_embedding": other(replaced=True),
             "forgets_the_noise": lambda runs=runs: torch.ones(runs.patched.shape[:2]),
             "restores_the_noisy_value": lambda runs=runs: torch.zeros(runs.patched.shape[:2]),
             "restores_every_position": other(reach="layer"),
-            "does_not_subtract_the_noisy_run": lambda runs=runs, metric=metric: forget_start(runs, metric),
-            "takes_logits": lambda runs=runs, metric=metric: runs.move(lambda logits: metric(logits, lambda row: row)),
+            "does_not_subtract_the_noisy_run": lambda runs=runs, metric=metric: forget_start(
+                runs, metric
+            ),
+            "takes_logits": lambda runs=runs, metric=metric: runs.move(
+                lambda logits: metric(logits, lambda row: row)
+            ),
         }
         if n_draws > 1:
             mistakes["first_draw_only"] = other(noise=noise[:1])
@@ -513,14 +654,17 @@ def test_several_draws_of_noise(student):
     judge_tracing(student, 3)
 
 
-# 7.5 ------------------------------------------------------------------------------------------------------------------
+# 7.5 ----------------------------------------------------------------------------------------------
 
 YES, NO, MARK, N_TOKENS, N_LAYERS, N_CTX, N_PROMPTS = 0, 1, 2, 7, 5, 9, 4
 
 
 @dataclass(frozen=True)
 class Route:
-    """A model, its prompts, and the places that are enough and needed; `reached` are all where the two runs differ."""
+    """Hold a model, its prompts, and the places that are enough and needed.
+
+    `reached` are all places where the two runs differ.
+    """
 
     model: Transformer
     clean: Tensor
@@ -542,53 +686,80 @@ class Route:
 
 @torch.no_grad()
 def turn_stream(model: Transformer, generator: torch.Generator) -> Transformer:
-    """The same model in a stream turned at random, so that no weight can be read by eye."""
+    """Turn the stream at random, so that no weight can be read by eye."""
     d = model.config.d_model
     turn = torch.linalg.qr(torch.randn(d, d, generator=generator)).Q
     for name, weight in model.named_parameters():
-        weight.copy_(weight @ turn if name.endswith(("W_E", "W_pos", "W_O", "W_out")) else turn.T @ weight)
+        weight.copy_(
+            weight @ turn if name.endswith(("W_E", "W_pos", "W_O", "W_out")) else turn.T @ weight
+        )
     return model
 
 
 @functools.cache
 @torch.no_grad()
 def plant_route(seed: int, gate: str) -> Route:
-    """Is there a mark at position `start`? Five layers, of which one is idle, carry the answer to the last position.
+    """Plant a model that says whether there is a mark at position `start`.
 
-    Two heads fetch the mark to two positions, two others bring it from both to a third, where an MLP combines the copies: "or" is
-    content with one, "and" wants both, "one" reads the first only. Two steps bring the result to the end. A head of the last layer
-    asks the start directly and adds a little. Other heads carry the mark where nobody reads it, or the fillers.
+    Five layers, of which one is idle, carry the answer to the last position. Two heads fetch the
+    mark to two positions, two others bring it from both to a third, where an MLP combines the
+    copies: "or" is content with one, "and" wants both, "one" reads the first only. Two steps bring
+    the result to the end. A head of the last layer asks the start directly and adds a little. Other
+    heads carry the mark where nobody reads it, or the fillers.
     """
     generator = torch.Generator().manual_seed(seed)
-    stream = by_hand.Stream(token=N_TOKENS, position=N_CTX, fetched=2, met=2, result=1, passed=1, said=1, unread=3)
+    stream = by_hand.Stream(
+        token=N_TOKENS, position=N_CTX, fetched=2, met=2, result=1, passed=1, said=1, unread=3
+    )
     config = Config(N_TOKENS, N_CTX, stream.d_model, N_LAYERS, 3, d_head=2, d_mlp=2, attn_scale=1.0)
-    model, place, mark = by_hand.make_blank(config), stream["position"], stream["token"][MARK]
+    model = by_hand.make_blank(config)
+    place = stream["position"]
+    mark = stream["token"][MARK]
     by_hand.write_embedding(model, stream["token"], place)
-    start, one, two, middle, late = torch.randperm(N_CTX - 1, generator=generator)[:5].sort().values.tolist()
+    start, one, two, middle, late = (
+        torch.randperm(N_CTX - 1, generator=generator)[:5].sort().values.tolist()
+    )
     one, two = (one, two) if seed % 2 else (two, one)
     fetch, meet, step, end = sorted(torch.randperm(N_LAYERS, generator=generator)[:4].tolist())
     spare = [p for p in range(start + 1, N_CTX) if p not in (one, two, middle, late)]
-    fetched, met, unread, said = stream["fetched"], stream["met"], stream["unread"], stream["said"][0]
-    strong, weak = said, 0.3 * said
+    fetched = stream["fetched"]
+    met = stream["met"]
+    unread = stream["unread"]
+    said = stream["said"][0]
+    result = stream["result"][0]
+    passed = stream["passed"][0]
     moves = [  # layer, from, to, reads, writes
-        (fetch, start, one, mark, fetched[0]), (fetch, start, two, mark, fetched[1]),
+        (fetch, start, one, mark, fetched[0]),
+        (fetch, start, two, mark, fetched[1]),
         (fetch, start, spare[seed % len(spare)], mark, 3 * unread[0]),
-        (meet, one, middle, fetched[0], met[0]), (meet, two, middle, fetched[1], met[1]),
-        (step, middle, late, stream["result"][0], stream["passed"][0]), (step, start, late, mark, 3 * unread[1]),
-        (end, late, N_CTX - 1, stream["passed"][0], strong), (end, start, N_CTX - 1, mark, weak),
+        (meet, one, middle, fetched[0], met[0]),
+        (meet, two, middle, fetched[1], met[1]),
+        (step, middle, late, result, passed),
+        (step, start, late, mark, 3 * unread[1]),
+        (end, late, N_CTX - 1, passed, said),
+        (end, start, N_CTX - 1, mark, 0.3 * said),
         (end, middle, N_CTX - 1, stream["token"][3], 3 * unread[2]),
-    ]  # fmt: skip
+    ]
     heads = {layer: torch.randperm(3, generator=generator).tolist() for layer in range(N_LAYERS)}
     for layer, source, target, reads, writes in moves:
         head = heads[layer].pop()
-        by_hand.attend_where_equal(model, layer, head, place[target, None], place[source, None], 20.0)
+        by_hand.attend_where_equal(
+            model, layer, head, place[target, None], place[source, None], 20.0
+        )
         by_hand.copy_directions(model, layer, head, reads[None], writes[None])
-    neurons = {"one": ((met[0], 1),), "and": ((met.sum(0) - place[middle], 1),),
-               "or": ((met.sum(0), 1), (met.sum(0) - place[middle], -1))}[gate]  # fmt: skip
-    for neuron, (reads, sign) in enumerate(neurons):
-        by_hand.look_up(model, meet, neuron, reads, 0.0, sign * stream["result"][0])
+    one_is_enough = met.sum(0)
+    both_are_needed = met.sum(0) - place[middle]
+    neurons = {
+        "one": [(met[0], 1)],
+        "and": [(both_are_needed, 1)],
+        "or": [(one_is_enough, 1), (both_are_needed, -1)],
+    }
+    for neuron, (reads, sign) in enumerate(neurons[gate]):
+        by_hand.look_up(model, meet, neuron, reads, 0.0, sign * result)
     says_yes = said - 0.5 * place[N_CTX - 1]
-    by_hand.read_out(model, torch.stack([says_yes, -says_yes, *(0 * said for _ in range(N_TOKENS - 2))]), 8.0)
+    by_hand.read_out(
+        model, torch.stack([says_yes, -says_yes, *(0 * said for _ in range(N_TOKENS - 2))]), 8.0
+    )
 
     def stay(position: int, first: int, last: int) -> set[str]:
         return {f"{layer}@{position}" for layer in range(first, last + 1)}
@@ -602,17 +773,18 @@ def plant_route(seed: int, gate: str) -> Route:
     corrupt = clean.clone()
     clean[:, start] = MARK
     model = turn_stream(model, generator)
-    reached = {
-        f"{layer}@{p}" for layer in range(N_LAYERS)
-        for p, gap in enumerate((model(clean, stop_at_layer=layer) - model(corrupt, stop_at_layer=layer)).abs().amax((0, 2)))
-        if gap > 1e-3
-    }  # fmt: skip
+    reached = set()
+    for layer in range(N_LAYERS):
+        gap = model(clean, stop_at_layer=layer) - model(corrupt, stop_at_layer=layer)
+        reached |= {f"{layer}@{p}" for p, size in enumerate(gap.abs().amax((0, 2))) if size > 1e-3}
     return Route(model, clean, corrupt, enough, needed, stay(start, fetch + 1, end) - both, reached)
 
 
 def wrong_routes(case: Route) -> dict[str, tuple[set[str], set[str]]]:
     everything = set(case.possible)
-    earlier = [{f"{int(name[0]) - 1}{name[1:]}" for name in names} for names in (case.enough, case.needed)]
+    earlier = [
+        {f"{int(name[0]) - 1}{name[1:]}" for name in names} for names in (case.enough, case.needed)
+    ]
     ends = {f"{N_LAYERS - 1}@{N_CTX - 1}"}
     kept = [{name for name in names if name[0] != "-"} | ends for names in earlier]
     return {
@@ -628,7 +800,7 @@ def wrong_routes(case: Route) -> dict[str, tuple[set[str], set[str]]]:
 
 @functools.lru_cache(maxsize=1)
 def ask_routes(student) -> list[tuple[tuple[set[str], set[str]], Route]]:
-    """What the learner names in three models; asked once for all checks."""
+    """Ask what the learner names in three models, once for all checks."""
     found = []
     for seed, gate in zip(student.seeds(3), ("or", "and", "one"), strict=True):
         case = plant_route(seed, gate)
@@ -638,9 +810,14 @@ def ask_routes(student) -> list[tuple[tuple[set[str], set[str]], Route]]:
             or len(got) != 2
             or not all(isinstance(part, (list, tuple)) for part in got)
         ):
-            raise Wrong(sentence="Return two lists of places: those that are enough, and those that are needed.")
+            raise Wrong(
+                sentence="Return two lists of places: those that are enough, "
+                "and those that are needed."
+            )
         if odd := [name for part in got for name in part if name not in case.possible]:
-            raise Wrong(sentence=f"{odd[0]!r} is no place of this model: 0@0 to {N_LAYERS - 1}@{N_CTX - 1}.")
+            raise Wrong(
+                sentence=f"{odd[0]!r} is no place of this model: 0@0 to {N_LAYERS - 1}@{N_CTX - 1}."
+            )
         found.append(((set(got[0]), set(got[1])), case))
     return found
 
@@ -657,7 +834,11 @@ def judge_routes(student, kind: str) -> None:
     answers, cases = zip(*ask_routes(student), strict=True)
 
     def spell(lists: Sequence[tuple[set[str], set[str]]]) -> set[str]:
-        return {f"{name} (model {i + 1})" for i, pair in enumerate(lists) for name in SPLITS[kind](*pair)}
+        return {
+            f"{name} (model {i + 1})"
+            for i, pair in enumerate(lists)
+            for name in SPLITS[kind](*pair)
+        }
 
     got, right = spell(answers), spell([(case.enough, case.needed) for case in cases])
     possible = [f"{name} (model {i + 1})" for i, case in enumerate(cases) for name in case.possible]

@@ -1,4 +1,7 @@
-"""Grader of lesson 09. Every run under a mask is made node by node, in double precision; circuits to be found are planted."""
+"""Grade lesson 09.
+
+Every run under a mask is made node by node, in double precision; circuits to be found are planted.
+"""
 
 import dataclasses
 import functools
@@ -9,76 +12,98 @@ import torch
 from torch import Tensor
 
 from mini_transformer import toys
-from mini_transformer.course.grading import Wrong, check, expect, expect_found
-from mini_transformer.course.student import NamedModel
+from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found
+from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.edges import list_edges
 from mini_transformer.model import Transformer
 
 MISTAKES = {
     "node_faithfulness": {
-        "keeps_what_it_should_cut": "You have the faithfulness of everything but the circuit: a mask has 1 where an edge is on.",
-        "keeps_every_edge_that_touches_a_node": "You keep edges of which only one end belongs to the circuit: what a node outside "
-        "it writes must be off for all readers.",
-        "takes_a_part_for_another_node": "You keep edges into MLPs and the logits, but none into heads: a1.h0<q>, a1.h0<k> and a1.h0<v> "
-        "all belong to the node a1.h0.",
-        "forgets_the_logits": "You always get 0: who reads the answer off, although nobody names it?",
-        "divides_by_the_model": "Your value is the circuit's metric as a share of the model's: on this scale a model without edges "
-        "does not stand at 0.",
-        "forgets_to_subtract_above": "Below the line you subtract the metric without edges, but not above it.",
-        "forgets_to_subtract_below": "Above the line you subtract the metric without edges, but not below it.",
-        "ignores_the_ablation": "Your answers are those for resampled values, whatever ablation was asked for.",
-        "off_from_the_clean_prompts": "Your edges that are off carry what is written on the clean prompts: whose values should "
-        "they carry?",
-        "averages_the_ratios": "You divide on every prompt and then average: first average the metrics of the three runs.",
-        "bounds_the_share": "You cut the value off at 0 and 1: a circuit may do worse than nothing, or better than the model.",
+        "keeps_what_it_should_cut": "You have the faithfulness of everything but the circuit: a "
+        "mask has 1 where an edge is on.",
+        "keeps_every_edge_that_touches_a_node": "You keep edges of which only one end belongs to "
+        "the circuit: what a node outside it writes must be off for all readers.",
+        "takes_a_part_for_another_node": "You keep edges into MLPs and the logits, but none into "
+        "heads: a1.h0<q>, a1.h0<k> and a1.h0<v> all belong to the node a1.h0.",
+        "forgets_the_logits": "You always get 0: who reads the answer off, although nobody names "
+        "it?",
+        "divides_by_the_model": "Your value is the circuit's metric as a share of the model's: on "
+        "this scale a model without edges does not stand at 0.",
+        "forgets_to_subtract_above": "Below the line you subtract the metric without edges, but "
+        "not above it.",
+        "forgets_to_subtract_below": "Above the line you subtract the metric without edges, but "
+        "not below it.",
+        "ignores_the_ablation": "Your answers are those for resampled values, whatever ablation "
+        "was asked for.",
+        "off_from_the_clean_prompts": "Your edges that are off carry what is written on the clean "
+        "prompts: whose values should they carry?",
+        "averages_the_ratios": "You divide on every prompt and then average: first average the "
+        "metrics of the three runs.",
+        "bounds_the_share": "You cut the value off at 0 and 1: a circuit may do worse than "
+        "nothing, or better than the model.",
     },
     "prune_by_divergence": {
-        "judges_each_edge_alone": "You switch each edge off in the whole model; what is judged later must miss what has been cut "
-        "before.",
-        "compares_with_the_whole_model": "You hold the whole divergence against tau: the edge pays only for what it adds to the "
-        "divergence of what is left.",
-        "starts_from_the_input": "You go from the input to the logits: the order decides who is judged in whose company.",
+        "judges_each_edge_alone": "You switch each edge off in the whole model; what is judged "
+        "later must miss what has been cut before.",
+        "compares_with_the_whole_model": "You hold the whole divergence against tau: the edge pays "
+        "only for what it adds to the divergence of what is left.",
+        "starts_from_the_input": "You go from the input to the logits: the order decides who is "
+        "judged in whose company.",
         "returns_what_was_cut": "You return the edges that were cut: the circuit is what is left.",
-        "swaps_the_divergence": "Your divergence goes the other way round: the expectation is over what the whole model says.",
-        "averages_over_the_vocabulary": "You average over the vocabulary: the more tokens there are, the smaller your divergence "
-        "would be.",
-        "looks_at_every_position": "You compare predictions at all positions, but only the last one is asked for.",
-        "cuts_with_zeros": "Your edges carry nothing when they are off: they should carry what is written on the corrupt prompts.",
+        "swaps_the_divergence": "Your divergence goes the other way round: the expectation is over "
+        "what the whole model says.",
+        "averages_over_the_vocabulary": "You average over the vocabulary: the more tokens there "
+        "are, the smaller your divergence would be.",
+        "looks_at_every_position": "You compare predictions at all positions, but only the last "
+        "one is asked for.",
+        "cuts_with_zeros": "Your edges carry nothing when they are off: they should carry what is "
+        "written on the corrupt prompts.",
         "cuts_nothing": "You keep every edge: does what is cut stay cut?",
     },
     "integrate_masks": {
-        "differentiates_the_whole_model": "Your gradient is that of the run with all edges on, whatever the steps: where on the way "
-        "is it taken?",
+        "differentiates_the_whole_model": "Your gradient is that of the run with all edges on, "
+        "whatever the steps: where on the way is it taken?",
         "steps_at_the_ends": "Your points are the ends of the pieces: with two steps 1/2 and 1.",
         "adds_up_the_steps": "Your scores grow with the number of steps: an average does not.",
         "adds_up_the_prompts": "Your scores grow with the number of prompts: the metric is a mean.",
-        "flips_the_sign": "Your scores have the wrong sign: an edge that helps gets a positive one.",
+        "flips_the_sign": "Your scores have the wrong sign: an edge that helps "
+        "gets a positive one.",
         "takes_the_size": "Your scores have no signs, but some edges work against the answer.",
-        "weighs_by_the_mask": "You multiply each gradient by the mask it was taken at: the whole way that a switch goes has length 1.",
-        "differentiates_the_corrupt_run": "Your gradient is that of the run with all edges off: there is a way to go from there.",
+        "weighs_by_the_mask": "You multiply each gradient by the mask it was taken at: the whole "
+        "way that a switch goes has length 1.",
+        "differentiates_the_corrupt_run": "Your gradient is that of the run with all edges off: "
+        "there is a way to go from there.",
     },
     "judge_circuit": {
         "constant_output": "You praise every circuit alike, but they differ.",
-        "knocks_out_of_the_circuit_alone": "You compare the circuit without an edge with the model that still has it: a complete "
-        "circuit loses what the model loses.",
-        "asks_what_the_rest_can_do": "You ask whether what is left without the circuit fails; but a stand-in may share edges with "
-        "the circuit and work only together with them.",
-        "one_needed_edge_is_enough": "You call a circuit minimal if one of its edges is needed, but it may carry idle ones.",
-        "cuts_the_whole_model": "You test what is minimal in the whole model, where something else may stand in for the edge.",
-        "averages_over_the_edges": "You average over the edges, so that one gap is lost among many edges without.",
-        "forgets_the_ablation": "Your words are those for resampled values, whatever ablation was asked for.",
+        "knocks_out_of_the_circuit_alone": "You compare the circuit without an edge with the model "
+        "that still has it: a complete circuit loses what the model loses.",
+        "asks_what_the_rest_can_do": "You ask whether what is left without the circuit fails; but "
+        "a stand-in may share edges with the circuit and work only together with them.",
+        "one_needed_edge_is_enough": "You call a circuit minimal if one of its edges is needed, "
+        "but it may carry idle ones.",
+        "cuts_the_whole_model": "You test what is minimal in the whole model, where something else "
+        "may stand in for the edge.",
+        "averages_over_the_edges": "You average over the edges, so that one gap is lost among many "
+        "edges without.",
+        "forgets_the_ablation": "Your words are those for resampled values, whatever ablation was "
+        "asked for.",
     },
     "find_circuit": {
-        "tests_single_edges": "You name the edges that are needed one by one: where two can stand in for each other, this misses "
-        "both.",
-        "trusts_the_gradient": "You trust a gradient of the whole run: where attention is saturated there is none.",
-        "counts_any_effect": "You name edges whose loss changes the logits, for better or for worse: what works against the answer "
-        "does not help to give it.",
-        "prunes_by_the_average": "You prune by a mean difference of logits, in which a gain on some prompts pays for a loss on others.",
-        "forgets_the_ablation": "You prune with resampled values, whatever ablation was asked for: without anything in its place "
-        "more is needed.",
-        "stops_at_the_whole_model": "You name every edge: all of them together do the task, but most can go.",
-        "the_same_for_every_model": "You name the same edges in models whose heads stand in other places.",
+        "tests_single_edges": "You name the edges that are needed one by one: where two can stand "
+        "in for each other, this misses both.",
+        "trusts_the_gradient": "You trust a gradient of the whole run: where attention is "
+        "saturated there is none.",
+        "counts_any_effect": "You name edges whose loss changes the logits, for better or for "
+        "worse: what works against the answer does not help to give it.",
+        "prunes_by_the_average": "You prune by a mean difference of logits, in which a gain on "
+        "some prompts pays for a loss on others.",
+        "forgets_the_ablation": "You prune with resampled values, whatever ablation was asked for: "
+        "without anything in its place more is needed.",
+        "stops_at_the_whole_model": "You name every edge: all of them together do the task, but "
+        "most can go.",
+        "the_same_for_every_model": "You name the same edges in models whose heads stand in other "
+        "places.",
     },
 }
 
@@ -87,23 +112,36 @@ Blame = dict[str, Callable[[], Any]]
 WORDS = ("faithful", "complete", "minimal")
 
 
-# A run under a mask, from the definition ------------------------------------------------------------------------------
+# A run under a mask, from the definition ----------------------------------------------------------
 
 
-def run_slowly(model: Transformer, tokens: Tensor, on: dict, off: dict) -> tuple[dict[str, Tensor], Tensor]:
-    """What every node writes, and the logits, when edge e carries on[e] parts of its writer and the rest of off[writer]."""
+def run_slowly(
+    model: Transformer, tokens: Tensor, on: dict, off: dict
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute what every node writes, and the logits, under a mask.
+
+    Edge e carries on[e] parts of its writer and the rest of off[writer].
+    """
     w = {name: value.detach().double() for name, value in model.state_dict().items()}
-    c, t = model.config, tokens.shape[1]
+    c = model.config
+    t = tokens.shape[1]
     written = {"input": w["W_E"][tokens] + w["W_pos"][:t]}
     future = torch.ones(t, t).triu(1).bool()
 
     def hear(reader: str, writers: dict[str, Tensor]) -> Tensor:
-        return sum(off[name] + on[f"{name}->{reader}"] * (value - off[name]) for name, value in writers.items())
+        return sum(
+            off[name] + on[f"{name}->{reader}"] * (value - off[name])
+            for name, value in writers.items()
+        )
 
     for layer in range(c.n_layers):
-        W, before = {name: w[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O")}, dict(written)
+        W = {name: w[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O")}
+        before = dict(written)
         for head in range(c.n_heads):
-            q, k, v = (hear(f"a{layer}.h{head}<{part}>", before) @ W[f"W_{part.upper()}"][head] for part in "qkv")
+            q, k, v = (
+                hear(f"a{layer}.h{head}<{part}>", before) @ W[f"W_{part.upper()}"][head]
+                for part in "qkv"
+            )
             scores = (q @ k.transpose(-1, -2) / c.attn_scale).masked_fill(future, float("-inf"))
             written[f"a{layer}.h{head}"] = scores.softmax(dim=-1) @ v @ W["W_O"][head]
         if c.d_mlp:
@@ -113,10 +151,14 @@ def run_slowly(model: Transformer, tokens: Tensor, on: dict, off: dict) -> tuple
 
 
 class Setting:
-    """A model with clean and corrupt prompts, run under one mask at a time."""
+    """Hold a model with clean and corrupt prompts, run under one mask at a time."""
 
-    def __init__(self, model: Transformer, clean: Tensor, corrupt: Tensor, ablation: str = "resample") -> None:
-        self.model, self.clean, self.edges = model, clean, list_edges(model)
+    def __init__(
+        self, model: Transformer, clean: Tensor, corrupt: Tensor, ablation: str = "resample"
+    ) -> None:
+        self.model = model
+        self.clean = clean
+        self.edges = list_edges(model)
         nothing = dict.fromkeys(self.edges, 0.0) | {edge.split("->")[0]: 0.0 for edge in self.edges}
         written, _ = run_slowly(model, corrupt, dict.fromkeys(self.edges, 1.0), nothing)
         self.off = {name: value.mean(dim=0, keepdim=True) for name, value in written.items()}
@@ -131,17 +173,20 @@ class Setting:
 
 
 def measure_gap(logits: Tensor, answer: Tensor, wrong: Tensor, at: int = -1) -> Tensor:
-    """Logit of the answer minus logit of the wrong token, per prompt."""
+    """Return the logit of the answer minus the logit of the wrong token, per prompt."""
     row = torch.arange(len(answer))
     return logits[row, at, answer] - logits[row, at, wrong]
 
 
-# Planted models -------------------------------------------------------------------------------------------------------
+# Planted models -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A model whose minimal circuits are known, with its heads and its stream in other places."""
+    """Hold a disguised model whose minimal circuits are known.
+
+    Its heads and its stream are in other places.
+    """
 
     model: Transformer
     batch: toys.Batch
@@ -176,20 +221,26 @@ def rename(edges: Edges, names: dict[str, str]) -> frozenset[str]:
 
 @functools.cache
 def plant(name: str, seed: int, turn: int = 0) -> Planted:
-    """A toy in disguise. The circuits are the toy's, which enumeration has shown to be all."""
-    case, ablation = toys.load(name), "resample" if name == "induction_by_hand" else "zero"
+    """Plant a toy in disguise.
+
+    The circuits are the toy's, which enumeration has shown to be all.
+    """
+    case = toys.load(name)
+    ablation = "resample" if name == "induction_by_hand" else "zero"
     if name == "induction_by_hand":
         batch = case.task.draw(24, seed=seed % 2**20, corrupt="fresh")
         set_suppressor(case)
     else:
         batch = case.task.everything().distinct()
-    model, names = disguise(case.model, seed, turn, decoys=int(name != "backup_head"))  # it has decoys of its own
-    return Planted(model, batch, ablation, tuple(rename(c, names) for c in case.truth.circuits[ablation].edges), names)
+    # The backup toy has decoys of its own.
+    model, names = disguise(case.model, seed, turn, decoys=int(name != "backup_head"))
+    circuits = tuple(rename(c, names) for c in case.truth.circuits[ablation].edges)
+    return Planted(model, batch, ablation, circuits, names)
 
 
 @torch.no_grad()
 def set_suppressor(case: toys.Case) -> None:
-    """The head that nobody reads now does what the matching head does, the other way round and less."""
+    """Let the unread head do the opposite of what the matching head does, and less of it."""
     layer, match, other = 1, *(int(case.truth.roles[role][-1]) for role in ("match", "unread"))
     attn = case.model.blocks[layer].attn
     for W in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
@@ -198,21 +249,29 @@ def set_suppressor(case: toys.Case) -> None:
 
 
 @torch.no_grad()
-def disguise(model: Transformer, seed: int, turn: int, decoys: int) -> tuple[Transformer, dict[str, str]]:
-    """The same function with heads shuffled, decoys added to each layer, and the stream turned; where each head went.
+def disguise(
+    model: Transformer, seed: int, turn: int, decoys: int
+) -> tuple[Transformer, dict[str, str]]:
+    """Shuffle heads, add decoys to each layer, turn the stream; say where each head went.
 
-    With another turn every head has another place. A decoy attends as another head does, and writes where nobody reads.
+    The function stays the same. With another turn every head has another place. A decoy attends as
+    another head does, and writes where nobody reads.
     """
-    c, generator, spare = model.config, torch.Generator().manual_seed(seed), 8
+    c = model.config
+    generator = torch.Generator().manual_seed(seed)
+    spare = 8
     Q = torch.linalg.qr(torch.randn(c.d_model + spare, c.d_model + spare, generator=generator)).Q
-    stream, unread = Q[: c.d_model], Q[c.d_model :]
+    stream = Q[: c.d_model]
+    unread = Q[c.d_model :]
     new = Transformer(dataclasses.replace(c, d_model=len(Q), n_heads=c.n_heads + decoys))
     for name in ("W_E", "W_pos"):
         getattr(new, name).copy_(getattr(model, name) @ stream)
     new.W_U.copy_(stream.T @ model.W_U)
     names = {}
     for layer, (old, block) in enumerate(zip(model.blocks, new.blocks, strict=True)):
-        places = (torch.randperm(new.config.n_heads, generator=generator) + turn) % new.config.n_heads
+        places = (
+            torch.randperm(new.config.n_heads, generator=generator) + turn
+        ) % new.config.n_heads
         for head, place in enumerate(places.tolist()):
             twin = min(head, c.n_heads - 1)
             for which in ("W_Q", "W_K", "W_V"):
@@ -228,12 +287,14 @@ def disguise(model: Transformer, seed: int, turn: int, decoys: int) -> tuple[Tra
     return new, names
 
 
-# 9.1 ------------------------------------------------------------------------------------------------------------------
+# 9.1 ----------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def draw_random(seed: int, layers: int, heads: int, mlp: int) -> tuple[NamedModel, Tensor, Tensor, Tensor, Tensor]:
-    """A random model with clean and corrupt prompts, and tokens that the one and the other favour."""
+def draw_random(
+    seed: int, layers: int, heads: int, mlp: int
+) -> tuple[NamedModel, Tensor, Tensor, Tensor, Tensor]:
+    """Draw a random model, clean and corrupt prompts, and a token that each favours."""
     sizes = {"d_vocab": 11, "n_ctx": 7, "d_model": 12, "d_head": 5, "attn_scale": 0.5}
     named = NamedModel("random", seed=seed, n_layers=layers, n_heads=heads, d_mlp=mlp, **sizes)
     clean, corrupt = torch.randint(11, (2, 6, 5), generator=torch.Generator().manual_seed(seed))
@@ -247,13 +308,19 @@ def keep_inside(edges: list[str], nodes: set[str], how: Callable = all) -> list[
     return [edge for edge in edges if how(end.split("<")[0] in nodes for end in edge.split("->"))]
 
 
-def judge_faithfulness(student, nodes_of: Callable[[list[str], torch.Generator], list[str]], ablations: tuple) -> None:
-    for seed, ablation, size in zip(student.seeds(3), ablations, ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True):
+def judge_faithfulness(
+    student, nodes_of: Callable[[list[str], torch.Generator], list[str]], ablations: tuple
+) -> None:
+    for seed, ablation, size in zip(
+        student.seeds(3), ablations, ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True
+    ):
         named, clean, corrupt, answer, wrong = draw_random(seed, *size)
         setting = Setting(named.build(), clean, corrupt, ablation)
         writers = list(dict.fromkeys(edge.split("->")[0] for edge in setting.edges))
         nodes = nodes_of(writers, torch.Generator().manual_seed(seed))
-        got = student.call("node_faithfulness", named, clean, corrupt, answer, wrong, nodes, ablation)
+        got = student.call(
+            "node_faithfulness", named, clean, corrupt, answer, wrong, nodes, ablation
+        )
         inside = keep_inside(setting.edges, {*nodes, "logits"})
         want = measure_share(setting, inside, answer, wrong)
         blame = blame_faithfulness(setting, {*nodes}, corrupt, answer, wrong, ablation)
@@ -263,7 +330,8 @@ def judge_faithfulness(student, nodes_of: Callable[[list[str], torch.Generator],
 def measure_share(setting: Setting, edges: Edges, answer: Tensor, wrong: Tensor) -> float:
     parts = (edges, (), setting.edges)
     c, n, w = (float(measure_gap(setting.run(part), answer, wrong).mean()) for part in parts)
-    return (c - n) / (w - n) if w != n else float("nan")  # nothing is off if off means clean: only in wrong answers
+    # Nothing is off if off means clean: only in wrong answers.
+    return (c - n) / (w - n) if w != n else float("nan")
 
 
 def blame_faithfulness(
@@ -273,7 +341,9 @@ def blame_faithfulness(
         return measure_share(other, edges, answer, wrong)
 
     inside = keep_inside(setting.edges, {*nodes, "logits"})
-    parts = [measure_gap(setting.run(edges), answer, wrong) for edges in (inside, (), setting.edges)]
+    parts = [
+        measure_gap(setting.run(edges), answer, wrong) for edges in (inside, (), setting.edges)
+    ]
     circuit, nothing, whole = parts
     whole_names = [edge for edge in inside if "<" not in edge]
     c, n, w = (float(part.mean()) for part in parts)
@@ -282,8 +352,12 @@ def blame_faithfulness(
         "bounds_the_share": lambda: min(1.0, max(0.0, (c - n) / (w - n))),
         "forgets_the_logits": lambda: share(keep_inside(setting.edges, nodes)),
         "takes_a_part_for_another_node": lambda: share(whole_names),
-        "keeps_what_it_should_cut": lambda: share([edge for edge in setting.edges if edge not in inside]),
-        "keeps_every_edge_that_touches_a_node": lambda: share(keep_inside(setting.edges, {*nodes, "logits"}, any)),
+        "keeps_what_it_should_cut": lambda: share(
+            [edge for edge in setting.edges if edge not in inside]
+        ),
+        "keeps_every_edge_that_touches_a_node": lambda: share(
+            keep_inside(setting.edges, {*nodes, "logits"}, any)
+        ),
         "divides_by_the_model": lambda: c / w,
         "forgets_to_subtract_above": lambda: c / (w - n),
         "forgets_to_subtract_below": lambda: (c - n) / w,
@@ -296,7 +370,8 @@ def blame_faithfulness(
 @check("node_faithfulness", weight=0.5)
 def test_no_nodes_give_0_and_all_nodes_give_1(student):
     """Without nodes it is 0, with all of them 1."""
-    # not "resample": whoever takes what is off from the clean prompts would divide rounding errors, and any sentence could come
+    # not "resample": whoever takes what is off from the clean prompts would divide rounding errors,
+    # and any sentence could come
     judge_faithfulness(student, lambda writers, generator: [], ("mean", "zero", "mean"))
     judge_faithfulness(student, lambda writers, generator: writers, ("zero", "mean", "zero"))
 
@@ -313,14 +388,18 @@ def test_a_part_of_the_nodes_is_measured_with_every_ablation(student):
     judge_faithfulness(student, lambda *args: draw_nodes(*args)[:-1], ("resample", "mean", "zero"))
 
 
-# 9.2 ------------------------------------------------------------------------------------------------------------------
+# 9.2 ----------------------------------------------------------------------------------------------
 
 
 class Divergence:
-    """The divergence of masked runs from the whole model, with one mistake if it is named."""
+    """Measure the divergence of masked runs from the whole model.
+
+    One mistake is made if it is named.
+    """
 
     def __init__(self, setting: Setting, mistake: str = "") -> None:
-        self.setting, self.mistake = setting, mistake
+        self.setting = setting
+        self.mistake = mistake
         self.whole = setting.run(setting.edges).log_softmax(dim=-1)
 
     def measure(self, edges: Edges) -> float:
@@ -330,12 +409,18 @@ class Divergence:
         per_position = (p.exp() * (p - q)).sum(dim=-1)
         if self.mistake == "averages_over_the_vocabulary":
             per_position = per_position / p.shape[-1]
-        return float((per_position if self.mistake == "looks_at_every_position" else per_position[:, -1]).mean())
+        everywhere = self.mistake == "looks_at_every_position"
+        return float((per_position if everywhere else per_position[:, -1]).mean())
 
     def prune(self, tau: float) -> tuple[list[str], float]:
-        """The edges that are left, and how close to tau any decision was."""
-        mistake, kept, value, closest = self.mistake, list(self.setting.edges), 0.0, float("inf")
-        for edge in self.setting.edges if mistake == "starts_from_the_input" else self.setting.edges[::-1]:
+        """Return the edges that are left, and how close to tau any decision was."""
+        mistake = self.mistake
+        kept = list(self.setting.edges)
+        value = 0.0
+        closest = float("inf")
+        for edge in (
+            self.setting.edges if mistake == "starts_from_the_input" else self.setting.edges[::-1]
+        ):
             alone = mistake == "judges_each_edge_alone"
             tried = [other for other in (self.setting.edges if alone else kept) if other != edge]
             raised = self.measure(tried)
@@ -348,8 +433,10 @@ class Divergence:
 
 
 @functools.cache
-def draw_pruning(seed: int, layers: int, heads: int, mlp: int) -> tuple[NamedModel, Tensor, Tensor, float, list[str]]:
-    """A random model, prompts, a threshold that no edge comes close to, and the circuit."""
+def draw_pruning(
+    seed: int, layers: int, heads: int, mlp: int
+) -> tuple[NamedModel, Tensor, Tensor, float, list[str]]:
+    """Draw a random model, prompts, the circuit, and a threshold that no edge comes close to."""
     named, clean, corrupt, *_ = draw_random(seed, layers, heads, mlp)
     divergence = Divergence(Setting(named.build(), clean, corrupt))
     trials = [(tau, *divergence.prune(tau)) for tau in (0.02, 0.03, 0.04, 0.015)]
@@ -357,7 +444,9 @@ def draw_pruning(seed: int, layers: int, heads: int, mlp: int) -> tuple[NamedMod
     return named, clean, corrupt, tau, kept
 
 
-def blame_pruning(named: NamedModel, clean: Tensor, corrupt: Tensor, tau: float, kept: list[str]) -> Blame:
+def blame_pruning(
+    named: NamedModel, clean: Tensor, corrupt: Tensor, tau: float, kept: list[str]
+) -> Blame:
     model = named.build()
     setting = Setting(model, clean, corrupt)
 
@@ -379,7 +468,9 @@ def test_random_models_are_pruned_as_told(student):
     for seed, size in zip(student.seeds(3), ((1, 3, 4), (2, 2, 0), (2, 1, 3)), strict=True):
         *inputs, kept = draw_pruning(seed, *size)
         got = student.call("prune_by_divergence", *inputs)
-        judge_found(got, [frozenset(kept)], list_edges(inputs[0].build()), blame_pruning(*inputs, kept))
+        judge_found(
+            got, [frozenset(kept)], list_edges(inputs[0].build()), blame_pruning(*inputs, kept)
+        )
 
 
 @check("prune_by_divergence")
@@ -392,7 +483,7 @@ def test_a_planted_circuit_is_found(student):
 
 
 def judge_found(got: Any, right: Collection[Edges], possible: list[str], blame: Blame) -> None:
-    """As expect_found, but mistakes are computed only if needed."""
+    """Judge as expect_found does, but compute mistakes only if needed."""
     try:
         expect_found(got, right, possible, what="edges")
     except Wrong as wrong:
@@ -403,11 +494,11 @@ def judge_found(got: Any, right: Collection[Edges], possible: list[str], blame: 
         raise
 
 
-# 9.3 ------------------------------------------------------------------------------------------------------------------
+# 9.3 ----------------------------------------------------------------------------------------------
 
 
 def find_slopes(setting: Setting, answer: Tensor, wrong: Tensor, point: float) -> Tensor:
-    """The gradient of the mean metric in the switches, all of them at `point`."""
+    """Return the gradient of the mean metric in the switches, all of them at `point`."""
     mask = torch.full((len(setting.edges),), point, dtype=torch.float64, requires_grad=True)
     on = dict(zip(setting.edges, mask.unbind(), strict=True))
     return torch.autograd.grad(measure_gap(setting.weigh(on), answer, wrong).mean(), mask)[0]
@@ -419,17 +510,26 @@ def test_with_many_steps_the_scores_add_up_to_the_whole_difference(student):
     named, clean, corrupt, answer, wrong = draw_random(student.seeds(1)[0], 2, 2, 3)
     setting = Setting(named.build(), clean, corrupt)
     got = student.call("integrate_masks", named, clean, corrupt, answer, wrong, 40)
-    whole, nothing = (measure_gap(setting.run(edges), answer, wrong).mean() for edges in (setting.edges, ()))
-    off_by = got.sum().double() - (whole - nothing) if isinstance(got, Tensor) else torch.tensor(torch.inf)
-    if not off_by.abs() < 0.03 * (whole - nothing).abs() + 0.02 or got.shape != (len(setting.edges),):
+    whole, nothing = (
+        measure_gap(setting.run(edges), answer, wrong).mean() for edges in (setting.edges, ())
+    )
+    total = got.sum().double() if isinstance(got, Tensor) else torch.tensor(torch.inf)
+    off_by = total - (whole - nothing)
+    if not off_by.abs() < 0.03 * (whole - nothing).abs() + 0.02 or got.shape != (
+        len(setting.edges),
+    ):
         judge_slopes(got, setting, answer, wrong, 40)
-        raise Wrong(sentence=f"Your scores add up to {got.sum():.3g}, the edges make {whole - nothing:.3g}.")
+        raise Wrong(
+            sentence=f"Your scores add up to {got.sum():.3g}, the edges make {whole - nothing:.3g}."
+        )
 
 
 @check("integrate_masks", weight=2)
 def test_every_edge_has_its_own_score(student):
     """With one, two and five steps every edge has its own score."""
-    for seed, steps, size in zip(student.seeds(3), (2, 5, 1), ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True):
+    for seed, steps, size in zip(
+        student.seeds(3), (2, 5, 1), ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True
+    ):
         named, clean, corrupt, answer, wrong = draw_random(seed, *size)
         got = student.call("integrate_masks", named, clean, corrupt, answer, wrong, steps)
         judge_slopes(got, Setting(named.build(), clean, corrupt), answer, wrong, steps)
@@ -455,29 +555,40 @@ def judge_slopes(got: Any, setting: Setting, answer: Tensor, wrong: Tensor, step
     expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the tensor of scores")
 
 
-# 9.4 ------------------------------------------------------------------------------------------------------------------
+# 9.4 ----------------------------------------------------------------------------------------------
 
 
 class Judge:
-    """F of any set of edges, and the words that a circuit deserves, with one mistake if it is named."""
+    """Compute F of any set of edges, and the words that a circuit deserves.
+
+    One mistake is made if it is named.
+    """
 
     def __init__(self, setting: Setting, answer: Tensor) -> None:
-        self.setting, self.answer, self.known = setting, answer, dict[frozenset[str], float]()
+        self.setting = setting
+        self.answer = answer
+        self.known = dict[frozenset[str], float]()
 
     def share(self, edges: Edges) -> float:
         key = frozenset(edges)
         if key not in self.known:
             last = self.setting.run(key)[:, -1]
-            row, others = torch.arange(len(last)), last.clone()
+            row = torch.arange(len(last))
+            others = last.clone()
             others[row, self.answer] = float("-inf")
-            self.known[key] = float((last[row, self.answer] > others.amax(dim=-1) + 0.01).double().mean())
+            self.known[key] = float(
+                (last[row, self.answer] > others.amax(dim=-1) + 0.01).double().mean()
+            )
         return self.known[key]
 
     def words(self, circuit: Edges, mistake: str = "") -> list[str]:
-        C, M, F = frozenset(circuit), frozenset(self.setting.edges), self.share
+        C = frozenset(circuit)
+        M = frozenset(self.setting.edges)
+        F = self.share
         gaps = [abs(F(C - {e}) - F(M - {e})) for e in C]
         losses = [F(C) - F(C - {e}) for e in C]
-        complete, minimal = max(gaps) < 0.2, min(losses) > 0.2
+        complete = max(gaps) < 0.2
+        minimal = min(losses) > 0.2
         if mistake == "knocks_out_of_the_circuit_alone":
             complete = all(abs(F(C - {e}) - F(M)) < 0.2 for e in C)
         if mistake == "asks_what_the_rest_can_do":
@@ -490,11 +601,19 @@ class Judge:
             complete = abs(sum(F(C - {e}) - F(M - {e}) for e in C)) / len(C) < 0.2
             minimal = sum(losses) / len(C) > 0.2
         holds = (abs(F(C) - F(M)) < 0.2, complete, minimal)
-        return [word for word, true in zip(WORDS, holds, strict=True) if true or mistake == "constant_output"]
+        return [
+            word
+            for word, true in zip(WORDS, holds, strict=True)
+            if true or mistake == "constant_output"
+        ]
 
 
 def list_circuits(name: str, planted: Planted) -> list[frozenset[str]]:
-    """Circuits to judge: a right one; one with an idle edge, or all that are right in one; one with a needed edge missing."""
+    """List circuits to judge.
+
+    There is a right one; one with an idle edge, or all that are right in one; one with a needed
+    edge missing.
+    """
     right = planted.circuits[0]
     if name == "induction_by_hand":
         idle = f"{planted.names['a0.h1']}->logits"
@@ -504,9 +623,11 @@ def list_circuits(name: str, planted: Planted) -> list[frozenset[str]]:
 
 @functools.lru_cache(maxsize=1)
 def ask_words(student) -> list[tuple[list[str], Judge, frozenset[str], Planted]]:
-    """For every planted circuit what the learner says of it, and who knows better."""
+    """Ask what the learner says of every planted circuit, and who knows better."""
     asked = []
-    for name, seed in zip(("induction_by_hand", "backup_head", "boolean_redundant_or"), student.seeds(3), strict=True):
+    for name, seed in zip(
+        ("induction_by_hand", "backup_head", "boolean_redundant_or"), student.seeds(3), strict=True
+    ):
         planted = plant(name, seed)
         judge = Judge(planted.setting, planted.batch.answer)
         for circuit in list_circuits(name, planted):
@@ -531,7 +652,8 @@ def judge_word(student, word: str) -> None:
     got, _, circuit, _ = asked[wrong[0]]
     says = "is" if word in got else "is not"
     raise Wrong(
-        sentence=f"You say that a circuit of {len(circuit)} edges {says} {word}; {len(wrong)} of {len(asked)} are wrong."
+        sentence=f"You say that a circuit of {len(circuit)} edges {says} {word}; "
+        f"{len(wrong)} of {len(asked)} are wrong."
     )
 
 
@@ -560,13 +682,16 @@ def test_minimal_circuits_are_told_from_others(student):
     judge_word(student, "minimal")
 
 
-# 9.5 ------------------------------------------------------------------------------------------------------------------
+# 9.5 ----------------------------------------------------------------------------------------------
 
 
 def blame_circuit(planted: Planted) -> Blame:
-    """The edges that plausible wrong ways would name, by slow runs."""
-    (model, clean, corrupt, answer, _), setting = planted.data, planted.setting
-    wrong, edges, judge = planted.batch.wrong, setting.edges, Judge(setting, answer)
+    """List the edges that plausible wrong ways would name, by slow runs."""
+    model, clean, corrupt, answer, _ = planted.data
+    setting = planted.setting
+    wrong = planted.batch.wrong
+    edges = setting.edges
+    judge = Judge(setting, answer)
 
     def gap(on: Edges, setting: Setting = setting) -> float:
         return float(measure_gap(setting.run(on), answer, wrong).mean())
@@ -582,29 +707,43 @@ def blame_circuit(planted: Planted) -> Blame:
         return kept
 
     def select(scores: Tensor) -> list[str]:
-        return [edge for edge, score in zip(edges, scores.tolist(), strict=True) if score > 0.05 * limit]
+        return [
+            edge for edge, score in zip(edges, scores.tolist(), strict=True) if score > 0.05 * limit
+        ]
 
-    limit, other = gap(edges) - gap(()), Judge(Setting(model, clean, corrupt), answer)
+    limit = gap(edges) - gap(())
+    other = Judge(Setting(model, clean, corrupt), answer)
     return {
         "stops_at_the_whole_model": lambda: edges,
         "tests_single_edges": lambda: [edge for edge in edges if judge.share(without(edge)) < 1],
         "trusts_the_gradient": lambda: select(find_slopes(setting, answer, wrong, 1.0)),
-        "counts_any_effect": lambda: [edge for edge in edges if abs(gap(edges) - gap(without(edge))) > 0.05 * limit],
-        "prunes_by_the_average": lambda: prune(lambda tried, kept: gap(kept) - gap(tried) >= 0.05 * limit),
+        "counts_any_effect": lambda: [
+            edge for edge in edges if abs(gap(edges) - gap(without(edge))) > 0.05 * limit
+        ],
+        "prunes_by_the_average": lambda: prune(
+            lambda tried, kept: gap(kept) - gap(tried) >= 0.05 * limit
+        ),
         "forgets_the_ablation": lambda: prune(lambda tried, kept: other.share(tried) < 1),
     }
 
 
 @functools.lru_cache(maxsize=3)
 def ask_circuits(student, name: str, models: int) -> list[tuple[list, list, Planted]]:
-    """What the learner finds in models whose heads stand in other places, and says of it."""
+    """Ask what the learner finds in models with shuffled heads, and says of it."""
     seed = student.seeds(1)[0]
     answers = []
     for turn in range(models):
         planted = plant(name, seed, turn)
         got = student.call("find_circuit", *planted.data_with_wrong)
-        if not isinstance(got, (list, tuple)) or len(got) != 2 or not all(isinstance(p, (list, tuple)) for p in got):
-            raise Wrong(sentence="Return two lists: the edges of the circuit, and the words of judge_circuit for it.")
+        if (
+            not isinstance(got, (list, tuple))
+            or len(got) != 2
+            or not all(isinstance(p, (list, tuple)) for p in got)
+        ):
+            raise Wrong(
+                sentence="Return two lists: the edges of the circuit, "
+                "and the words of judge_circuit for it."
+            )
         answers.append((*map(list, got), planted))
     return answers
 
@@ -614,7 +753,11 @@ def judge_circuits(student, name: str, models: int) -> None:
     named = [sorted(map(str, edges)) for edges, *_ in answers]
     same = models > 1 and named[0] == named[1] and len(named[0]) < len(answers[0][2].setting.edges)
     for edges, _, planted in answers:
-        blame = {"the_same_for_every_model": lambda edges=edges: edges} if same else blame_circuit(planted)
+        blame = (
+            {"the_same_for_every_model": lambda edges=edges: edges}
+            if same
+            else blame_circuit(planted)
+        )
         judge_found(edges, planted.circuits, planted.setting.edges, blame)
 
 
@@ -632,7 +775,8 @@ def test_one_of_several_circuits_is_found(student):
 
 @check("find_circuit", weight=2)
 def test_a_long_circuit_with_a_stand_in_is_found(student):
-    """In one model: four layers, one head stands in for another; nothing in the place of what is off."""
+    """In one model: four layers, one head stands in for another; nothing in the place of what is
+    off."""
     judge_circuits(student, "backup_head", 1)
 
 
@@ -647,5 +791,6 @@ def test_what_was_found_is_called_what_it_is(student):
                 raise Wrong(sentence="The words count only for a right circuit.")
             if set(map(str, words)) != set(truth.words(right[0])):
                 raise Wrong(
-                    sentence="A circuit is the right one, but not the words for it: what does judge_circuit say?"
+                    sentence="A circuit is the right one, but not the words for it: what does "
+                    "judge_circuit say?"
                 )

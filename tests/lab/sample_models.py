@@ -1,4 +1,6 @@
-"""Small models that together use every option of Config, with every weight random and every size different."""
+"""Small models that together use every option of Config, with every weight random and every size
+different.
+"""
 
 import torch
 from torch import Tensor

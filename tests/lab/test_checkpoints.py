@@ -1,4 +1,6 @@
-"""Checkpoints: what was saved comes back exactly; what was not written by save, or not completely, is refused."""
+"""Checkpoints: what was saved comes back exactly; what was not written by save, or not
+completely, is refused.
+"""
 
 import os
 import pickle

@@ -11,7 +11,7 @@ def make_card(case) -> ClaimCard:
     batch = case.task.draw(64)
 
     def accuracy_without(node: str) -> float:
-        return batch.correct(ablate(case.model, batch.clean, [node])).float().mean().item()
+        return batch.correct(ablate(case.model, batch.clean, [node], "zero")).float().mean().item()
 
     return ClaimCard(
         claim="a0.h0 is needed to say the next token",

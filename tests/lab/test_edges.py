@@ -1,12 +1,31 @@
-"""The edge engine against its definition: hooks that rebuild each reader's input, one reader at a time."""
+"""The edge engine against its definition: hooks that rebuild each reader's input, one reader at
+a time.
+"""
+
+import ast
+from pathlib import Path
 
 import pytest
 import torch
 from sample_models import CONFIGS, draw_tokens, scramble
 from torch import Tensor
 
-from mini_transformer import Config, Transformer, toys
-from mini_transformer.edges import list_edges, list_writers, mask_of, run_edges, write_outputs
+import mini_transformer
+from mini_transformer import Config, Transformer, batches, toys
+from mini_transformer import edges as engine
+from mini_transformer.edges import (
+    Edge,
+    EdgeScores,
+    Node,
+    list_edges,
+    list_writers,
+    mask_of,
+    parse_path,
+    run_edges,
+    run_masks,
+    write_outputs,
+    write_under,
+)
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
@@ -140,6 +159,12 @@ def test_edges_go_forward_and_each_is_listed_once(config):
         writer, reader = edge.split("->")
         reader = reader.split("<")[0]
         assert reader == "logits" or writer == "input" or place(writer) < place(reader), edge
+        parsed = Edge.parse(edge)
+        part = edge[-2] if edge.endswith(">") else None
+        assert (str(parsed.writer), str(parsed.reader), parsed.part) == (writer, reader, part)
+        assert str(parsed) == edge
+        assert parsed.receiver == edge.split("->")[1]
+    assert [str(Node.parse(writer)) for writer in writers] == writers
     per_layer = config.n_heads + bool(config.d_mlp)  # writers that a layer adds
     expected = 1 + per_layer * config.n_layers  # to the logits
     for layer in range(config.n_layers):
@@ -149,7 +174,9 @@ def test_edges_go_forward_and_each_is_listed_once(config):
 
 
 def place(node: str) -> tuple[int, bool]:
-    """Layer, and whether it is the MLP: heads of one layer do not read each other, its MLP reads them."""
+    """Layer, and whether it is the MLP: heads of one layer do not read each other, its MLP reads
+    them.
+    """
     return int(node[1:].split(".")[0]), node.startswith("m")
 
 
@@ -186,3 +213,198 @@ def test_running_edges_leaves_the_model_as_it_was():
     run_edges(model, clean, torch.zeros(1, len(list_edges(model))), write_outputs(model, corrupt))
     assert torch.equal(model(clean), before)
     assert not any(point.on for point in model.hook_points.values())
+
+
+def test_nodes_and_edges_are_what_their_names_say():
+    assert Node.parse("a12.h3") == Node("head", 12, 3)
+    assert Node.parse("m10") == Node("mlp", 10)
+    assert [Node.parse(end) for end in ("input", "logits")] == [Node("input"), Node("logits")]
+    assert Node.parse("a12.h3").place == (12, 3)
+    with pytest.raises(KeyError, match=r"'m10' is no head; heads look like 'a0\.h1'"):
+        _ = Node.parse("m10").place
+    head = Node("head", 1, 0)
+    assert Edge.parse("m0->a1.h0<v>") == Edge(Node("mlp", 0), head, "v")
+    assert parse_path("m0 -> a1.h0<v>->logits") == [
+        Edge(Node("mlp", 0), head, "v"),
+        Edge(head, Node("logits")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parse", "name", "nearest"),
+    [
+        (Node.parse, "A1.H2", "a1.h2"),
+        (Node.parse, "a1h2", "a1.h2"),
+        (Node.parse, "a01.h2", "a1.h2"),
+        (Node.parse, "mlp3", "m3"),
+        (Node.parse, "logit", "logits"),
+        (Node.parse, "a1.h2\n", "a1.h2"),
+        (Edge.parse, "a0.h0->a1.h0", "a0.h0->a1.h0<q>"),
+        (Edge.parse, "a0.h0->a1.h0<kv>", "a0.h0->a1.h0<k>"),
+        (Edge.parse, "input->m0<k>", "input->m0"),
+        (Edge.parse, "logits->m0", "input->m0"),
+        (Edge.parse, "m0->input", "m0->logits"),
+        (Edge.parse, "a0.h0->a1.h0<k>->logits", "a0.h0->a1.h0<k>"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_with_the_nearest(parse, name, nearest):
+    kind = "node" if parse == Node.parse else "edge"
+    with pytest.raises(KeyError) as error:
+        parse(name)
+    assert error.value.args[0] == f"no {kind} is called {name!r}; nearest: {nearest!r}"
+    assert str(parse(nearest)) == nearest
+
+
+def takes_a_name_apart(call: ast.Call) -> bool:
+    """Tell whether this is a string method that is given a part of a node's or an edge's name."""
+    methods = ("split", "rsplit", "partition", "rpartition", "startswith", "endswith")
+    methods += ("removeprefix", "removesuffix", "strip", "lstrip", "rstrip", "find", "index")
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr in methods):
+        return False
+    given = [
+        text.value
+        for argument in call.args
+        for text in ast.walk(argument)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    ]
+    parts = ("h", "a", "m") if call.func.attr == "startswith" else ("<", ">", "h", "a", "m")
+    marks = any("->" in text or text.endswith(".h") or text in parts for text in given)
+    cut = isinstance(call.func.value, ast.Subscript) and isinstance(
+        call.func.value.slice, ast.Slice
+    )
+    return marks or (cut and given == ["."])
+
+
+def test_nobody_else_takes_names_apart():
+    found = []
+    package = Path(mini_transformer.__file__).parent
+    for path in package.rglob("*.py"):
+        if path == Path(engine.__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and takes_a_name_apart(node):
+                found.append(f"{path.relative_to(package)}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'edge.split("->")[0]',
+        'reader.split("<")[0]',
+        'int(node[1:].split(".")[0])',
+        'node[1:].partition(".h")',
+        'writer.split("h")[1]',
+        'edge.startswith(f"{writer}->")',
+        'node.startswith("m")',
+    ],
+)
+def test_the_search_for_names_that_are_taken_apart_finds_the_old_ways(line):
+    calls = [node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call)]
+    assert any(takes_a_name_apart(call) for call in calls)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 4, 7, 1000])
+@pytest.mark.parametrize("name", ["layer_norm_relu_biases", "learned_positions_to_qk", "no_layers"])
+def test_masks_in_parts_give_what_all_masks_at_once_give(name, batch_size):
+    model, clean, corrupt = make_case(CONFIGS[name])
+    off, count = write_outputs(model, corrupt), len(list_edges(model))
+    masks = (torch.rand(5, count, generator=torch.Generator().manual_seed(0)) < 0.7).double()
+    parts = list(run_masks(model, clean, masks, off, batch_size))
+    torch.testing.assert_close(torch.cat(parts), run_edges(model, clean, masks, off))
+    if batch_size is not None:
+        at_once = max(1, batch_size // len(clean))
+        assert [len(part) for part in parts] == [len(some) for some in masks.split(at_once)]
+    with pytest.raises(ValueError, match="batch_size is 0, but must be at least 1, or None"):
+        next(run_masks(model, clean, masks, off, 0))
+
+
+def test_no_run_of_masks_holds_more_than_its_share(monkeypatch):
+    """Neither prompts nor masks make a run larger than the budget, as counted by what it stacks."""
+    model, clean, corrupt = make_case(CONFIGS["plain"])
+    off, count = write_outputs(model, corrupt), len(list_edges(model))
+    sizes = []
+
+    def watch(model, tokens, masks, off):
+        sizes.append(len(masks) * len(tokens))
+        return run_edges(model, tokens, masks, off)
+
+    monkeypatch.setattr(engine, "run_edges", watch)
+    per_prompt = 4 * off[:, 0].numel()  # what the writers write, at the very least
+    for budget in (1.0, 5e4, 1e9):
+        monkeypatch.setattr(batches, "BUDGET", budget)
+        sizes.clear()
+        assert sum(map(len, run_masks(model, clean, torch.ones(9, count).double(), off))) == 9
+        assert max(sizes) == 1 or max(sizes) * per_prompt < budget
+        assert sum(sizes) == 9 * len(clean)
+    assert sizes == [9 * len(clean)]
+
+
+def test_what_is_written_under_masks_is_what_the_engine_computes():
+    model, clean, corrupt = make_case(CONFIGS["layer_norm_relu_biases"])
+    off, count = write_outputs(model, corrupt), len(list_edges(model))
+    ends = torch.stack([torch.ones(count), torch.zeros(count)]).double()
+    found = write_under(model, clean, ends, off)
+    torch.testing.assert_close(found[:, 0], write_outputs(model, clean))
+    torch.testing.assert_close(found[1:, 1], off[1:])
+    mask = (torch.rand(1, count, generator=torch.Generator().manual_seed(0)) < 0.7).double()
+    found = write_under(model, clean, mask, off)
+    with model.recording([("result", 1), ("post", 0)]) as values:
+        run_edges(model, clean, mask, off)
+    writers, mlp = list_writers(model), model.blocks[0].mlp
+    head = found[writers.index("a1.h0"), 0]
+    torch.testing.assert_close(head, values["result", 1][:, :, 0])
+    written = values["post", 0] @ mlp.W_out + mlp.b_out
+    torch.testing.assert_close(found[writers.index("m0"), 0], written)
+
+
+def make_scores(values: list[float]) -> EdgeScores:
+    return EdgeScores(Transformer(Config(5, 4, d_model=8, n_layers=1)), torch.tensor(values))
+
+
+def test_scores_are_a_mapping_in_the_order_of_the_edges():
+    scores = make_scores([0.0, 1.0, -4.0, 3.0, 2.0])
+    names = ["input->a0.h0<q>", "input->a0.h0<k>", "input->a0.h0<v>", "input->logits"]
+    names.append("a0.h0->logits")
+    assert list(scores) == scores.keys() == names
+    assert len(scores) == 5
+    assert [(name, value.item()) for name, value in scores.items()] == list(
+        zip(names, [0.0, 1.0, -4.0, 3.0, 2.0], strict=True)
+    )
+    assert {name: float(value) for name, value in dict(scores).items()}["input->logits"] == 3.0
+    assert scores["input->a0.h0<v>"] == scores[Edge.parse("input->a0.h0<v>")] == -4.0
+    assert "input->logits" in scores
+    assert Edge.parse("a0.h0->logits") in scores
+    assert "input->m0" not in scores
+    assert repr(scores) == (
+        "EdgeScores(5 edges; input->logits 3, a0.h0->logits 2, input->a0.h0<k> 1)"
+    )
+    with pytest.raises(KeyError, match=r"'input->a0\.h0' in this model; .* 'input->a0\.h0<.>'"):
+        scores["input->a0.h0"]
+
+
+def test_the_highest_scores_are_named_ties_in_order_and_nan_last():
+    nan, infinite = float("nan"), float("inf")
+    names = make_scores([0.0] * 5).keys()
+    assert make_scores([1.0, 3.0, 1.0, 3.0, 2.0]).top(5) == [names[i] for i in (1, 3, 4, 0, 2)]
+    assert make_scores([nan, -infinite, 1.0, nan, infinite]).top(5) == [
+        names[i] for i in (4, 2, 1, 0, 3)
+    ]
+    scores = make_scores([1.0, 3.0, 1.0, 3.0, 2.0])
+    assert scores.top(0) == []
+    for k in range(6):
+        assert torch.equal(
+            scores.mask(k), mask_of(Transformer(Config(5, 4, d_model=8, n_layers=1)), scores.top(k))
+        )
+    for k in (-1, 6):
+        with pytest.raises(ValueError, match=f"the {k} highest edges were asked for, but"):
+            scores.top(k)
+
+
+def test_scores_are_one_per_edge_and_their_own():
+    with pytest.raises(ValueError, match=r"scores are \(3,\), expected \(5,\): one per edge of"):
+        make_scores([0.0, 1.0, 2.0])
+    values = torch.zeros(5)
+    scores = EdgeScores(Transformer(Config(5, 4, d_model=8, n_layers=1)), values)
+    values += 1
+    assert not scores.values.any()

@@ -9,12 +9,13 @@ from sample_models import CONFIGS, draw_tokens, scramble
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mini_transformer import Transformer
+from mini_transformer import Config, Transformer
 from mini_transformer.hooks import find_names, short_name
 
 EVERYTHING = lambda name: True  # noqa: E731  (a filter, passed by name)
 ON_DEMAND = ("hook_result", "hook_q_input", "hook_k_input", "hook_v_input")
-# Three models that together have every hook name: every norm, MLP or not, positions in the stream and in q and k only.
+# Three models that together have every hook name: every norm, MLP or not, positions in the stream
+# and in q and k only.
 MODELS = (
     "layer_norm_relu_biases",
     "rms_norm_gelu_sinusoidal",
@@ -477,3 +478,115 @@ def test_a_cache_is_a_mapping_from_names_to_tensors_in_the_order_of_the_run() ->
     assert "nonsense" not in cache
     assert cache.get(("z", 0)) is None
     assert repr(cache).splitlines()[0].split(maxsplit=1) == ["hook_embed", "(2, 5, 6)"]
+
+
+@pytest.mark.parametrize("which", MODELS)
+def test_recording_keeps_what_a_cache_keeps_and_changes_nothing(which: str) -> None:
+    model, tokens = scramble(CONFIGS[which]), draw_tokens(CONFIGS[which])
+    logits, cache = model.run_with_cache(tokens, names_filter=EVERYTHING)
+    with model.recording(EVERYTHING) as values:
+        assert len(values) == 0
+        assert torch.equal(model(tokens), logits)
+    assert list(values) == list(cache)
+    assert all(torch.equal(values[name], cache[name]) for name in cache)
+    assert len({value.untyped_storage().data_ptr() for value in values.values()}) == len(values)
+    assert nothing_listens(model)
+    before = model(tokens)
+    for value in values.values():
+        value.detach().zero_()
+    assert torch.equal(model(tokens), before)
+
+
+def test_a_recording_is_part_of_the_graph_and_the_last_forward_wins() -> None:
+    model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
+    with model.recording([("z", 0), ("z", 0), "embed"]) as values:
+        model(tokens.flip(0))
+        logits = model(tokens)
+    expected_logits, cache = model.run_with_cache(tokens)
+    for name in (("z", 0), "embed"):
+        assert torch.equal(values[name], cache[name])
+        (slope,) = torch.autograd.grad(measure(logits), values[name], retain_graph=True)
+        (expected,) = torch.autograd.grad(measure(expected_logits), cache[name], retain_graph=True)
+        torch.testing.assert_close(slope, expected)
+
+
+def test_a_recording_sees_the_hooks_from_before_it_and_not_those_from_inside_it() -> None:
+    model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
+    double = ("embed", lambda x, hook: x * 2)
+    plain = model.run_with_cache(tokens)[1]["embed"]
+    with (
+        model.recording("embed") as outer,
+        model.hooks([double]),
+        model.recording("embed") as inner,
+    ):
+        model(tokens)
+        with model.recording("embed") as innermost:
+            model(tokens)
+        inner_again = innermost["embed"]
+    assert torch.equal(outer["embed"], plain)
+    assert torch.equal(inner["embed"], plain * 2)
+    assert torch.equal(inner_again, plain * 2)
+    inner["embed"].zero_()
+    assert torch.equal(inner_again, plain * 2)
+    assert torch.equal(outer["embed"], plain)
+    assert nothing_listens(model)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_recording_leaves_nothing_behind_after_an_error_and_keeps_what_came_before(
+    error: type[BaseException],
+) -> None:
+    model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
+
+    def fail(x: Tensor, hook) -> None:
+        raise error
+
+    with (
+        pytest.raises(error),
+        model.recording([("z", 0), ("z", 1)]) as values,
+        model.hooks([(("attn_out", 0), fail)]),
+    ):
+        model(tokens)
+    assert list(values) == ["blocks.0.attn.hook_z"]
+    assert nothing_listens(model)
+    with pytest.raises(KeyError, match="not asked for or not reached"):
+        values[("z", 1)]
+
+
+def test_a_cache_inside_a_recording_shares_no_memory_with_it() -> None:
+    model, tokens = scramble(CONFIGS["plain"]), draw_tokens(CONFIGS["plain"])
+    with model.recording("embed") as values:
+        _, cache = model.run_with_cache(tokens)
+    values["embed"].detach().zero_()
+    assert cache["embed"].any()
+
+
+MODEL = Transformer(Config(d_vocab=7, n_ctx=5, d_model=6, n_layers=2, n_heads=3, d_mlp=4))
+TOKENS = torch.tensor([[1, 2, 6]])
+
+
+def test_a_cached_activation_is_not_the_tensor_that_a_hook_returned():
+    mine = torch.ones(1, 3, 6)
+    with torch.no_grad(), MODEL.hooks([(("resid_post", 0), lambda value, hook: mine)]):
+        output, cache = MODEL.run_with_cache(TOKENS, stop_at_layer=1)
+        mine.zero_()
+    assert cache["resid_post", 0].eq(1).all()
+    assert output.eq(1).all()
+
+
+def test_a_cached_activation_is_not_the_tensor_that_a_hook_was_given():
+    seen = []
+    with torch.no_grad(), MODEL.hooks([(("z", 0), lambda value, hook: seen.append(value))]):
+        _, cache = MODEL.run_with_cache(TOKENS)
+    expected = cache["z", 0].clone()
+    seen[0].zero_()
+    assert torch.equal(cache["z", 0], expected)
+
+
+def test_a_cached_stream_is_not_part_of_a_tensor_that_was_given():
+    both = torch.randn(2, 3, 6)
+    with torch.no_grad():
+        _, cache = MODEL.run_with_cache(resid=both[1:])
+    expected = cache["resid_pre", 0].clone()
+    both.zero_()
+    assert torch.equal(cache["resid_pre", 0], expected)

@@ -1,4 +1,6 @@
-"""The model equals its definition by slow loops, PyTorch's own encoder layer, and the identities it promises."""
+"""The model equals its definition by slow loops, PyTorch's own encoder layer, and the identities
+it promises.
+"""
 
 import copy
 import dataclasses
@@ -364,9 +366,100 @@ def test_a_configuration_survives_being_written_down(config: Config) -> None:
 
 def test_a_model_draws_itself() -> None:
     assert repr(Transformer(CONFIGS["layer_norm_relu_biases"])).startswith(
-        "Transformer(11 tokens -> [3 heads + 8 relu neurons] -> [3 heads + 8 relu neurons] -> 11 logits; d_model 6, "
+        "Transformer(11 tokens -> [3 heads + 8 relu neurons] -> [3 heads + 8 relu neurons] -> 11 "
+        "logits; d_model 6, "
     )
     assert (
         repr(Transformer(CONFIGS["no_layers"]))
         == "Transformer(11 tokens -> 11 logits; d_model 6, 197 weights)"
     )
+
+
+WIDE = {"d_vocab": 9, "n_ctx": 6, "d_model": 64, "n_layers": 3, "n_heads": 4, "d_mlp": 64}
+PROMPTS = torch.randint(9, (4, 6), generator=torch.Generator().manual_seed(0))
+NORMS = ["none", "layer", "rms"]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_stream_is_the_sum_of_its_writers_in_every_dtype(dtype, norm):
+    model = Transformer(Config(**WIDE, norm=norm, biases=True)).to(dtype)
+    assert len(model.decompose(model.run_with_cache(PROMPTS)[1])) == 20
+
+
+def test_a_stream_is_the_sum_of_its_writers_under_autocast():
+    model = Transformer(Config(**WIDE, norm="layer"))
+    with torch.autocast("cpu", torch.bfloat16):
+        _, cache = model.run_with_cache(PROMPTS)
+        model.decompose(cache)
+    model.decompose(cache)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_replaced_stream_is_noticed_beside_a_loud_dimension(dtype):
+    model = Transformer(Config(**WIDE)).to(dtype)
+    with torch.no_grad():
+        model.W_E[:, 0] += 1000  # and nothing reads it
+        for block in model.blocks:
+            for W in (block.attn.W_Q, block.attn.W_K, block.attn.W_V, block.mlp.W_in):
+                W[..., 0, :] = 0
+
+    def replace(value, hook):
+        value[..., 5] += 10
+
+    with model.hooks([(("resid_post", 1), replace)]):
+        _, cache = model.run_with_cache(PROMPTS)
+    with pytest.raises(ValueError, match="a hook replaced the stream"):
+        model.decompose(cache)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "none"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_cache_works_inside_vmap_and_grad_as_hooks_do(norm, positions):
+    model = Transformer(Config(**WIDE, norm=norm, positions=positions)).double()
+
+    def read(tokens):
+        with model.hooks([(("z", 0), lambda z, hook: z * 2)]):
+            return model.run_with_cache(tokens.unsqueeze(0))[1]["pattern", 1]
+
+    found = torch.vmap(read)(PROMPTS)
+    torch.testing.assert_close(found, torch.stack([read(tokens) for tokens in PROMPTS]))
+
+    def measure(stream):
+        return model.run_with_cache(resid=stream, names_filter=("z", 1))[1]["z", 1].square().sum()
+
+    streams = model(PROMPTS, stop_at_layer=0).detach().unsqueeze(1)
+    gradients = torch.vmap(torch.func.grad(measure))(streams)
+    for stream, gradient in zip(streams, gradients, strict=True):
+        own = stream.clone().requires_grad_()
+        torch.testing.assert_close(gradient, torch.autograd.grad(measure(own), own)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.int8])
+def test_tokens_of_every_whole_number_type_give_the_same_logits(dtype):
+    model = Transformer(Config(**WIDE))
+    assert torch.equal(model(PROMPTS.to(dtype)), model(PROMPTS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_stream_of_another_dtype_is_converted_at_the_door(dtype):
+    model = Transformer(Config(**WIDE))
+    stream = torch.ones(1, 2, 64)
+    assert torch.equal(model(resid=stream.to(dtype)), model(resid=stream))
+
+
+def test_a_window_hides_all_but_the_last_positions():
+    pattern = Transformer(Config(**WIDE, window=2)).run_with_cache(PROMPTS)[1]["pattern", 0][0, 0]
+    assert torch.equal(pattern > 0, torch.ones(6, 6).tril().triu(-1).bool())
+
+
+def test_a_seed_gives_the_same_weights_in_every_default_dtype():
+    config = Config(**WIDE, positions="sinusoidal")
+    expected = Transformer(config)
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = Transformer(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(model.W_E.float(), expected.W_E)
+    assert torch.equal(model.W_pos.float(), expected.W_pos)

@@ -1,4 +1,8 @@
-"""What is drawn: the numbers, the scale that is white at zero, and the reader's words on the axes."""
+"""What is drawn: the numbers, the scale that is white at zero, and the reader's words on the
+axes.
+"""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -102,3 +106,89 @@ def test_curves_mark_the_moment():
     assert accuracy.get_label() == "accuracy"
     assert list(moment.get_xdata()) == [50, 50]
     assert ax.texts[0].get_text() == "formed"
+
+
+NAN = float("nan")
+
+
+def draw(ax):
+    ax.figure.canvas.draw()
+    return ax
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 23])
+def test_every_curve_is_drawn_named_and_distinct(count):
+    curves = {f"seed {i}": [0, i] for i in range(count)}
+    ax = draw(plots.plot_curves([0, 1], curves))
+    looks = {(line.get_color(), line.get_linestyle()) for line in ax.get_lines()}
+    assert len(ax.get_lines()) == count
+    assert len(looks) == min(count, len(plots.LINES) * len(plots.STYLES))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(curves)
+
+
+def test_names_with_underscores_and_dollars_stand_in_the_legend():
+    ax = draw(plots.plot_curves([0, 1], {"_mine": [0, 1], "$a_$": [1, 2]}))
+    assert [text.get_text().strip() for text in ax.get_legend().get_texts()] == ["_mine", "$a_$"]
+
+
+def test_a_value_between_two_that_are_missing_is_a_dot():
+    ax = plots.plot_curves([0, 1, 2, 3, 4], {"a": [NAN, 1, NAN, 2, 3]})
+    (line,) = ax.get_lines()
+    assert (line.get_marker(), line.get_markevery()) == ("o", [1])
+    assert plots.plot_curves([5], {"a": [1.0]}).get_lines()[0].get_markevery() == [0]
+
+
+@pytest.mark.parametrize("missing", [NAN, float("inf")])
+def test_one_number_that_is_not_finite_does_not_blank_the_others(missing):
+    values = np.array([[missing, 1.0], [-2.0, 0.5]])
+    for ax in (plots.plot_heads(values), plots.plot_patching(values, ["a", "b"], ["c", "d"])):
+        assert draw(ax).get_images()[0].get_clim() == (-2.0, 2.0)
+
+
+def test_a_square_without_a_number_is_grey_and_says_so():
+    ax = draw(plots.plot_heads(np.array([[NAN, 1.0]])))
+    (image,) = ax.get_images()
+    shade = image.cmap(image.norm(np.ma.masked_invalid([NAN])))[0]
+    assert np.ptp(shade[:3]) < 0.01
+    assert shade[0] < 0.9
+    assert ax.texts[0].get_text() == "nan"
+
+
+def test_bars_show_small_and_missing_numbers():
+    ax = draw(
+        plots.plot_contributions({"a": 3e-5, "b": NAN, "c": torch.tensor([1.0, 2.0]).bfloat16()})
+    )
+    assert [text.get_text() for text in ax.texts] == ["3e-05", "nan", "1.50"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64, torch.bool])
+def test_tensors_of_every_dtype_are_drawn(dtype):
+    draw(plots.plot_heads(torch.tensor([[0, 1], [1, 0]], dtype=dtype)))
+
+
+def test_long_names_do_not_lie_on_each_other():
+    names = ["a long token", "another long token", "$x_$"]
+    ax = draw(plots.plot_attention(np.eye(3), names))
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert [label.get_text() for label in ax.get_xticklabels()] == names
+    assert not any(left.overlaps(right) for left, right in itertools.pairwise(boxes))
+    left = ax.get_yticklabels()[1].get_window_extent().x0
+    top = ax.figure.bbox.height
+    assert left >= 0
+    assert boxes[1].y0 >= 0
+    assert boxes[1].height < top
+
+
+EMPTY = {
+    "no curve": lambda: plots.plot_curves([0, 1], {}),
+    "a curve of another length": lambda: plots.plot_curves([0, 1], {"a": [1.0]}),
+    "no bar": lambda: plots.plot_contributions({}),
+    "no head": lambda: plots.plot_heads(np.zeros((0, 2))),
+}
+
+
+@pytest.mark.parametrize("make", EMPTY.values(), ids=EMPTY)
+def test_nothing_to_draw_is_said_in_one_sentence(make):
+    with pytest.raises(ValueError, match=r"at least one|one value per step"):
+        make()

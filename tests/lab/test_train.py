@@ -1,4 +1,6 @@
-"""The training loop equals the same steps in bare PyTorch, repeats itself bit by bit, and leaves nothing behind."""
+"""The training loop equals the same steps in bare PyTorch, repeats itself bit by bit, and leaves
+nothing behind.
+"""
 
 import dataclasses
 import itertools
@@ -212,7 +214,8 @@ def slowly(model, generator):
     return test_train.predict_previous(model, generator)
 
 print("begun", flush=True)
-test_train.train(test_train.start(), slowly, test_train.RECIPE, every=5, resume=sys.argv[1], progress=False)
+model = test_train.start()
+test_train.train(model, slowly, test_train.RECIPE, every=5, resume=sys.argv[1], progress=False)
 print("done", flush=True)
 """
 

@@ -1,13 +1,13 @@
-"""Wrong answers that the grader of lesson 01 rejects by name, and right ones written in other ways that it accepts."""
+"""List wrong answers to lesson 01 that the grader rejects by name, and unusual right ones."""
 
 import math
 
 import torch
 
 from mini_transformer import Config, Transformer
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 
-# attention_pattern ----------------------------------------------------------------------------------------------------
+# attention_pattern --------------------------------------------------------------------------------
 
 
 def score(q, k, scale=None):
@@ -97,11 +97,11 @@ def with_matmul_and_a_large_negative_number(q, k):
     return torch.softmax(scores.tril() - 1e9 * torch.ones_like(scores).triu(1), dim=-1)
 
 
-# run_transformer ------------------------------------------------------------------------------------------------------
+# run_transformer ----------------------------------------------------------------------------------
 
 
 def attend(stream, weights, layer, heads=None, scale=None, causal=True):
-    """What some heads of a layer write (by default all)."""
+    """Compute what some heads of a layer write (by default all)."""
     Q, K, V, O = (  # noqa: E741
         weights[name][layer][heads or slice(None)] for name in ("W_Q", "W_K", "W_V", "W_O")
     )
@@ -210,11 +210,11 @@ def head_by_head_and_in_place(weights, tokens):
     return torch.einsum("btd,dv->btv", stream, weights["W_U"])
 
 
-# split_head_by_source -------------------------------------------------------------------------------------------------
+# split_head_by_source -----------------------------------------------------------------------------
 
 
 def read_head(model, tokens, layer, head):
-    """The pattern (b, q, k), and what each position offers in the stream (b, k, d)."""
+    """Return the pattern (b, q, k), and what each position offers in the stream (b, k, d)."""
     cache = model.run_with_cache(tokens)[1]
     return cache["pattern", layer][:, head], cache["v", layer][:, :, head] @ model.W_O[layer, head]
 
@@ -282,11 +282,11 @@ def from_the_stream_by_the_ov_matrix(model, tokens, layer, head):
     return cache["pattern", layer][:, head].unsqueeze(-1) * offered.unsqueeze(1)
 
 
-# find_deciders --------------------------------------------------------------------------------------------------------
+# find_deciders ------------------------------------------------------------------------------------
 
 
 def measure_pushes(config, weights, tokens, answer, wrong):
-    """Writer -> what it adds to the logit difference, (b, t)."""
+    """Measure what each writer adds to the logit difference, (b, t) by name."""
     model = Transformer(Config(**config))
     model.load_state_dict(weights)
     logits = {
@@ -310,9 +310,8 @@ def solve(*inputs):
 
 @mutant("find_deciders")
 def reads_the_answer_logit_alone(config, weights, tokens, answer, wrong):
-    nothing = torch.zeros(
-        config["d_model"], 1
-    )  # compare the answer with a token whose logit is always 0
+    # Compare the answer with a token whose logit is always 0.
+    nothing = torch.zeros(config["d_model"], 1)
     wider = weights | {"W_U": torch.cat([weights["W_U"], nothing], dim=1)}
     config = config | {"d_vocab_out": config["d_vocab"] + 1}
     return solve(config, wider, tokens, answer, torch.full_like(wrong, config["d_vocab"]))
@@ -378,7 +377,9 @@ def by_differences_of_partial_sums(config, weights, tokens, answer, wrong):
             f"a{layer}.h{head}": cache["result", layer][:, :, head]
             for head in range(config["n_heads"])
         }
-    total, pushes, row = torch.zeros_like(cache["embed"]), [], torch.arange(len(tokens))
+    total = torch.zeros_like(cache["embed"])
+    pushes = []
+    row = torch.arange(len(tokens))
     for name, part in parts.items():
         before, after = (stream[:, -1] @ model.W_U for stream in (total, total + part))
         gain = (after - before)[row, answer] - (after - before)[row, wrong]

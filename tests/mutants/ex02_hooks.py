@@ -1,17 +1,18 @@
-"""Plausible wrong answers to the exercises of lesson 02, which the grader must reject by name, and right ones it must accept."""
+"""List wrong answers to lesson 02 that the grader rejects by name, and unusual right ones."""
 
 import contextlib
 import functools
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 
 # --- cache_outputs
 
 
 def cache_with(model, tokens, names, find=lambda name: name, keep=lambda inputs, output: output):
-    outputs, handles = {}, []
+    outputs = {}
+    handles = []
     for name in names:
 
         def hook(module, inputs, output, name=name):
@@ -31,7 +32,8 @@ def keeps_the_input(model, tokens, names):
 
 @mutant("cache_outputs")
 def last_name_only(model, tokens, names):
-    outputs, handles = {}, []
+    outputs = {}
+    handles = []
     for name in names:
 
         def hook(module, inputs, output):
@@ -89,8 +91,9 @@ def with_a_partial_and_an_exit_stack(model, tokens, names):
 
 
 def run_all(model, batches, hang_up):
-    """One hook for all batches, taken away in the end."""
-    handle, scaled = hang_up(), []
+    """Use one hook for all batches, taken away in the end."""
+    handle = hang_up()
+    scaled = []
     for batch in batches:
         try:
             scaled.append(model(batch))
@@ -376,8 +379,9 @@ def with_backward_and_one_prompt_at_a_time(model, tokens, answers, name):
 
 
 def find_with(model, tokens, share, hooks_for):
-    """Heads whose hooks `hooks_for(layer, head)` change the answers of enough prompts."""
-    own, needed = model(tokens)[:, -1].argmax(dim=-1), []
+    """Find heads whose hooks `hooks_for(layer, head)` change the answers of enough prompts."""
+    own = model(tokens)[:, -1].argmax(dim=-1)
+    needed = []
     for layer in range(model.config.n_layers):
         for head in range(model.config.n_heads):
             logits = model.run_with_hooks(tokens, fwd_hooks=hooks_for(layer, head))

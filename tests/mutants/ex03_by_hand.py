@@ -1,26 +1,32 @@
-"""Plausible wrong answers to the exercises of lesson 03, and right ones written differently."""
+"""List wrong answers to lesson 03 that the grader rejects by name, and unusual right ones."""
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 
 
 def read_pairs(query, key, d_head, strength=1.0):
-    """(W_Q, W_K): row i of `query` meets row i of `key` in dimension i of the head."""
+    """Make (W_Q, W_K): row i of `query` meets row i of `key` in dimension i of the head."""
     W_Q, W_K = torch.zeros(query.shape[1], d_head), torch.zeros(query.shape[1], d_head)
-    W_Q[:, : len(query)], W_K[:, : len(key)] = query.T * strength, key.T
+    W_Q[:, : len(query)] = query.T * strength
+    W_K[:, : len(key)] = key.T
     return W_Q, W_K
 
 
 def move(source, target, d_head):
-    """(W_V, W_O): read along row i of `source`, written along row i of `target`."""
-    W_V, W_O = torch.zeros(source.shape[1], d_head), torch.zeros(d_head, source.shape[1])
-    W_V[:, : len(source)], W_O[: len(target)] = source.T, target
+    """Make (W_V, W_O): read along row i of `source`, write along row i of `target`."""
+    W_V = torch.zeros(source.shape[1], d_head)
+    W_O = torch.zeros(d_head, source.shape[1])
+    W_V[:, : len(source)] = source.T
+    W_O[: len(target)] = target
     return W_V, W_O
 
 
 def complete(rows, count):
-    """`count` orthonormal directions (d_model, count) that are orthogonal to all rows, as far as there are so many."""
+    """Return `count` orthonormal directions (d_model, count) that are orthogonal to all rows.
+
+    They are orthogonal as far as there are so many.
+    """
     basis = torch.linalg.qr(torch.cat([rows, torch.eye(rows.shape[1])]).T).Q
     return basis[:, len(rows) : len(rows) + count]
 
@@ -62,7 +68,8 @@ def scale_left_out(position, strength, d_head, attn_scale):
 def assumes_axes(position, strength, d_head, attn_scale):
     W_Q, W_K = torch.zeros(position.shape[1], d_head), torch.zeros(position.shape[1], d_head)
     for i in range(1, len(position)):
-        W_Q[i, i - 1], W_K[i - 1, i - 1] = strength * attn_scale, 1.0
+        W_Q[i, i - 1] = strength * attn_scale
+        W_K[i - 1, i - 1] = 1.0
     return W_Q, W_K
 
 
@@ -95,9 +102,8 @@ def as_a_sum_of_outer_products(position, strength, d_head, attn_scale):
 
 
 @alternative("previous_token_qk")
-def rolled_around(
-    position, strength, d_head, attn_scale
-):  # position 0 looks for the last, which it cannot see
+# Position 0 looks for the last, which it cannot see.
+def rolled_around(position, strength, d_head, attn_scale):
     return read_pairs(position, position.roll(1, dims=0), d_head, strength * attn_scale)
 
 
@@ -141,13 +147,15 @@ def copy_transposed_weights(source, target, d_head):
 def passes_other_things_on(source, target, d_head):
     W_V, W_O = move(source, target, d_head)
     rest = complete(source, d_head - len(source))
-    W_V[:, len(source) :], W_O[len(source) :] = rest, rest.T
+    W_V[:, len(source) :] = rest
+    W_O[len(source) :] = rest.T
     return W_V, W_O
 
 
 @alternative("copy_ov")
 def in_the_last_dimensions(source, target, d_head):
-    W_V, W_O = torch.zeros(source.shape[1], d_head), torch.zeros(d_head, source.shape[1])
+    W_V = torch.zeros(source.shape[1], d_head)
+    W_O = torch.zeros(d_head, source.shape[1])
     for i in range(len(source)):
         W_V[:, -1 - i], W_O[-1 - i] = 2 * source[i], target[i] / 2
     return W_V, W_O
@@ -204,12 +212,13 @@ def looks_for_what_the_first_head_would_write(W_E, W_V, W_O, strength, attn_scal
 
 
 def build(d_vocab, n_ctx, strength=20.0, key="previous", reads="token", said="following"):
-    """The solution's model, with a part exchanged."""
+    """Build the solution's model, with a part exchanged."""
     sizes = {"token": d_vocab, "position": n_ctx, "previous": d_vocab, "following": d_vocab}
     stream = dict(
         zip(sizes, torch.eye(sum(sizes.values())).split(list(sizes.values())), strict=True)
     )
-    d_head, position = max(d_vocab, n_ctx), stream["position"]
+    d_head = max(d_vocab, n_ctx)
+    position = stream["position"]
     first = (
         *read_pairs(position[1:], position[:-1], d_head, strength),
         *move(stream["token"], stream["previous"], d_head),
@@ -292,7 +301,7 @@ def turned_and_with_an_idle_head(d_vocab, n_ctx):
 
 @alternative("induction_weights")
 def written_straight_to_the_logits(d_vocab, n_ctx):
-    """The second head copies onto the token's own direction, so that W_U may be W_E transposed."""
+    """Copy onto the token's own direction, so that W_U may be W_E transposed."""
     weights = build(d_vocab, n_ctx, said="token")
     weights["W_O"][1, 0, :d_vocab] = 2 * weights["W_E"]
     return weights
@@ -303,7 +312,7 @@ def list_heads(weights):
 
 
 def run(weights, tokens):
-    """The last position's logits, and attention patterns by (layer, head), in bare einsum."""
+    """Return the last logits, and attention patterns by (layer, head), in bare einsum."""
     x = weights["W_E"][tokens] + weights["W_pos"][: tokens.shape[1]]
     future = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
     patterns = {}
@@ -344,9 +353,8 @@ def name_roles(weights, is_needed):
 @mutant("find_roles")
 def trusts_attention(weights, tokens, answer):
     patterns = run(weights, tokens)[1]
-    before = (
-        tokens[:, :-1] == tokens[:, -1:]
-    ).float()  # the last token's earlier occurrences; the match is one later
+    # The last token's earlier occurrences; the match is one later.
+    before = (tokens[:, :-1] == tokens[:, -1:]).float()
     scores = {
         (0, h): p.diagonal(-1, 1, 2).mean() for (layer, h), p in patterns.items() if layer == 0
     }
@@ -411,7 +419,10 @@ def by_what_remains_of_the_answer(weights, tokens, answer):
 
 @alternative("find_roles")
 def from_the_weights_alone(weights, tokens, answer):
-    """The pair of heads for which W_E W_Q W_K^T (W_E W_V W_O)^T matches and W_E W_V W_O W_U says the token."""
+    """Find the pair of heads whose weights match tokens and say the token.
+
+    W_E W_Q W_K^T (W_E W_V W_O)^T matches, and W_E W_V W_O W_U says the token.
+    """
     W_E, W_pos = weights["W_E"], weights["W_pos"]
     OV = torch.einsum("lndh,lnhe->lnde", weights["W_V"], weights["W_O"])
     QK = torch.einsum("lndh,lneh->lnde", weights["W_Q"], weights["W_K"])

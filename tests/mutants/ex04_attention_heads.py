@@ -1,19 +1,19 @@
-"""Plausible wrong answers to the exercises of lesson 04, and right ones written differently."""
+"""List wrong answers to lesson 04 that the grader rejects by name, and unusual right ones."""
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import read_ov, read_qk, score_composition, score_copying
 
 
 def same_and_earlier(tokens):
-    """(b, q, k): the key holds the query's token and comes before it."""
+    """Mark (b, q, k) where the key holds the query's token and comes before it."""
     return (tokens.unsqueeze(2) == tokens.unsqueeze(1)).tril(-1).float()
 
 
 def shift(table, by=1):
-    """The table moved along the keys."""
+    """Move the table along the keys."""
     moved = torch.zeros_like(table)
     if by > 0:
         moved[:, :, by:] = table[:, :, :-by]
@@ -23,7 +23,7 @@ def shift(table, by=1):
 
 
 def score(pattern, targets, counted):
-    """Attention (n) to targets (b, q, k), averaged over the queries counted (b, q)."""
+    """Average attention (n) to targets (b, q, k) over the queries counted (b, q)."""
     found = torch.einsum("bnqk,bqk->bnq", pattern, targets)
     return torch.einsum("bnq,bq->n", found, counted.float()) / counted.sum()
 
@@ -91,9 +91,8 @@ def swaps_query_and_key(pattern, tokens):
 
 @mutant("prefix_matching_scores")
 def mixes_up_the_prompts(pattern, tokens):
-    anywhere = (
-        (tokens[:, :, None, None] == tokens).any(dim=2).tril(-1).float()
-    )  # in any prompt, before the query
+    # In any prompt, before the query.
+    anywhere = (tokens[:, :, None, None] == tokens).any(dim=2).tril(-1).float()
     return score(pattern, shift(anywhere), anywhere.any(dim=2))
 
 
@@ -199,7 +198,7 @@ def read_part(model, layer, head, part):
 
 
 def fill_table(model, writer_layer, reader_layer, part, score):
-    """score(OV, R) for every pair of heads."""
+    """Fill in score(OV, R) for every pair of heads."""
     heads = range(model.config.n_heads)
     rows = [
         [
@@ -310,14 +309,13 @@ def name(pairs):
 
 
 def measure_accuracy(model, tokens, answer, alive):
-    """Share of right answers if only these (layer, head) write."""
+    """Measure the share of right answers if only these (layer, head) write."""
 
     def silence(z, hook):
         z[:, :, [head for head in HEADS if (hook.layer, head) not in alive]] = 0.0
 
-    says = model.run_with_hooks(tokens, fwd_hooks=[(("z", 0), silence), (("z", 1), silence)])[
-        :, -1
-    ].argmax(dim=-1)
+    hooks = [(("z", 0), silence), (("z", 1), silence)]
+    says = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1].argmax(dim=-1)
     return (says == answer).float().mean()
 
 
@@ -332,13 +330,13 @@ def list_heads():
 
 
 def look_back(model, tokens):
-    """Heads of layer 0 that look at the previous position."""
+    """List the heads of layer 0 that look at the previous position."""
     pattern = model.run_with_cache(tokens)[1]["pattern", 0]
     return [i for i in HEADS if pattern[:, i].diagonal(offset=-1, dim1=1, dim2=2).mean() > 0.9]
 
 
 def find_matching(model, tokens):
-    """Heads of layer 1 that look right after the earlier occurrence of the last token."""
+    """List the heads of layer 1 that look right after the last token's earlier occurrence."""
     pattern = model.run_with_cache(tokens)[1]["pattern", 1][:, :, -1]
     earlier = (tokens[:, :-1] == tokens[:, -1:]).float()
     return [j for j in HEADS if (pattern[:, j, 1:] * earlier).sum(dim=1).mean() > 0.9]
@@ -396,7 +394,7 @@ def names_every_pair(model, tokens, answer):
 
 @alternative("find_induction_pairs")
 def from_the_tables(model, tokens, answer):
-    """Weights alone, but in terms of tokens: looks back, fits, and copies."""
+    """Use weights alone, but in terms of tokens: looks back, fits, and copies."""
     back = [read_qk(model, f"a0.h{i}", "position", "position").diagonal(-1).mean() for i in HEADS]
     found = []
     for i, j in EVERY:
@@ -409,8 +407,9 @@ def from_the_tables(model, tokens, answer):
 
 @alternative("find_induction_pairs")
 def by_cutting_edges(model, tokens, answer):
-    """Only the embedding's edges, one K-edge, and one head's edge to the logits are left."""
-    nothing, found = write_outputs(model, tokens, "zero"), []
+    """Leave only the embedding's edges, one K-edge, and one head's edge to the logits."""
+    nothing = write_outputs(model, tokens, "zero")
+    found = []
     for i, j in EVERY:
         kept = [edge for edge in list_edges(model) if edge.startswith("input->")]
         kept += [f"a0.h{i}->a1.h{j}<k>", f"a1.h{j}->logits"]

@@ -1,15 +1,15 @@
-"""Wrong answers that the grader of lesson 05 rejects by name, and right ones written in other ways that it accepts."""
+"""List wrong answers to lesson 05 that the grader rejects by name, and unusual right ones."""
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 from mini_transformer.methods import apply_patchscope, attribute_logits
 
-# head_pushes ----------------------------------------------------------------------------------------------------------
+# head_pushes --------------------------------------------------------------------------------------
 
 
 def read_heads(model, cache, position=-1):
-    """What each head wrote at one position, (b, l, n, d)."""
+    """Return what each head wrote at one position, (b, l, n, d)."""
     z = torch.stack(
         [cache["z", layer][:, position] for layer in range(model.config.n_layers)], dim=1
     )
@@ -126,11 +126,11 @@ def by_the_gradient_behind_a_frozen_scale(model, tokens, answer, wrong):
     return (read_heads(model, cache) * gradient[:, None, None]).sum(-1)
 
 
-# settling_layers ------------------------------------------------------------------------------------------------------
+# settling_layers ----------------------------------------------------------------------------------
 
 
 def list_says(model, tokens, norm=True, bias=True, position=-1):
-    """What each stream says, (stream, b)."""
+    """List what each stream says, (stream, b)."""
     says = []
     for layer in range(model.config.n_layers + 1):
         x = model(tokens, stop_at_layer=layer)[:, position]
@@ -194,14 +194,15 @@ def always_the_last(model, tokens, answer):
 
 @alternative("settling_layers")
 def prompt_by_prompt(model, tokens, answer):
-    says, settled = list_says(model, tokens), []
+    says = list_says(model, tokens)
+    settled = []
     for i, token in enumerate(answer):
         missing = [layer for layer, said in enumerate(says[:, i]) if said != token]
         settled.append(missing[-1] + 1 if missing else 0)
     return torch.tensor(settled)
 
 
-# train_translator -----------------------------------------------------------------------------------------------------
+# train_translator ---------------------------------------------------------------------------------
 
 
 def compare(p, q):
@@ -214,10 +215,8 @@ def kl(read, logits):
 
 def train(streams, logits, W_U, loss=kl, steps=200, lr=0.05, fitted="Ab", keep=1.0):
     d = len(W_U)
-    A, b = (
-        torch.zeros(d, d, requires_grad="A" in fitted),
-        torch.zeros(d, requires_grad="b" in fitted),
-    )
+    A = torch.zeros(d, d, requires_grad="A" in fitted)
+    b = torch.zeros(d, requires_grad="b" in fitted)
     optimizer = torch.optim.Adam([x for x in (A, b) if x.requires_grad], lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -294,7 +293,8 @@ def by_a_second_order_optimiser(streams, logits, W_U):
 
 @alternative("train_translator")
 def by_steps_on_part_of_the_rows(streams, logits, W_U):
-    generator, d = torch.Generator().manual_seed(0), len(W_U)
+    generator = torch.Generator().manual_seed(0)
+    d = len(W_U)
     maps = torch.nn.Linear(d, d)
     for parameter in maps.parameters():
         torch.nn.init.zeros_(parameter)
@@ -316,12 +316,16 @@ def by_steps_on_part_of_the_rows(streams, logits, W_U):
     return maps.weight.T.detach(), maps.bias.detach()
 
 
-# find_store -----------------------------------------------------------------------------------------------------------
+# find_store ---------------------------------------------------------------------------------------
 
 
 def list_stores(model, tokens, answer, into=None, positions=None, other=1):
-    """Streams that make another prompt say the answer, put into any layer, or into `into(layer)` only."""
-    layers, found = range(model.config.n_layers + 1), []
+    """List the streams that make another prompt say the answer.
+
+    They are put into any layer, or into `into(layer)` only.
+    """
+    layers = range(model.config.n_layers + 1)
+    found = []
     streams = [model(tokens, stop_at_layer=layer) for layer in layers]
     for layer in layers:
         for position in positions or range(tokens.shape[1]):
@@ -378,9 +382,8 @@ def names_the_component_that_wrote(model, tokens, answer):
 
 @mutant("find_store")
 def lists_all_streams_of_the_names(model, tokens, answer):
-    varies = [
-        t for t in range(tokens.shape[1]) if tokens[:, t].max() < 8
-    ]  # the fillers have the highest numbers
+    # The fillers have the highest numbers.
+    varies = [t for t in range(tokens.shape[1]) if tokens[:, t].max() < 8]
     return [f"{layer}@{t}" for layer in range(model.config.n_layers + 1) for t in varies]
 
 
@@ -391,12 +394,13 @@ def constant_output(model, tokens, answer):
 
 @alternative("find_store")
 def by_the_package_s_patchscope(model, tokens, answer):
-    layers, n_pos, target = range(model.config.n_layers + 1), tokens.shape[1], tokens.flip(0)
+    layers = range(model.config.n_layers + 1)
+    n_pos = tokens.shape[1]
+    target = tokens.flip(0)
     shares = torch.zeros(len(layers), n_pos)
     for t in range(n_pos):
-        for into in layers[
-            : None if t == n_pos - 1 else -1
-        ]:  # a state put in elsewhere after the last layer is not read
+        # A state put in elsewhere after the last layer is not read.
+        for into in layers[: None if t == n_pos - 1 else -1]:
             logits = apply_patchscope(model, tokens, target, into, t, positions=[t])
             right = (logits[:, 0].argmax(-1) == answer).float().mean(-1)
             shares[:, t] = shares[:, t].maximum(right)

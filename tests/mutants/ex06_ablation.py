@@ -1,10 +1,10 @@
-"""Wrong answers that the grader of lesson 06 rejects by name, and right ones written in other ways that it accepts."""
+"""List wrong answers to lesson 06 that the grader rejects by name, and unusual right ones."""
 
 from itertools import combinations
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 from mini_transformer.edges import mask_of, run_edges, write_outputs
 
 
@@ -22,7 +22,7 @@ def list_heads(model):
 
 
 def run_replaced(model, tokens, new, at=slice(None)):
-    """Logits with z replaced: `new` maps (layer, head) to what takes its place."""
+    """Return logits with z replaced: `new` maps (layer, head) to what takes its place."""
 
     def replace(layer, head):
         def hook_function(z, hook):
@@ -54,7 +54,7 @@ def ablate(model, tokens, heads, ablation, reference, at=slice(None)):
     )
 
 
-# ablate_heads ---------------------------------------------------------------------------------------------------------
+# ablate_heads -------------------------------------------------------------------------------------
 
 
 @mutant("ablate_heads")
@@ -97,7 +97,8 @@ def resamples_the_mean(model, tokens, heads, ablation, reference):
 
 @mutant("ablate_heads")
 def hooks_share_the_last_head(model, tokens, heads, ablation, reference):
-    cache, hooks = model.run_with_cache(reference)[1], []
+    cache = model.run_with_cache(reference)[1]
+    hooks = []
     for name in heads:
         layer, head = split_name(name)
         new = ABLATIONS[ablation](cache["z", layer][:, :, head])
@@ -145,10 +146,8 @@ def changes_a_copy(model, tokens, heads, ablation, reference):
 
 @alternative("ablate_heads")
 def layer_by_layer_with_torch_where(model, tokens, heads, ablation, reference):
-    cache, hooks = (
-        model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_z"))[1],
-        [],
-    )
+    cache = model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_z"))[1]
+    hooks = []
     for layer in range(model.config.n_layers):
         chosen = torch.tensor(
             [f"a{layer}.h{head}" in heads for head in range(model.config.n_heads)]
@@ -162,9 +161,8 @@ def layer_by_layer_with_torch_where(model, tokens, heads, ablation, reference):
 
 @alternative("ablate_heads")
 def by_what_the_heads_write(model, tokens, heads, ablation, reference):
-    cache = model.run_with_cache(reference, names_filter=lambda name: name.endswith("hook_result"))[
-        1
-    ]
+    wanted = [("result", layer) for layer in range(model.config.n_layers)]
+    cache = model.run_with_cache(reference, names_filter=wanted)[1]
     hooks = []
     for name in heads:
         layer, head = split_name(name)
@@ -177,7 +175,7 @@ def by_what_the_heads_write(model, tokens, heads, ablation, reference):
     return model.run_with_hooks(tokens, fwd_hooks=hooks)
 
 
-# find_needed_sets -----------------------------------------------------------------------------------------------------
+# find_needed_sets ---------------------------------------------------------------------------------
 
 
 def measure(model, tokens, answer, heads, ablation="zero", reference=None, at=slice(None)):
@@ -186,7 +184,7 @@ def measure(model, tokens, answer, heads, ablation="zero", reference=None, at=sl
 
 
 def find_sets(model, tokens, answer, pairs_of=None, least=0.5, keep=lambda a, b: True, **how):
-    """Needed singles, and needed pairs of the others (or of all heads)."""
+    """Find needed singles, and needed pairs of the others (or of all heads)."""
     heads = list_heads(model)
     singles = [head for head in heads if measure(model, tokens, answer, [head], **how) < least]
     rest = heads if pairs_of == "all" else [head for head in heads if head not in singles]
@@ -243,7 +241,8 @@ def constant_output(model, tokens, answer):
 
 @alternative("find_needed_sets")
 def by_edges_that_are_switched_off(model, tokens, answer):
-    heads, off = list_heads(model), write_outputs(model, tokens, "zero")
+    heads = list_heads(model)
+    off = write_outputs(model, tokens, "zero")
     groups = [[head] for head in heads] + [[b, a] for a, b in combinations(heads, 2)]
     masks = []
     for group in groups:
@@ -266,7 +265,7 @@ def by_edges_that_are_switched_off(model, tokens, answer):
     ]
 
 
-# ablate_subspace ------------------------------------------------------------------------------------------------------
+# ablate_subspace ----------------------------------------------------------------------------------
 
 
 def run_edited(model, tokens, name, edit):
@@ -345,18 +344,17 @@ def by_gram_and_schmidt(model, tokens, name, directions):
     return run_edited(model, tokens, name, edit)
 
 
-# tell_heads_apart -----------------------------------------------------------------------------------------------------
+# tell_heads_apart ---------------------------------------------------------------------------------
 
-SINGLES = {
-    "TTT": "carrier",
-    "TFF": "constant",
-    "FTT": "covered",
-    "FFT": "twin",
-}  # does zero, mean, resample hurt?
+# Does zero, mean, resample hurt?
+SINGLES = {"TTT": "carrier", "TFF": "constant", "FTT": "covered", "FFT": "twin"}
 
 
 def try_ablations(model, tokens, answer, reference):
-    """For every head, T or F for each ablation; and a function that says whether silencing several heads hurts."""
+    """Mark for every head, by T or F, which ablations hurt.
+
+    Also return a function that says whether silencing several heads hurts.
+    """
 
     def breaks(ablation, *heads):
         return measure(model, tokens, answer, heads, ablation, reference) < 0.9

@@ -1,14 +1,14 @@
-"""Wrong answers that the grader of lesson 07 rejects by name, and right ones written in other ways that it accepts."""
+"""List wrong answers to lesson 07 that the grader rejects by name, and unusual right ones."""
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 
-# patch_positions ------------------------------------------------------------------------------------------------------
+# patch_positions ----------------------------------------------------------------------------------
 
 
 def edit_run(model, base, source, name, edit):
-    """Logits of a run on base in which edit(value, other) changes an activation, given that of source."""
+    """Run on base while edit(value, other) changes an activation, given that of source."""
     other = model.run_with_cache(source)[1][name]
     return model.run_with_hooks(base, fwd_hooks=[(name, lambda value, hook: edit(value, other))])
 
@@ -105,7 +105,7 @@ def by_a_mask(model, base, source, name, position):
     )
 
 
-# patching_map ---------------------------------------------------------------------------------------------------------
+# patching_map -------------------------------------------------------------------------------------
 
 
 def last_difference(logits, answer, wrong):
@@ -114,7 +114,10 @@ def last_difference(logits, answer, wrong):
 
 
 def run_all(model, base, source, site, edit):
-    """Logits of the runs on base and source, and of all patched ones as a list of lists; edit(value, other, t) patches."""
+    """Return the logits of base, of source, and of all patched runs as a list of lists.
+
+    edit(value, other, t) patches.
+    """
     with torch.no_grad():
         return (
             model(base),
@@ -250,7 +253,8 @@ def averages_over_positions(model, clean, corrupt, answer, wrong, site, directio
 @alternative("patching_map")
 def with_many_patches_in_one_batch(model, clean, corrupt, answer, wrong, site, direction):
     base, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
-    length, n = base.shape[1], len(base)
+    length = base.shape[1]
+    n = len(base)
     both = model.run_with_cache(source)[1]
     ends = [last_difference(model(tokens), answer, wrong).mean() for tokens in (base, source)]
     rows = []
@@ -272,11 +276,11 @@ def with_many_patches_in_one_batch(model, clean, corrupt, answer, wrong, site, d
     return torch.stack(rows)
 
 
-# choose_corruptions ---------------------------------------------------------------------------------------------------
+# choose_corruptions -------------------------------------------------------------------------------
 
 
 def choose(model, prompts, answer, position, forget=(), none=-1):
-    """The first prompt that keeps all rules but those in `forget`."""
+    """Choose the first prompt that keeps all rules but those in `forget`."""
     right = (model(prompts)[:, -1].argmax(dim=-1) == answer).tolist()
     chosen = []
     for i, one in enumerate(prompts.tolist()):
@@ -352,11 +356,14 @@ def the_last_that_fits(model, prompts, answer, position):
     return chosen
 
 
-# trace_noise ----------------------------------------------------------------------------------------------------------
+# trace_noise --------------------------------------------------------------------------------------
 
 
 def trace(model, tokens, answer, noise, site, take=None, blur=None, edit=None, subtract=True):
-    """The map, with parts of it exchanged: the metric of logits (b, v), how embeddings are blurred, what is restored."""
+    """Make the map with parts of it exchanged.
+
+    These are the metric of logits (b, v), how embeddings are blurred, and what is restored.
+    """
     clean_logits, cache = model.run_with_cache(tokens)
     row = torch.arange(len(tokens))
     take = take or (lambda logits: logits.softmax(dim=-1))
@@ -372,7 +379,8 @@ def trace(model, tokens, answer, noise, site, take=None, blur=None, edit=None, s
             values.append(take(logits[:, -1])[row, answer].mean())
         return torch.stack(values).mean()
 
-    noisy, clean = measure(), take(clean_logits[:, -1])[row, answer].mean()
+    noisy = measure()
+    clean = take(clean_logits[:, -1])[row, answer].mean()
     low = noisy if subtract else 0
     return torch.tensor(
         [
@@ -403,9 +411,8 @@ def replaces_the_embedding(model, tokens, answer, noise, site):
 
 @mutant("trace_noise")
 def forgets_the_noise(model, tokens, answer, noise, site):
-    return torch.ones_like(
-        trace(model, tokens, answer, noise, site)
-    )  # clean - noisy over clean - noisy
+    # Clean minus noisy over clean minus noisy.
+    return torch.ones_like(trace(model, tokens, answer, noise, site))
 
 
 @mutant("trace_noise")
@@ -430,18 +437,18 @@ def takes_logits(model, tokens, answer, noise, site):
 
 @alternative("trace_noise")
 def with_all_draws_in_one_batch(model, tokens, answer, noise, site):
-    draws, length = len(noise), tokens.shape[1]
-    many, answers = tokens.repeat(draws, 1), answer.repeat(draws)
+    draws = len(noise)
+    length = tokens.shape[1]
+    many = tokens.repeat(draws, 1)
+    answers = answer.repeat(draws)
     _, cache = model.run_with_cache(tokens)
     blur = ("embed", lambda x, hook: x + noise.flatten(0, 1))
 
     def measure(logits, asked):
         return logits[:, -1].softmax(dim=-1).gather(1, asked.unsqueeze(1)).mean()
 
-    noisy, clean = (
-        measure(model.run_with_hooks(many, fwd_hooks=[blur]), answers),
-        measure(model(tokens), answer),
-    )
+    noisy = measure(model.run_with_hooks(many, fwd_hooks=[blur]), answers)
+    clean = measure(model(tokens), answer)
     result = torch.zeros(model.config.n_layers, length)
     for layer in range(model.config.n_layers):
         for t in range(length):
@@ -454,11 +461,11 @@ def with_all_draws_in_one_batch(model, tokens, answer, noise, site):
     return result
 
 
-# find_carriers --------------------------------------------------------------------------------------------------------
+# find_carriers ------------------------------------------------------------------------------------
 
 
 def make_both(model, clean, corrupt, answer, wrong, site="resid_pre"):
-    """How far denoising and noising move the logit difference, (layer, pos) each."""
+    """Measure how far denoising and noising move the logit difference, (layer, pos) each."""
     return [
         make_map(
             model,
@@ -535,7 +542,8 @@ def by_running_on_from_an_edited_stream(model, clean, corrupt, answer, wrong):
 
     lists = []
     for base, source in ((corrupt, clean), (clean, corrupt)):
-        halfway, found = (measure(model(base)) + measure(model(source))) / 2, set()
+        halfway = (measure(model(base)) + measure(model(source))) / 2
+        found = set()
         sign = 1 if measure(model(source)) > halfway else -1
         for layer in range(model.config.n_layers):
             for t in range(clean.shape[1]):

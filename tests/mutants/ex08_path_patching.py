@@ -1,18 +1,17 @@
-"""Wrong answers that the grader of lesson 08 rejects by name, and right ones written in other ways that it accepts."""
+"""List wrong answers to lesson 08 that the grader rejects by name, and unusual right ones."""
 
 from itertools import product
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 
 
 def read_result(model, tokens, layer, head):
-    """What one head writes, (b, t, d)."""
-    return model.run_with_cache(tokens, names_filter=("result", layer))[1]["result", layer][
-        :, :, head
-    ]
+    """Return what one head writes, (b, t, d)."""
+    _, cache = model.run_with_cache(tokens, names_filter=("result", layer))
+    return cache["result", layer][:, :, head]
 
 
 def find_change(model, clean, corrupt, layer, head):
@@ -26,7 +25,7 @@ def measure(logits, answer, wrong):
 
 
 def set_head(head, value):
-    """A hook that puts a value in the place of one head's."""
+    """Make a hook that puts a value in the place of one head's."""
 
     def replace(x, hook):
         x[:, :, head] = value
@@ -41,7 +40,7 @@ def add_to_head(head, value):
     return add
 
 
-# patch_edge -----------------------------------------------------------------------------------------------------------
+# patch_edge ---------------------------------------------------------------------------------------
 
 
 def add_to_reader(model, tokens, change, reader, parts):
@@ -158,11 +157,11 @@ def with_a_new_stream_for_the_reader(model, clean, corrupt, writer, reader, part
     )
 
 
-# split_head_effect ----------------------------------------------------------------------------------------------------
+# split_head_effect --------------------------------------------------------------------------------
 
 
 def measure_runs(model, clean, answer, wrong, layer, head, old, new):
-    """The metric with nobody, everybody, only the unembedding, and everybody but it hearing `new`."""
+    """Measure the metric when nobody, everybody, only the unembedding, or the rest hear `new`."""
     say = ("result", layer), set_head(head, new)
 
     def run(*hooks):
@@ -230,8 +229,10 @@ def patches_every_head(model, clean, corrupt, answer, wrong, layer, head):
     old, new = (
         model.run_with_cache(tokens, names_filter=name)[1][name] for tokens in (clean, corrupt)
     )
-    say, last = (name, lambda x, hook: new), ("resid_post", -1)
-    hear, miss = (last, lambda x, hook: x + new - old), (last, lambda x, hook: x - new + old)
+    say = (name, lambda x, hook: new)
+    last = ("resid_post", -1)
+    hear = (last, lambda x, hook: x + new - old)
+    miss = (last, lambda x, hook: x - new + old)
 
     def run(*hooks):
         return measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong).item()
@@ -253,7 +254,8 @@ def takes_the_head_away(model, clean, corrupt, answer, wrong, layer, head):
 
 @alternative("split_head_effect")
 def by_masks_over_edges(model, clean, corrupt, answer, wrong, layer, head):
-    edges, off = list_edges(model), write_outputs(model, corrupt)
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt)
     own = [edge for edge in edges if edge.startswith(f"a{layer}.h{head}->")]
     direct = [edge for edge in own if edge.endswith("->logits")]
     cut = ([], own, direct, [edge for edge in own if edge not in direct])
@@ -264,11 +266,11 @@ def by_masks_over_edges(model, clean, corrupt, answer, wrong, layer, head):
     return [value - base for value in rest]
 
 
-# attribute_heads ------------------------------------------------------------------------------------------------------
+# attribute_heads ----------------------------------------------------------------------------------
 
 
 def find_slopes(model, tokens, answer, wrong):
-    """What all heads hand on, (b, t, n, h) per layer, and the gradients there."""
+    """Return what all heads hand on, (b, t, n, h) per layer, and the gradients there."""
     logits, cache = model.run_with_cache(tokens)
     z = [cache["z", layer] for layer in range(model.config.n_layers)]
     return z, torch.autograd.grad(measure(logits, answer, wrong), z)
@@ -360,11 +362,11 @@ def by_the_slope_of_a_dial(model, clean, corrupt, answer, wrong):
     return torch.autograd.grad(value, dial)[0]
 
 
-# integrate_heads ------------------------------------------------------------------------------------------------------
+# integrate_heads ----------------------------------------------------------------------------------
 
 
 def find_ends(model, clean, corrupt, layer):
-    """What the heads of a layer hand on in both runs."""
+    """Return what the heads of a layer hand on in both runs."""
     return (
         model.run_with_cache(x, names_filter=("z", layer))[1]["z", layer].detach()
         for x in (clean, corrupt)
@@ -462,11 +464,11 @@ def by_the_slope_of_one_dial_per_head(model, clean, corrupt, answer, wrong, laye
     return shares
 
 
-# find_feeding_edges ---------------------------------------------------------------------------------------------------
+# find_feeding_edges -------------------------------------------------------------------------------
 
 
 def list_changes(model, clean, corrupt, layer):
-    """Writer -> corrupt minus clean, for all that writes before `layer`."""
+    """Map each writer before `layer` to what it writes, corrupt minus clean."""
     changes = {"input": model(corrupt, stop_at_layer=0) - model(clean, stop_at_layer=0)}
     for i, n in product(range(layer), range(model.config.n_heads)):
         changes[f"a{i}.h{n}"] = find_change(model, clean, corrupt, i, n)
@@ -474,8 +476,12 @@ def list_changes(model, clean, corrupt, layer):
 
 
 def measure_drops(model, clean, corrupt, answer, wrong, layer, head, groups=("q", "k", "v")):
-    """(writer, parts) -> what is lost when these parts of the head hear the writer's corrupt value."""
-    whole, drops = measure(model(clean), answer, wrong), {}
+    """Measure what is lost when parts of the head hear a writer's corrupt value.
+
+    Keys are (writer, parts).
+    """
+    whole = measure(model(clean), answer, wrong)
+    drops = {}
     for (writer, change), parts in product(
         list_changes(model, clean, corrupt, layer).items(), groups
     ):
@@ -503,7 +509,8 @@ def names_all_three_inputs(*inputs):
 
 @mutant("find_feeding_edges")
 def patches_whole_heads(model, clean, corrupt, answer, wrong, layer, head):
-    whole, drops = measure(model(clean), answer, wrong), {}
+    whole = measure(model(clean), answer, wrong)
+    drops = {}
     for i, n in product(range(layer), range(model.config.n_heads)):
         hook = set_head(n, read_result(model, corrupt, i, n))
         patched = model.run_with_hooks(clean, fwd_hooks=[(("result", i), hook)])
@@ -513,7 +520,8 @@ def patches_whole_heads(model, clean, corrupt, answer, wrong, layer, head):
 
 @mutant("find_feeding_edges", "patches_the_whole_layer")
 def all_heads_of_the_layer_hear_it(model, clean, corrupt, answer, wrong, layer, head):
-    whole, drops = measure(model(clean), answer, wrong), {}
+    whole = measure(model(clean), answer, wrong)
+    drops = {}
     for (writer, change), part in product(
         list_changes(model, clean, corrupt, layer).items(), "qkv"
     ):
@@ -526,7 +534,8 @@ def all_heads_of_the_layer_hear_it(model, clean, corrupt, answer, wrong, layer, 
 
 @mutant("find_feeding_edges")
 def trusts_the_gradient(model, clean, corrupt, answer, wrong, layer, head):
-    names, drops = [(f"{part}_input", layer) for part in "qkv"], {}
+    names = [(f"{part}_input", layer) for part in "qkv"]
+    drops = {}
     nudges = [torch.zeros(*clean.shape, model.config.d_model, requires_grad=True) for _ in names]
     hooks = [(name, add_to_head(head, nudge)) for name, nudge in zip(names, nudges, strict=True)]
     slopes = torch.autograd.grad(
@@ -567,7 +576,8 @@ def constant_output(model, clean, corrupt, answer, wrong, layer, head):
 
 @alternative("find_feeding_edges")
 def by_masks_one_edge_off_each(model, clean, corrupt, answer, wrong, layer, head):
-    edges, off = list_edges(model), write_outputs(model, corrupt)
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt)
     own = [edge for edge in edges if edge.split("->")[1].startswith(f"a{layer}.h{head}<")]
     masks = torch.stack([1 - mask_of(model, which) for which in ([], *([edge] for edge in own))])
     base, *rest = (measure(logits, answer, wrong) for logits in run_edges(model, clean, masks, off))

@@ -1,8 +1,8 @@
-"""Plausible wrong answers to the exercises of lesson 09, and right ones written differently."""
+"""List wrong answers to lesson 09 that the grader rejects by name, and unusual right ones."""
 
 import torch
 
-from mini_transformer.course.grading import alternative, mutant
+from mini_transformer.course.grading.checks import alternative, mutant
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import find_circuit_acdc, patch_edges
 
@@ -36,7 +36,7 @@ def names_of(model, mask):
 
 
 def measure_three(model, clean, corrupt, answer, wrong, edges, ablation):
-    """The metric per prompt with the circuit on, with nothing, with everything."""
+    """Measure the metric per prompt with the circuit on, with nothing, with everything."""
     n_edges = len(list_edges(model))
     masks = torch.stack([mask_of(model, edges), torch.zeros(n_edges), torch.ones(n_edges)])
     runs = run_edges(model, clean, masks, write_outputs(model, corrupt, ablation))
@@ -131,7 +131,7 @@ def bounds_the_share(model, clean, corrupt, answer, wrong, nodes, ablation):
 
 @alternative("node_faithfulness")
 def by_what_the_nodes_write(model, clean, corrupt, answer, wrong, nodes, ablation):
-    """All edges out of the nodes: those into nodes that nobody hears change nothing."""
+    """Keep all edges out of the nodes: those into unheard nodes change nothing."""
     off = write_outputs(model, corrupt, ablation)
     masks = [
         [float(edge.split("->")[0] in kept) for edge in list_edges(model)]
@@ -150,9 +150,10 @@ def diverge(p, q):
 
 
 def prune(model, cost, order=reversed, **options):
-    """Greedy pruning; cost(trial) of the run with these edges on is compared with that of the last one kept."""
+    """Prune greedily: compare cost(trial) of a run with that of the last one kept."""
     edges = list_edges(model)
-    mask, value = torch.ones(len(edges)), options.get("start", 0.0)
+    mask = torch.ones(len(edges))
+    value = options.get("start", 0.0)
     for i in order(range(len(edges))):
         base = torch.ones(len(edges)) if options.get("alone") else mask
         trial = base.clone()
@@ -162,17 +163,16 @@ def prune(model, cost, order=reversed, **options):
             found - (0.0 if options.get("alone") or options.get("total") else value)
             < options["tau"]
         ):
-            mask[i], value = 0.0, found
+            mask[i] = 0.0
+            value = found
     return mask
 
 
 def divergence_cost(
     model, clean, corrupt, ablation="resample", at=slice(-1, None), measure=diverge
 ):
-    off, p = (
-        write_outputs(model, corrupt, ablation).detach(),
-        model(clean)[:, at].log_softmax(dim=-1).detach(),
-    )
+    off = write_outputs(model, corrupt, ablation).detach()
+    p = model(clean)[:, at].log_softmax(dim=-1).detach()
 
     def cost(mask):
         return measure(
@@ -242,7 +242,8 @@ def cuts_nothing(model, clean, corrupt, tau):
 
 @alternative("prune_by_divergence")
 def with_names_and_a_library(model, clean, corrupt, tau):
-    kept, off = set(list_edges(model)), write_outputs(model, corrupt)
+    kept = set(list_edges(model))
+    off = write_outputs(model, corrupt)
     whole = torch.distributions.Categorical(logits=model(clean)[:, -1])
 
     def diverge_from(edges):
@@ -329,15 +330,13 @@ def all_steps_in_one_run(model, clean, corrupt, answer, wrong, steps):
 
 
 class Shares:
-    """F of any set of edges."""
+    """Compute F of any set of edges."""
 
     def __init__(self, model, clean, corrupt, answer, ablation):
-        self.model, self.clean, self.answer, self.off = (
-            model,
-            clean,
-            answer,
-            write_outputs(model, corrupt, ablation),
-        )
+        self.model = model
+        self.clean = clean
+        self.answer = answer
+        self.off = write_outputs(model, corrupt, ablation)
         self.edges = frozenset(list_edges(model))
 
     def __call__(self, edges):
@@ -348,7 +347,8 @@ class Shares:
 
 
 def judge(F, circuit, gaps=None, complete=None, minimal=None):
-    C, M = frozenset(circuit), F.edges
+    C = frozenset(circuit)
+    M = F.edges
     if gaps is None:
         gaps = [abs(F(C - {e}) - F(M - {e})) for e in C]
     if complete is None:
@@ -366,7 +366,8 @@ def constant_output(model, clean, corrupt, answer, ablation, circuit):
 
 @mutant("judge_circuit")
 def knocks_out_of_the_circuit_alone(model, clean, corrupt, answer, ablation, circuit):
-    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
+    F = Shares(model, clean, corrupt, answer, ablation)
+    C = frozenset(circuit)
     return judge(F, C, gaps=[abs(F(C - {e}) - F(F.edges)) for e in C])
 
 
@@ -378,19 +379,22 @@ def asks_what_the_rest_can_do(model, clean, corrupt, answer, ablation, circuit):
 
 @mutant("judge_circuit")
 def one_needed_edge_is_enough(model, clean, corrupt, answer, ablation, circuit):
-    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
+    F = Shares(model, clean, corrupt, answer, ablation)
+    C = frozenset(circuit)
     return judge(F, C, minimal=any(F(C - {e}) <= F(C) - 0.2 for e in C))
 
 
 @mutant("judge_circuit")
 def cuts_the_whole_model(model, clean, corrupt, answer, ablation, circuit):
-    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
+    F = Shares(model, clean, corrupt, answer, ablation)
+    C = frozenset(circuit)
     return judge(F, C, minimal=all(F(F.edges - {e}) <= F(F.edges) - 0.2 for e in C))
 
 
 @mutant("judge_circuit")
 def averages_over_the_edges(model, clean, corrupt, answer, ablation, circuit):
-    F, C = Shares(model, clean, corrupt, answer, ablation), frozenset(circuit)
+    F = Shares(model, clean, corrupt, answer, ablation)
+    C = frozenset(circuit)
     cut, cut_model = (sum(F(S - {e}) for e in C) / len(C) for S in (C, F.edges))
     return judge(F, C, complete=abs(cut - cut_model) < 0.2, minimal=cut <= F(C) - 0.2)
 
@@ -409,22 +413,18 @@ def one_run_at_a_time(model, clean, corrupt, answer, ablation, circuit):
 
 
 def call_it(model, clean, corrupt, answer, ablation, edges):
-    """The edges with the words for them."""
+    """Return the edges with the words for them."""
     return edges, judge(Shares(model, clean, corrupt, answer, ablation), edges)
 
 
-def names_above(model, scores, limit):
-    return names_of(model, scores > limit)
-
-
 def find_range(model, clean, corrupt, answer, wrong, ablation):
-    """How much the metric falls from the whole model to no edges."""
+    """Measure how much the metric falls from the whole model to no edges."""
     _, n, w = measure_three(model, clean, corrupt, answer, wrong, [], ablation)
     return (w.mean() - n.mean()).item()
 
 
 def rightness(answer):
-    """Whether each prompt is answered rightly, as a metric of the package."""
+    """Say whether each prompt is answered rightly, as a metric of the package."""
 
     def metric(logits):
         last = logits[:, -1]
@@ -436,8 +436,9 @@ def rightness(answer):
 
 @mutant("find_circuit")
 def tests_single_edges(model, clean, corrupt, answer, wrong, ablation):
-    losses = patch_edges(model, clean, corrupt, rightness(answer), ablation)
-    return call_it(model, clean, corrupt, answer, ablation, names_above(model, losses, 1e-6))
+    losses = patch_edges(model, clean, corrupt, rightness(answer), ablation, direction="noise")
+    found = [edge for edge, loss in losses.items() if loss > 1e-6]
+    return call_it(model, clean, corrupt, answer, ablation, found)
 
 
 @mutant("find_circuit")
@@ -447,17 +448,23 @@ def trusts_the_gradient(model, clean, corrupt, answer, wrong, ablation):
         run_edges(model, clean, mask, write_outputs(model, corrupt, ablation))[0], answer, wrong
     ).mean()
     limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, ablation)
-    found = names_above(model, torch.autograd.grad(value, mask)[0][0], limit)
+    found = names_of(model, torch.autograd.grad(value, mask)[0][0] > limit)
     return call_it(model, clean, corrupt, answer, ablation, found)
 
 
 @mutant("find_circuit")
 def counts_any_effect(model, clean, corrupt, answer, wrong, ablation):
     losses = patch_edges(
-        model, clean, corrupt, lambda logits: measure_gaps(logits, answer, wrong), ablation
+        model,
+        clean,
+        corrupt,
+        lambda logits: measure_gaps(logits, answer, wrong),
+        ablation,
+        direction="noise",
     )
     limit = 0.05 * find_range(model, clean, corrupt, answer, wrong, ablation)
-    return call_it(model, clean, corrupt, answer, ablation, names_above(model, losses.abs(), limit))
+    found = [edge for edge, loss in losses.items() if loss.abs() > limit]
+    return call_it(model, clean, corrupt, answer, ablation, found)
 
 
 @mutant("find_circuit")
@@ -499,8 +506,9 @@ def by_the_package(model, clean, corrupt, answer, wrong, ablation):
 
 @alternative("find_circuit")
 def by_whole_readers_first(model, clean, corrupt, answer, wrong, ablation):
-    """First drops readers with all their edges, then single edges."""
-    F, kept = Shares(model, clean, corrupt, answer, ablation), list_edges(model)
+    """Drop readers with all their edges first, then single edges."""
+    F = Shares(model, clean, corrupt, answer, ablation)
+    kept = list_edges(model)
     groups = {edge.split("->")[1]: [] for edge in reversed(kept)}
     for edge in kept:
         groups[edge.split("->")[1]].append(edge)

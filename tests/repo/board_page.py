@@ -1,17 +1,19 @@
 """The tables of docs/board.md, made from a run of the board.
 
-`minilab board` and then `python tests/repo/board_page.py` write them, with docs/board.json, which holds what the page shows of that run; a test compares.
+`minilab board` and then `python tests/repo/board_page.py` write them, with docs/board.json, which
+holds what the page shows of that run; a test compares.
 """
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pages import make_rows
 
-from mini_transformer.board.summary import overview
-from mini_transformer.board.table import is_reference, sort_lines
+from mini_transformer.board.report.summary import Score, Summary, overview, read_summary
+from mini_transformer.board.report.table import is_reference, sort_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "board.md"
 SHOWN = PAGE.with_suffix(".json")
@@ -49,13 +51,13 @@ KINDS = {
         "resample": "boolean_and/resample",
     },
 }
-Summary = dict[str, Any]
+Shown = dict[str, Any]
 
 
-def shorten(summary: Summary) -> Summary:
+def shorten(summary: Summary) -> Shown:
     """What the page shows of a run."""
-    scores = {(s["family"], s["problem"], s["entrant"]): s for s in summary["scores"]}
-    about = {(known["family"], known["problem"]): known["trap"] for known in summary["problems"]}
+    scores = {(s.family, s.problem, s.entrant): s for s in summary.scores}
+    about = {(known.family, known.problem): known.trap for known in summary.problems}
     lines = [
         line
         for family in dict.fromkeys(key[0] for key in scores)
@@ -63,7 +65,14 @@ def shorten(summary: Summary) -> Summary:
     ]
     return {
         "overview": [
-            {k: line[k] for k in ("family", "entrant", "mean", "worst", "problems", "traps")}
+            {
+                "family": line.family,
+                "entrant": line.entrant,
+                "mean": line.mean,
+                "worst": line.worst,
+                "problems": line.problems,
+                "traps": [line.fallen, line.met],
+            }
             for line in lines
         ],
         "traps": [
@@ -87,7 +96,7 @@ def shorten(summary: Summary) -> Summary:
             for question, problems in KINDS.items()
             for kind, problem in problems.items()
         ],
-        "mechanisms": summary["mechanisms"],
+        "mechanisms": [asdict(mechanism) for mechanism in summary.mechanisms],
     }
 
 
@@ -95,21 +104,21 @@ def list_sides(summary: Summary, family: str, problem: str) -> dict[str, list[st
     """Which methods fell for the trap of a problem, at one seed or more, and which at none."""
     met = [
         s
-        for s in summary["scores"]
-        if (s["family"], s["problem"]) == (family, problem) and s["fell"] is not None
+        for s in summary.scores
+        if (s.family, s.problem) == (family, problem) and s.fell is not None
     ]
-    met = [s for s in met if not is_reference(s["entrant"])]
+    met = [s for s in met if not is_reference(s.entrant)]
     return {
-        "fell": [s["entrant"] for s in met if s["fell"]],
-        "stood": [s["entrant"] for s in met if not s["fell"]],
+        "fell": [s.entrant for s in met if s.fell],
+        "stood": [s.entrant for s in met if not s.fell],
     }
 
 
-def read_kind(score: Summary) -> dict[str, float]:
-    return {name: score["metrics"][f"{name}_best"]["mean"] for name in ("auroc", "f1")}
+def read_kind(score: Score) -> dict[str, float]:
+    return {name: score.metrics[f"{name}_best"].mean for name in ("auroc", "f1")}
 
 
-def list_overview(shown: Summary) -> str:
+def list_overview(shown: Shown) -> str:
     rows = [
         (
             line["family"],
@@ -125,7 +134,7 @@ def list_overview(shown: Summary) -> str:
     return make_rows(("family", "method", "mean", "worst", "traps fallen for"), rows)
 
 
-def list_traps(shown: Summary) -> str:
+def list_traps(shown: Shown) -> str:
     rows = [
         (
             entry["trap"],
@@ -139,7 +148,7 @@ def list_traps(shown: Summary) -> str:
     return make_rows(("trap", "problem", "false verdict", "fell", "did not"), rows)
 
 
-def list_kinds(shown: Summary) -> str:
+def list_kinds(shown: Shown) -> str:
     rows = [
         (entry["question"], entry["kind"], f"{entry['auroc']:.3f}", f"{entry['f1']:.3f}")
         for entry in shown["kinds"]
@@ -147,7 +156,7 @@ def list_kinds(shown: Summary) -> str:
     return make_rows(("question", "asked with", "AUROC", "F1"), rows)
 
 
-def list_mechanisms(shown: Summary) -> str:
+def list_mechanisms(shown: Shown) -> str:
     figures = ("accuracy", "gradient_symmetry", "distance_irrelevance", "accuracy_uniform")
     rows = [
         (entry["model"], str(entry["seed"]), *(f"{entry[figure]:.3f}" for figure in figures))
@@ -170,7 +179,7 @@ TABLES = {
 }
 
 
-def fill_in(text: str, shown: Summary) -> str:
+def fill_in(text: str, shown: Shown) -> str:
     for name, make in TABLES.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(start)
@@ -179,6 +188,7 @@ def fill_in(text: str, shown: Summary) -> str:
 
 
 if __name__ == "__main__":
-    found = shorten(json.loads((Path(sys.argv[1]) if len(sys.argv) > 1 else RUN).read_text()))
+    run = Path(sys.argv[1]) if len(sys.argv) > 1 else RUN
+    found = shorten(read_summary(json.loads(run.read_text())))
     SHOWN.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(fill_in(PAGE.read_text(), found))

@@ -1,6 +1,8 @@
-"""One line per wrong answer that a grader must reject, with what it says: `make mutants`, or for one lesson `mutants_table.py 06`.
+"""One line per wrong answer that a grader must reject, with what it says: `make mutants`, or for
+one lesson `mutants_table.py 06`.
 
-The table is data, not a verdict of its own: `test_every_exercise.py` holds each line to its promise. Status 1 if one survives.
+The table is data, not a verdict of its own: `test_every_exercise.py` holds each line to its
+promise. Status 1 if one survives.
 """
 
 import sys
@@ -10,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from test_every_exercise import MUTANTS, judge
 
-from mini_transformer.course.report import find_registered
+from mini_transformer.course.grading.grade import find_registered
 
 
 def main(wanted: str = "") -> int:

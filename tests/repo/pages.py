@@ -1,8 +1,10 @@
-"""The tables of docs/, made from the code. `python tests/repo/pages.py` writes them; a test compares.
+"""The tables of docs/, made from the code. `python tests/repo/pages.py` writes them; a test
+compares.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -26,22 +28,30 @@ def list_toys() -> str:
 
 
 def list_techniques() -> str:
-    """One row per file of methods/: its functions, its sources and its check, as its docstring gives them."""
+    """List each file in a room of methods/: its functions, its sources and its check.
+
+    The sources stand in the module's docstring, the check at the head of its test file.
+    """
     rows = []
-    for module in pkgutil.iter_modules(methods.__path__):
-        loaded = importlib.import_module(f"mini_transformer.methods.{module.name}")
-        doc = " ".join((loaded.__doc__ or "").split())
-        functions = [
-            name for name in methods.__all__ if getattr(methods, name).__module__ == loaded.__name__
-        ]
-        sources, checked = (
-            re.search(rf"{key}: (.*?)\.(?= [A-Z]|$)", doc)
-            for key in ("Sources?", "Checked against")
-        )
-        if functions:
-            what = f"**{module.name}**: " + ", ".join(f"`{name}`" for name in functions)
-            rows.append((what, sources[1] if sources else "", checked[1] if checked else ""))
+    for module in pkgutil.walk_packages(methods.__path__, "mini_transformer.methods."):
+        loaded = importlib.import_module(module.name)
+        functions = getattr(loaded, "__all__", [])
+        room, _, name = module.name.split(".", 2)[2].rpartition(".")
+        if not functions or not set(functions) <= set(methods.__all__):
+            continue
+        named = ", ".join(f"`{function}`" for function in functions)
+        test = ROOT / "tests" / "lab" / "methods" / room / f"test_{name}.py"
+        head = ast.get_docstring(ast.parse(test.read_text())) or ""
+        sources = find_sentence("Sources?", loaded.__doc__ or "")
+        checked = find_sentence("Checked against", head)
+        rows.append((f"**{room}/{name}**: {named}", sources, checked))
     return make_rows(("technique", "source", "checked against"), rows)
+
+
+def find_sentence(key: str, text: str) -> str:
+    """Find what a docstring says after `key` and a colon, up to the end of the sentence."""
+    found = re.search(rf"{key}: (.*?)\.(?= [A-Z]|$)", " ".join(text.split()))
+    return found[1] if found else ""
 
 
 def list_commands() -> str:

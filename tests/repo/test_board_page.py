@@ -1,14 +1,16 @@
-"""docs/board.md is true: its tables are those of the run that is kept beside it, and that run still comes out so."""
+"""docs/board.md is true: its tables are those of the run that is kept beside it, and that run
+still comes out so.
+"""
 
 import json
 import re
-from importlib import import_module
 
 import pytest
 from board_page import KINDS, PAGE, SHOWN, TRAPS, fill_in, list_sides
 
-from mini_transformer.board import problems, traps
-from mini_transformer.board.jobs import Job, run_job
+from mini_transformer.board.families import load_families
+from mini_transformer.board.report.summary import Score, Summary
+from mini_transformer.board.running.jobs import Job, run_job
 
 TEXT, KEPT = PAGE.read_text(), json.loads(SHOWN.read_text())
 CHEAP = (
@@ -31,14 +33,7 @@ def test_every_figure_stands_in_a_table():
 
 
 def test_every_trap_of_the_board_is_on_the_page():
-    """Those of the table of traps, and all problems of the modules that hold nothing else."""
-    modules = [
-        (family, import_module(f"mini_transformer.board.{module}"))
-        for family, names in problems.MODULES.items()
-        for module in names
-        if module.startswith("traps")
-    ]
-    known = {*traps.TRAPS, *((family, name) for family, module in modules for name in module.NAMES)}
+    known = {(name, trap) for name, family in load_families().items() for trap in family.traps}
     assert known == {problem for met in TRAPS.values() for problem in met}
 
 
@@ -62,10 +57,9 @@ def test_the_ablations_still_measure_what_the_page_says():
 
 
 def test_references_are_not_counted_as_methods_that_fell():
-    score = {"family": "circuit", "problem": "p", "fell": 1}
-    summary = {
-        "scores": [
-            {**score, "entrant": name} for name in ("mine", "random", "oracle", "mine (untrained)")
-        ]
-    }
+    scores = [
+        Score("circuit", "p", name, 1, [], 1, {}, None, None)
+        for name in ("mine", "random", "oracle", "mine (untrained)")
+    ]
+    summary = Summary(scores, [], [])
     assert list_sides(summary, "circuit", "p") == {"fell": ["mine"], "stood": []}

@@ -1,4 +1,6 @@
-"""Every exercise keeps its promises: trees match, stubs fail, wrong answers fail by name, right ones pass."""
+"""Every exercise keeps its promises: trees match, stubs fail, wrong answers fail by name, right
+ones pass.
+"""
 
 import ast
 import doctest
@@ -14,16 +16,16 @@ from mini_transformer.course.exercises import (
     read_exercises,
     read_stub,
 )
-from mini_transformer.course.grading import find_checks
-from mini_transformer.course.material import find_material
-from mini_transformer.course.report import (
+from mini_transformer.course.grading.checks import find_checks
+from mini_transformer.course.grading.grade import (
     CheckResult,
     find_registered,
     grade_file,
     load_module,
     run_check,
 )
-from mini_transformer.course.student import InProcessStudent
+from mini_transformer.course.grading.student import InProcessStudent
+from mini_transformer.course.material import find_material
 
 TOP = Path(__file__).parents[2]
 MATERIAL = find_material()

@@ -10,8 +10,8 @@ import jupytext
 import pytest
 
 from mini_transformer.course.exercises import read_exercises
+from mini_transformer.course.learner.workspace import make_notebook
 from mini_transformer.course.material import find_material
-from mini_transformer.course.workspace import make_notebook
 
 MATERIAL = find_material()
 LESSONS = MATERIAL.list_lessons()

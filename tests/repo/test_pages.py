@@ -1,4 +1,6 @@
-"""The pages are true: snippets run, tables come from the code, the tree is the tree, links lead somewhere."""
+"""The pages are true: snippets run, tables come from the code, the tree is the tree, links lead
+somewhere.
+"""
 
 import re
 import subprocess
@@ -79,7 +81,9 @@ def test_every_path_in_the_tree_exists_and_no_module_is_missing_from_it():
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_every_command_named_on_a_page_exists(page):
-    """The learner's loop and the tour run in tests of their own; here a misspelled command or path is found."""
+    """The learner's loop and the tour run in tests of their own; here a misspelled command or
+    path is found.
+    """
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     commands = [
         line.split("#")[0].split()

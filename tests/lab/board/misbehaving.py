@@ -1,4 +1,6 @@
-"""Methods that go wrong in every way, for the tests of the board; imported by name in its child processes."""
+"""Methods that go wrong in every way, for the tests of the board; imported by name in its child
+processes.
+"""
 
 import contextlib
 import ctypes

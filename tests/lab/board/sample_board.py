@@ -1,8 +1,10 @@
-"""A small summary with everything in it that a report must show: a failure, a trap, an empty row, names that look like markup."""
+"""A small summary with everything in it that a report must show: a failure, a trap, an empty row,
+names that look like markup.
+"""
 
 from typing import Any
 
-from mini_transformer.board.summary import summarise
+from mini_transformer.board.report.summary import Summary, summarize
 
 CIRCUIT = ("circuit", "a_toy/zero")
 TRAP = ("probe", "a_trap/unread")
@@ -74,5 +76,5 @@ def make_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def make_summary() -> dict[str, Any]:
-    return summarise(make_rows())
+def make_summary() -> Summary:
+    return summarize(make_rows())

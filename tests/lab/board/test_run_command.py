@@ -1,22 +1,32 @@
-"""`minilab board`: one's own method beside the built-in ones, kept in a folder, as a table or as data."""
+"""`minilab board`: one's own method beside the built-in ones, kept in a folder, as a table or as
+data.
+"""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from mini_transformer.board import entrants, problems
+from mini_transformer.board import families
+from mini_transformer.board.families import find_family
 from mini_transformer.cli import app
 
 
 @pytest.fixture(autouse=True)
 def _small_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One problem and one built-in method; the child processes know all of them."""
-    monkeypatch.setattr(
-        problems, "list_problems", lambda family, cases=None, quick=False: ["boolean_and/zero"]
+    """One problem and one built-in method of one family; the child processes know all of them."""
+    whole = find_family("circuit")
+    small = dataclasses.replace(
+        whole,
+        problems={"boolean_and/zero": whole.problems["boolean_and/zero"]},
+        traps={},
+        quick=("boolean_and/zero",),
+        entrants={"eap": whole.entrants["eap"]},
     )
-    monkeypatch.setattr(entrants, "list_entrants", lambda family: ["eap"])
+    every = {**families.load_families(), "circuit": small}
+    monkeypatch.setattr(families, "load_families", lambda: every)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

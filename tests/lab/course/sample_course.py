@@ -1,4 +1,6 @@
-"""A course of one lesson and two exercises, small enough to see through, written into a temporary folder."""
+"""A course of one lesson and two exercises, small enough to see through, written into a
+temporary folder.
+"""
 
 from pathlib import Path
 
@@ -54,7 +56,7 @@ explanation = "Halving is linear."
 
 GRADER = '''
 import torch
-from mini_transformer.course.grading import check, expect
+from mini_transformer.course.grading.checks import check, expect
 
 MISTAKES = {
     "double": {"squares": "You squared x: twice x is x + x."},

@@ -1,4 +1,6 @@
-"""Submissions that mean harm: each gets the verdict that stands in its first line, and nothing else comes of it."""
+"""Submissions that mean harm: each gets the verdict that stands in its first line, and nothing
+else comes of it.
+"""
 
 import ast
 import re
@@ -11,9 +13,9 @@ import pytest
 from sample_course import write_course
 from sandboxed import find_or_skip
 
-from mini_transformer.course.isolated import grade_isolated
-from mini_transformer.course.probes import await_running
-from mini_transformer.course.report import Report
+from mini_transformer.course.grading.grade import Report
+from mini_transformer.course.lecturer.escapes import await_running
+from mini_transformer.course.lecturer.isolated import grade_isolated
 
 ATTACKS = sorted((Path(__file__).parents[2] / "attacks").glob("*.py"))
 each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda path: path.stem)
@@ -32,7 +34,9 @@ def look_around(folder: Path) -> dict[str, bytes | None]:
 
 
 def launch(attack: Path, folder: Path, marker: str, port: int = 9) -> Report:
-    """Grade an attack that knows all it could wish for: where the course is, another's submission, a port that listens."""
+    """Grade an attack that knows all it could wish for: where the course is, another's
+    submission, a port that listens.
+    """
     material = write_course(folder / "course")
     outside = folder / "submissions"
     outside.mkdir()

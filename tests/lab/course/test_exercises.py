@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 from sample_course import FACTS, SOLUTION, write_course
 
@@ -11,7 +9,7 @@ from mini_transformer.course.exercises import (
     read_stub,
     write_stubs,
 )
-from mini_transformer.course.material import CourseError, find_key, find_material
+from mini_transformer.course.material import CourseError
 
 STUB = '''"""Exercises of lesson 01."""
 
@@ -73,47 +71,42 @@ def test_points_of_the_course_are_those_in_the_toml(tmp_path):
     assert [exercise.points for exercise in read_course(write_course(tmp_path))] == [3, 2]
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        "1",
-        "01",
-        "ex01",
-        "01_samples",
-        "ex01_samples",
-        "ex01_samples.py",
-        "exercises/ex01_samples.py",
-    ],
-)
-def test_a_lesson_is_found_by_every_way_to_write_it(given):
-    assert find_key(given, ["01_samples", "10_more"]) == "01_samples"
-
-
-def test_the_shipped_course_is_found_in_the_clone():
-    material = find_material()
-    assert all(folder.is_dir() for folder in dataclasses.astuple(material) if folder)
-    assert material.list_keys() == material.list_lessons()
-
-
 def with_answer(body: str) -> str:
     return f'def double(x):\n    """Task."""\n{body}\n'
 
 
-@pytest.mark.parametrize(
-    ("solution", "facts", "sentence"),
-    [
-        (with_answer("    return 1"), FACTS.split("[[exercise]]\nname = \"add")[0], "double has statements outside # ANSWER"),
-        (with_answer("    # ANSWER\n    return 1"), FACTS.split("[[exercise]]\nname = \"add")[0], "enclose the whole body"),
-        (with_answer("    y = x\n    # ANSWER\n    return y\n    # END ANSWER"), FACTS.split("[[exercise]]\nname = \"add")[0],
-         "enclose the whole body"),
-        (SOLUTION.replace("def double", "def triple"), FACTS, r"lists \['double', 'add_halves'\], but the solution defines"),
-        (SOLUTION, FACTS.replace('"double"', '"x"').replace('"add_halves"', '"double"').replace('"x"', '"add_halves"'),
-         r"lists \['add_halves', 'double'\], but the solution defines \['double', 'add_halves'\]: same names, same order"),
-        (SOLUTION, FACTS.replace("points = 3", 'points = "3"'), "double in ex01_samples.toml has points = '3', expected int"),
-        (SOLUTION, FACTS.replace("minutes = 2", "minuets = 2"), "has minutes = None, expected int"),
-        (SOLUTION, FACTS.replace("minutes = 2", "minutes = 2\ncolour = 3"), "has a field 'colour', expected only name"),
-    ],
-)  # fmt: skip
+ONE = FACTS.split('[[exercise]]\nname = "add')[0]
+SWAPPED = FACTS.replace('"double"', '"x"').replace('"add_halves"', '"double"')
+UNMARKED = with_answer("    return 1")
+OPEN = with_answer("    # ANSWER\n    return 1")
+PARTLY = with_answer("    y = x\n    # ANSWER\n    return y\n    # END ANSWER")
+TRIPLE = SOLUTION.replace("def double", "def triple")
+UNFIT = [
+    (UNMARKED, ONE, "double has statements outside # ANSWER"),
+    (OPEN, ONE, "enclose the whole body"),
+    (PARTLY, ONE, "enclose the whole body"),
+    (TRIPLE, FACTS, r"lists \['double', 'add_halves'\], but the solution defines"),
+    (
+        SOLUTION,
+        SWAPPED.replace('"x"', '"add_halves"'),
+        r"lists \['add_halves', 'double'\], but the solution defines \['double', 'add_halves'\]: "
+        "same names, same order",
+    ),
+    (
+        SOLUTION,
+        FACTS.replace("points = 3", 'points = "3"'),
+        "double in ex01_samples.toml has points = '3', expected int",
+    ),
+    (SOLUTION, FACTS.replace("minutes = 2", "minuets = 2"), "has minutes = None, expected int"),
+    (
+        SOLUTION,
+        FACTS.replace("minutes = 2", "minutes = 2\ncolour = 3"),
+        "has a field 'colour', expected only name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("solution", "facts", "sentence"), UNFIT, ids=range(len(UNFIT)))
 def test_what_does_not_fit_together_is_said(tmp_path, solution, facts, sentence):
     material = write_course(tmp_path)
     (material.solutions / "ex01_samples.py").write_text(solution)

@@ -1,6 +1,8 @@
-"""What is right and what is wrong does not depend on where the code runs: in this process, or isolated in a sandbox.
+"""What is right and what is wrong does not depend on where the code runs: in this process, or
+isolated in a sandbox.
 
-By default one file per lesson holds mutants of some exercises and alternatives of the others; the slow tests judge each by itself.
+By default one file per lesson holds mutants of some exercises and alternatives of the others; the
+slow tests judge each by itself.
 """
 
 from collections.abc import Iterator
@@ -11,15 +13,15 @@ import pytest
 from sandboxed import find_or_skip
 
 from mini_transformer.course.exercises import read_exercises, read_stub
-from mini_transformer.course.isolated import IsolatedStudent
-from mini_transformer.course.material import find_material
-from mini_transformer.course.report import (
+from mini_transformer.course.grading.grade import (
     Report,
     find_registered,
     grade_file,
     grade_student,
     load_module,
 )
+from mini_transformer.course.lecturer.isolated import IsolatedStudent
+from mini_transformer.course.material import find_material
 
 MATERIAL = find_material()
 MUTANTS = Path(__file__).parents[2] / "mutants"
@@ -35,7 +37,9 @@ exec(compile({text!r}, "registered.py", "exec"), registered.__dict__)
 
 
 def list_registered(key: str, where: str) -> dict[str, list[tuple[int, str]]]:
-    """For each exercise the mutants, or alternatives, by their number in the file and their name."""
+    """For each exercise the mutants, or alternatives, by their number in the file and their
+    name.
+    """
     found: dict[str, list[tuple[int, str]]] = {}
     for i, (exercise, name, _) in enumerate(
         find_registered(load_module(MUTANTS / f"ex{key}.py"), where)
@@ -55,7 +59,9 @@ def write_source(key: str, where: str, numbers: dict[str, int]) -> bytes:
 
 
 def write_mixture(key: str) -> tuple[str, bytes]:
-    """One file with the first mutant of every other exercise, and the first alternative of those between."""
+    """One file with the first mutant of every other exercise, and the first alternative of those
+    between.
+    """
     wrong, right = list_registered(key, "mutants"), list_registered(key, "alternatives")
     source = write_source(key, "mutants", {name: wrong[name][0][0] for name in list(wrong)[::2]})
     chosen = "".join(
@@ -67,7 +73,9 @@ def write_mixture(key: str) -> tuple[str, bytes]:
 def grade_in_turn(
     key: str, cases: list[tuple[str, bytes]], folder: Path
 ) -> Iterator[tuple[str, Report, Report]]:
-    """Each file graded in this process, and isolated: in one sandbox after the other, to save the start."""
+    """Each file graded in this process, and isolated: in one sandbox after the other, to save
+    the start.
+    """
     path = folder / f"ex{key}.py"
     parameters = {exercise.name: exercise.parameters for exercise in read_exercises(MATERIAL, key)}
     with IsolatedStudent(path.name, b"", parameters=parameters, sandbox=find_or_skip()) as student:

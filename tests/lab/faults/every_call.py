@@ -1,4 +1,7 @@
-"""One call or more per public function, for a model of any shape: CALLS gives its arguments, Setting what they are made of."""
+"""List one call or more per public function, for a model of any shape.
+
+CALLS gives its arguments, Setting what they are made of.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +12,7 @@ from torch import Tensor
 
 from mini_transformer import Transformer, methods
 from mini_transformer.edges import list_writers
-from mini_transformer.methods.logit_lens import list_streams
+from mini_transformer.methods.looking.lenses import list_streams
 
 
 def first_logit(logits: Tensor) -> Tensor:
@@ -18,7 +21,7 @@ def first_logit(logits: Tensor) -> Tensor:
 
 @dataclass
 class Setting:
-    """A model, prompts, and the parts, places and rows that calls on this model can name."""
+    """Hold a model, prompts, and the parts, places and rows that calls on it can name."""
 
     model: Transformer
     clean: Tensor
@@ -46,7 +49,7 @@ class Setting:
 
     @property
     def parts(self) -> list[str]:
-        """A writer that every model has, and a head where there is one."""
+        """Name a writer that every model has, and a head where there is one."""
         return ["input", self.head] if self.c.n_layers else ["input"]
 
     @property
@@ -69,7 +72,7 @@ class Setting:
 
     @property
     def units(self) -> Any:
-        """Neurons where there are some, else heads, else the axes of the embedding."""
+        """List neurons where there are some, else heads, else the axes of the embedding."""
         return (
             ("post", self.last)
             if self.c.d_mlp and self.c.n_layers
@@ -117,7 +120,7 @@ class Setting:
         return self.model.run_with_cache(self.clean)[1]
 
     def read(self, tokens: Tensor) -> Tensor:
-        """The stream, one row per prompt and position."""
+        """Read the stream, one row per prompt and position."""
         cache = self.model.run_with_cache(tokens, names_filter=self.stream)[1]
         return self.edit_rows(cache[self.stream].detach().flatten(0, 1))
 
@@ -131,12 +134,13 @@ class Setting:
 
     @property
     def axes(self) -> methods.Dictionary:
-        eye, zeros = self.eye(self.c.d_model), 0 * self.ones(self.c.d_model)
+        eye = self.eye(self.c.d_model)
+        zeros = 0 * self.ones(self.c.d_model)
         return methods.Dictionary(eye, zeros, eye, zeros, zeros, zeros)
 
     @property
     def pairs(self) -> Tensor:
-        """Logits of all pairs of numbers modulo 5."""
+        """Return the logits of all pairs of numbers modulo 5."""
         numbers = torch.arange(125, device=self.clean.device).view(25, 5) * 7 % 11
         return numbers.to(self.model.W_E.dtype)
 
@@ -149,7 +153,7 @@ def given(*args, **kwargs):
 
 
 def with_metric(**kwargs):
-    """The arguments of a call on clean and corrupt prompts and a metric."""
+    """Make the arguments of a call on clean and corrupt prompts and a metric."""
     return lambda s: given(s.model, s.clean, s.corrupt, s.metric, **kwargs)
 
 
@@ -159,13 +163,15 @@ CALLS = {
     "ablate, mean of a layer": lambda s: given(
         s.model, s.clean, ["a0"], "mean", s.corrupt, positions=[0]
     ),
-    "ablate, nothing": lambda s: given(s.model, s.clean, []),
-    "ablate, neuron": lambda s: given(s.model, s.clean, ["m0.n0"]),
+    "ablate, nothing": lambda s: given(s.model, s.clean, [], "zero"),
+    "ablate, neuron": lambda s: given(s.model, s.clean, ["m0.n0"], "zero"),
     "ablate_directions": lambda s: given(
         s.model, s.clean, s.ones(1, s.c.d_model), ablation="mean", reference=s.corrupt
     ),
-    "ablate_directions, all": lambda s: given(s.model, s.clean, s.eye(s.c.d_model), s.stream),
-    "ablate_each": lambda s: given(s.model, s.clean, s.metric, "resid_pre", "pos"),
+    "ablate_directions, all": lambda s: given(
+        s.model, s.clean, s.eye(s.c.d_model), "zero", s.stream
+    ),
+    "ablate_each": lambda s: given(s.model, s.clean, s.metric, "resid_pre", "pos", "zero"),
     "ablate_each, neurons": lambda s: given(
         s.model, s.clean, s.metric, "post", "neuron", "mean", s.corrupt
     ),
@@ -173,15 +179,11 @@ CALLS = {
     "ablate_pairs": lambda s: given(
         s.model, s.clean, s.metric, ["a0.h0", s.head], "resample", s.corrupt
     ),
-    "align_nonlinearly": lambda s: given(
+    "fit_nonlinear_alignment": lambda s: given(
         s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2, n_layers=2, hidden=4
     ),
-    "align_subspace": lambda s: given(
-        s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2
-    ),
-    "align_subspace_boundless": lambda s: given(
-        s.model, s.clean, s.corrupt, s.answers, s.stream, steps=2
-    ),
+    "fit_das": lambda s: given(s.model, s.clean, s.corrupt, s.answers, s.stream, dim=1, steps=2),
+    "fit_boundless_das": lambda s: given(s.model, s.clean, s.corrupt, s.answers, s.stream, steps=2),
     "answer_early": lambda s: given(s.model, s.clean, s.scratchpad, filler=0),
     "answer_pairs": lambda s: given(s.ones(s.c.d_model), s.rows, s.others),
     "apply_logit_lens": lambda s: given(s.model, s.clean),
@@ -199,9 +201,9 @@ CALLS = {
     "assess_equivalence": with_metric(),
     "assess_independence": with_metric(ablation="mean", permutations=3),
     "assess_minimality": with_metric(draws=3),
-    "attribute_edges": with_metric(steps=2),
-    "attribute_edges, clean gradient": with_metric(),
-    "attribute_edges, masks": with_metric(ablation="mean", steps=1, along="masks"),
+    "eap": with_metric(steps=2),
+    "eap, clean gradient": with_metric(),
+    "eap, masks": with_metric(ablation="mean", steps=1, along="masks"),
     "attribute_logits": lambda s: given(s.model, s.cache, s.answers, s.wrong),
     "attribute_logits_to_neurons": lambda s: given(s.model, s.cache, s.answers, s.wrong),
     "attribute_logits_to_sources": lambda s: given(s.model, s.cache, s.answers, s.wrong),
@@ -212,39 +214,42 @@ CALLS = {
         torch.cat([s.clean, s.corrupt]),
         s.model(torch.cat([s.clean, s.corrupt]))[..., 0].detach(),
         {"low": lambda tokens: tokens < 3, "odd": lambda tokens: tokens % 2 == 1},
+        position=None,
         shuffles=1,
     ),
-    "divergence_from": lambda s: given(s.model, s.clean),
-    "divergence_from, one position": lambda s: given(s.model, s.clean, -1),
+    "make_divergence": lambda s: given(s.model, s.clean, None),
+    "make_divergence, one position": lambda s: given(s.model, s.clean, -1),
     "draw_control_labels": lambda s: given(s.clean.flatten(), s.labels),
-    "duplicate_token_scores": lambda s: given(s.model, s.clean),
+    "score_duplicate_token": lambda s: given(s.model, s.clean),
     "edit_rank_one": lambda s: given(
         s.model, s.last, s.ones(max(s.c.d_mlp, 1)), s.ones(s.c.d_model), s.eye(max(s.c.d_mlp, 1))
     ),
-    "estimate_patches": with_metric(),
-    "estimate_patches, heads": with_metric(site="z", per="head", steps=2, direction="noise"),
+    "attribution_patch": with_metric(direction="denoise"),
+    "attribution_patch, heads": with_metric(site="z", per="head", steps=2, direction="noise"),
     "exclude_logits": lambda s: given(s.pairs, [1]),
     "find_circuit_acdc": lambda s: given(
-        s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean)
+        s.model, s.clean, s.corrupt, methods.make_divergence(s.model, s.clean, position=None)
     ),
-    "find_consistent_direction": lambda s: given(s.rows, s.others, steps=2),
-    "find_contrast_directions": lambda s: given(s.rows, s.others, 1),
+    "fit_ccs": lambda s: given(s.rows, s.others, steps=2),
+    "fit_contrast_directions": lambda s: given(s.rows, s.others, 1),
     "find_incompleteness": with_metric(ablation="zero", steps=1),
-    "find_max_activating": lambda s: given(s.model, s.clean, s.units, k=2, batch_size=2),
-    "find_max_activating, basis": lambda s: given(
-        s.model, s.clean, s.stream, s.ones(1, s.c.d_model), k=2, after=1
+    "find_max_activating": lambda s: given(
+        s.model, s.clean, s.units, k=2, position=None, batch_size=2
     ),
-    "find_mean_difference": lambda s: given(s.rows, s.others),
-    "find_principal_directions": lambda s: given(s.rows, 1),
-    "find_steering_vector": lambda s: given(s.model, s.clean, s.corrupt, s.stream),
-    "find_value": lambda s: given(s.model, s.clean, s.answers, s.last, -1, steps=3),
+    "find_max_activating, basis": lambda s: given(
+        s.model, s.clean, s.stream, s.ones(1, s.c.d_model), k=2, position=None, after=1
+    ),
+    "fit_mean_difference": lambda s: given(s.rows, s.others),
+    "fit_principal_directions": lambda s: given(s.rows, 1),
+    "fit_steering_vector": lambda s: given(s.model, s.clean, s.corrupt, s.stream),
+    "fit_value": lambda s: given(s.model, s.clean, s.answers, s.last, -1, steps=3),
     "fit_inlp": lambda s: given(s.rows, s.labels),
     "fit_leace": lambda s: given(s.rows, s.labels),
     "fit_projection": lambda s: given(s.rows, s.labels),
     "fit_supervised_dictionary": lambda s: given(
         s.rows, s.eye(len(s.rows), max(0, min(3, len(s.rows) - 1)))
     ),
-    "induction_scores": lambda s: given(s.model, s.clean),
+    "score_induction": lambda s: given(s.model, s.clean),
     "integrate_gradients": lambda s: given(
         s.model, s.clean, s.metric, s.corrupt, steps=6, tolerance=1.0
     ),
@@ -256,7 +261,7 @@ CALLS = {
     "measure_distance_irrelevance": lambda s: given(s.pairs),
     "measure_divergence": lambda s: given(methods.apply_logit_lens(s.model, s.clean)),
     "measure_doses": lambda s: given(
-        s.model, s.clean, s.metric, s.ones(s.c.d_model), s.stream, [0.0, 1.0]
+        s.model, s.clean, s.metric, s.ones(s.c.d_model), s.stream, [0.0, 1.0], None
     ),
     "measure_excitation": lambda s: given(s.model, s.last, s.clean),
     "measure_faithfulness": lambda s: given(s.model, s.clean, s.corrupt, s.metric, [s.parts, []]),
@@ -273,7 +278,9 @@ CALLS = {
         s.rows, s.labels, torch.arange(len(s.rows), device=s.clean.device)
     ),
     "measure_shapley": lambda s: given(s.model, s.clean, s.metric, s.corrupt, s.ends),
-    "measure_units": lambda s: given(s.model, s.clean, s.units, keep=7, batch_size=2),
+    "measure_units": lambda s: given(
+        s.model, s.clean, s.units, position=None, keep=7, batch_size=2
+    ),
     "multiply_gradient": lambda s: given(s.model, s.clean, s.metric, s.corrupt),
     "multiply_gradient, embedding": lambda s: given(
         s.model, s.clean, s.metric, 0.1 * s.ones(s.c.d_model)
@@ -287,11 +294,11 @@ CALLS = {
     "occlude_each, embedding": lambda s: given(
         s.model, s.clean, s.metric, 0.1 * s.ones(s.length, s.c.d_model)
     ),
-    "orthogonalise_weights": lambda s: given(s.model, s.ones(1, s.c.d_model)),
-    "patch_activations": with_metric(),
-    "patch_activations, heads": with_metric(site="z", per="head"),
+    "orthogonalize_weights": lambda s: given(s.model, s.ones(1, s.c.d_model)),
+    "patch_activations": with_metric(direction="denoise"),
+    "patch_activations, heads": with_metric(site="z", per="head", direction="denoise"),
     "patch_activations, pattern": with_metric(site="pattern", per="head key", direction="noise"),
-    "patch_edges": with_metric(ablation="mean"),
+    "patch_edges": with_metric(ablation="mean", direction="noise"),
     "patch_edges, denoising": with_metric(direction="denoise"),
     "patch_path": lambda s: given(s.model, s.clean, s.corrupt, s.path),
     "patch_senders": lambda s: given(
@@ -301,12 +308,12 @@ CALLS = {
         s.metric,
         ["logits", *([f"{s.head}<v>"] if s.c.n_layers else [])],
     ),
-    "previous_token_scores": lambda s: given(s.model, s.clean),
-    "rank_answer": lambda s: given(s.model(s.clean).detach(), s.answers),
+    "score_previous_token": lambda s: given(s.model, s.clean),
+    "measure_answer_rank": lambda s: given(s.model(s.clean).detach(), s.answers),
     "read_neurons": lambda s: given(s.model, s.last),
     "read_ov": lambda s: given(s.model, s.head),
-    "read_ov, virtual head": lambda s: given(s.model, s.head, source="a0.h0"),
-    "read_probability": lambda s: given(s.model(s.clean).detach(), s.answers),
+    "read_ov, virtual head": lambda s: given(s.model, s.head, attended="a0.h0"),
+    "measure_answer_probability": lambda s: given(s.model(s.clean).detach(), s.answers),
     "read_qk": lambda s: given(
         s.model, s.head, key="token" if s.c.positions == "none" else "position"
     ),
@@ -317,9 +324,11 @@ CALLS = {
     "read_units, stream": lambda s: given(s.model, s.clean, s.stream),
     "restrict_logits": lambda s: given(s.pairs, [1]),
     "run_with_noise": lambda s: given(s.model, s.clean, s.blurred, draws=2),
-    "sample_bands": lambda s: given(s.model, s.clean, s.units, k=1),
+    "sample_bands": lambda s: given(s.model, s.clean, s.units, k=1, position=None),
     "sample_shapley": lambda s: given(s.model, s.clean, s.metric, s.corrupt, draws=2),
-    "scale_features": lambda s: given(s.model, s.clean, s.stream, s.axes, [0, s.c.d_model - 1]),
+    "scale_features": lambda s: given(
+        s.model, s.clean, s.stream, s.axes, [0, s.c.d_model - 1], position=None
+    ),
     "scale_features, nothing": lambda s: given(s.model, s.clean, s.stream, s.axes, []),
     "score_composition": lambda s: given(s.model, "k"),
     "score_copying": lambda s: given(s.model),
@@ -329,11 +338,9 @@ CALLS = {
         s.clean,
         torch.ones(*s.clean.shape, s.length, dtype=torch.bool, device=s.clean.device),
     ),
-    "score_nodes": lambda s: given(
-        s.model, methods.attribute_edges(s.model, s.clean, s.corrupt, s.metric)
-    ),
+    "score_nodes": lambda s: given(s.model, methods.eap(s.model, s.clean, s.corrupt, s.metric)),
     "score_random_composition": lambda s: given(s.model, draws=2),
-    "score_reliance": lambda s: given(
+    "measure_reliance": lambda s: given(
         s.model, s.clean, s.scratchpad, (s.clean[None, ..., s.scratchpad] + 1) % s.c.d_vocab
     ),
     "scrub": lambda s: given(
@@ -346,17 +353,17 @@ CALLS = {
             "input->logits": lambda tokens: tokens,
         },
     ),
-    "share_explained_by_sum": lambda s: given(s.pairs),
-    "share_of_best_frequency": lambda s: given(s.pairs, 5),
-    "share_of_second": lambda s: given(s.axes, s.c.d_model - 1),
-    "share_recovered": lambda s: given(
+    "measure_share_of_sum": lambda s: given(s.pairs),
+    "measure_share_of_best_frequency": lambda s: given(s.pairs, 5),
+    "measure_share_of_second": lambda s: given(s.axes, s.c.d_model - 1),
+    "measure_share_recovered": lambda s: given(
         torch.stack([s.metric(s.model(tokens)).detach().mean() for tokens in (s.clean, s.corrupt)]),
         s.model,
         s.clean,
         s.corrupt,
         s.metric,
     ),
-    "sink_scores": lambda s: given(s.model, s.clean),
+    "score_sink": lambda s: given(s.model, s.clean),
     "split_circuit": lambda s: given(s.model, s.head),
     "split_circuit, qk": lambda s: given(s.model, s.head, "qk"),
     "split_effects": with_metric(ablation="mean"),
@@ -370,19 +377,23 @@ CALLS = {
     ),
     "swap_subspace": lambda s: given(s.model, s.clean, s.corrupt, s.eye(s.c.d_model)[:1], s.stream),
     "sweep_acdc": lambda s: given(
-        s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean), taus=[0.1]
+        s.model,
+        s.clean,
+        s.corrupt,
+        methods.make_divergence(s.model, s.clean, position=None),
+        taus=[0.1],
     ),
-    "synthesise_input": lambda s: given(
+    "synthesize_input": lambda s: given(
         s.model, s.clean.flatten()[: s.length], s.excite, restarts=2, steps=2
     ),
-    "synthesise_input, nothing free": lambda s: given(
+    "synthesize_input, nothing free": lambda s: given(
         s.model, s.clean.flatten()[: s.length], s.excite, free=[], restarts=2, steps=2
     ),
-    "trace_causally": lambda s: given(s.model, s.clean, s.metric, s.blurred, draws=2),
-    "trace_causally, severed": lambda s: given(
+    "causal_trace": lambda s: given(s.model, s.clean, s.metric, s.blurred, draws=2),
+    "causal_trace, severed": lambda s: given(
         s.model, s.clean, s.metric, s.blurred, "attn_out", draws=2, window=2, severed="attn_out"
     ),
-    "trace_faithfulness": lambda s: given(
+    "measure_faithfulness_curve": lambda s: given(
         s.model,
         s.clean,
         s.corrupt,
@@ -397,12 +408,17 @@ CALLS = {
         for architecture in ("l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu")
     },
     "train_edge_mask": lambda s: given(
-        s.model, s.clean, s.corrupt, methods.divergence_from(s.model, s.clean), steps=2, draws=2
+        s.model,
+        s.clean,
+        s.corrupt,
+        methods.make_divergence(s.model, s.clean, position=None),
+        steps=2,
+        draws=2,
     ),
-    "train_probe": lambda s: given(s.rows, s.labels),
-    "train_probe, mlp": lambda s: given(s.rows, s.labels, hidden=3),
+    "fit_probe": lambda s: given(s.rows, s.labels),
+    "fit_probe, mlp": lambda s: given(s.rows, s.labels, hidden=3),
     "train_transcoder": lambda s: given(s.rows, s.others, 6, steps=3),
-    "train_tuned_lens": lambda s: given(s.model, s.clean, steps=2, rows=4),
+    "fit_tuned_lens": lambda s: given(s.model, s.clean, steps=2, rows=4),
     "write_fourier_basis": lambda s: given(5),
     "write_scratchpad, nothing": lambda s: given(s.model, s.clean, 0),
     "write_scratchpad": lambda s: given(s.model, s.clean, 1),
@@ -423,14 +439,14 @@ def name_function(call: str) -> str:
 
 
 def make_arguments(call: str, s: Setting) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of a call, positional and by name."""
+    """Make the arguments of a call, positional and by name."""
     args, kwargs = CALLS[call](s)
     circuit = WITH_CIRCUIT.get(name_function(call))
     return args, kwargs | ({"circuit": getattr(s, circuit)} if circuit else {})
 
 
 def use(found: Any, s: Setting) -> Any:
-    """What the methods of a result say about this setting, so that these are run, too."""
+    """Return what the methods of a result say about this setting, so that these are run, too."""
     if isinstance(found, methods.Dictionary) and len(found.centre) == s.rows.shape[1]:
         codes = found.encode(s.rows)
         varies = len(found.b_dec) == s.rows.shape[1] and not s.rows.eq(s.rows[:1]).all()

@@ -1,8 +1,11 @@
-"""Every public function on models of odd shapes, in many modes: what crashes, what is silently nan, what differs where nothing should.
+"""Find what crashes, is silently nan, or differs on models of odd shapes and in odd modes.
 
-    .venv/bin/python tests/lab/faults/odd_models.py [--model WORDS] [--mode WORDS] [--share N] [--refusals] [FUNCTION ...]
+    .venv/bin/python tests/lab/faults/odd_models.py [--model WORDS] [--mode WORDS] [--share N]
+    [--refusals] [FUNCTION ...]
 
-prints the faults, grouped; --share 4 tries each function on each model in a quarter of the modes, by turns; --refusals also prints the sentences with which calls were refused, to be judged by a reader.
+prints the faults, grouped; --share 4 tries each function on each model in a quarter of the modes,
+by turns; --refusals also prints the sentences with which calls were refused, to be judged by a
+reader.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from torch import Tensor
 
 import mini_transformer
 from mini_transformer import Config, Transformer, methods
+from mini_transformer.edges import EdgeScores
 from mini_transformer.hooks import ActivationCache
 
 PACKAGE = str(Path(mini_transformer.__file__).parent)
@@ -34,11 +38,9 @@ BASE = Config(d_vocab=7, n_ctx=6, d_model=6, n_layers=2, n_heads=2, d_mlp=5)
 
 
 def vary(**options) -> Config:
-    """The base model with other options; as many heads as fit have the width that they had."""
-    return Config(
-        **{"d_vocab": 7, "n_ctx": 6, "d_model": 6, "n_layers": 2, "n_heads": 2, "d_mlp": 5}
-        | options
-    )
+    """Vary the base model's options; as many heads as fit keep the width that they had."""
+    plain = dict(d_vocab=7, n_ctx=6, d_model=6, n_layers=2, n_heads=2, d_mlp=5)
+    return Config(**plain | options)
 
 
 ODD_MODELS = {
@@ -89,7 +91,10 @@ ODD_MODELS = {
 
 
 def scramble(config: Config, dtype: torch.dtype = torch.float32) -> Transformer:
-    """A model in which no weight is left at its initial zero or one: the same one, rounded, in every dtype."""
+    """Leave no weight of a model at its initial zero or one.
+
+    It is the same model, rounded, in every dtype.
+    """
     model = Transformer(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -114,13 +119,15 @@ def set_up(
 
 
 def list_leaves(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor, number and string of a result, with the way to it."""
+    """List every tensor, number and string of a result, with the way to it."""
     if found is None:
         return
     if isinstance(found, Tensor | bool | int | float | str):
         yield path, found
     elif isinstance(found, Transformer):
         yield from list_leaves(dict(found.state_dict()), path)
+    elif isinstance(found, EdgeScores):
+        yield from list_leaves(dict(found.items()), path)
     elif isinstance(found, Mapping):
         for key, value in found.items():
             name = "+".join(sorted(key)) if isinstance(key, frozenset) else key
@@ -136,7 +143,7 @@ def list_leaves(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def edit_floats(given: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-    """The same arguments with every tensor of floats edited; models and what they computed stay."""
+    """Edit every tensor of floats in the arguments; keep models and what they computed."""
     if isinstance(given, Tensor):
         return edit(given) if given.is_floating_point() else given
     if isinstance(given, tuple | list) and not hasattr(given, "_fields"):
@@ -152,7 +159,7 @@ def edit_floats(given: Any, edit: Callable[[Tensor], Tensor]) -> Any:
 
 
 class Outcome(NamedTuple):
-    """What a call came to: "returned" with leaves, "refused" with a sentence, or "crashed" with what was raised."""
+    """Say what a call came to: "returned" with leaves, "refused" or "crashed" with a text."""
 
     kind: str
     text: str = ""
@@ -160,8 +167,12 @@ class Outcome(NamedTuple):
 
 
 def classify(error: Exception) -> Outcome:
-    """Refused, if the package itself raised ValueError or KeyError with one sentence; else crashed."""
-    last, inside = error.__traceback__, []
+    """Call it refused if the package raised ValueError or KeyError with one sentence.
+
+    Else it crashed.
+    """
+    last = error.__traceback__
+    inside = []
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = Path(frame.f_code.co_filename)
         inside += [f"{file.name}:{line}"] if str(file).startswith(PACKAGE) else []
@@ -186,10 +197,11 @@ def classify(error: Exception) -> Outcome:
 
 
 class Mode(NamedTuple):
-    """How a setting is made and called, and what its results have to agree with.
+    """Say how a setting is made and called, and what its results have to agree with.
 
-    agree: "same" as the plain run to rounding, "close" (another precision), "rough" (half precision), "linear" (the same in
-    another unit: as they are, or times a power of `unit`), or "finite" (another problem: no crash, no silent nan).
+    agree: "same" as the plain run to rounding, "close" (another precision), "rough" (half
+    precision), "linear" (the same in another unit: as they are, or times a power of `unit`), or
+    "finite" (another problem: no crash, no silent nan).
     """
 
     agree: str
@@ -218,7 +230,7 @@ def autocast():
 
 
 def change(**changes) -> Callable[[Config], Setting]:
-    """A maker of settings with some parts replaced by a function of the plain setting."""
+    """Replace some parts of the plain setting by functions of it."""
 
     def make(config: Config) -> Setting:
         plain = set_up(config)
@@ -259,19 +271,19 @@ def metric(edit: Callable[[Tensor], Tensor]) -> Callable[[Config], Setting]:
 
 
 def forbid_last(model: Transformer) -> None:
-    """A token that can never come, in a model with biases and more than one output."""
+    """Forbid one token, in a model with biases and more than one output."""
     if model.b_U is not None and len(model.b_U) > 1:
         model.b_U.data[-1] = -math.inf
 
 
 def listen(model: Transformer) -> None:
-    """Somebody looks at every activation, also at those that are computed on demand only."""
+    """Look at every activation, also at those that are computed on demand only."""
     for point in model.hook_points.values():
         point.listeners.append(lambda value, hook: value)
 
 
 def round_all(model: Transformer) -> None:
-    """Weights, and the activations of every run, are those that bfloat16 can hold, though computed in float32."""
+    """Round weights and activations to what bfloat16 can hold, but compute in float32."""
     for parameter in model.parameters():
         parameter.data = parameter.data.bfloat16().float()
     for point in model.hook_points.values():
@@ -292,17 +304,18 @@ def in_dtype(dtype: torch.dtype) -> Callable[[Config], Setting]:
 
 
 def loud(values: Tensor) -> Tensor:
-    """Rows with a first column a million times as large."""
+    """Make the first column of the rows a million times as large."""
     return torch.cat([values[:, :1] * 1e6, values[:, 1:]], dim=1)
 
 
 def constant(values: Tensor) -> Tensor:
-    """Rows with a first column that never varies."""
+    """Make a first column that never varies."""
     return torch.cat([torch.ones_like(values[:, :1]), values[:, 1:]], dim=1)
 
 
 inference = torch.inference_mode
-SMALL, LARGE = 2.0**-24, 2.0**24
+SMALL = 2.0**-24
+LARGE = 2.0**24
 
 MODES = {
     "plain": Mode("finite", set_up),
@@ -403,7 +416,8 @@ MODES = {
     "rows of nan": Mode("finite", rows(lambda values: values * math.nan), uses="rows", broken=()),
 }
 
-# How far results move when the weights do: what half precision, and another precision, may move them, too.
+# How far results move when the weights do: what half precision, and another precision, may move
+# them, too.
 ROUNDED = Mode("finite", weights(round_all))
 JITTERED = Mode("finite", weights(multiply(1 + 2.0**-20)))
 
@@ -423,12 +437,12 @@ MAY_DIFFER = {
         "default dtype float64",
     ): "levels are numbers of Python, which become tensors of the default dtype",
     (
-        "score_reliance",
+        "measure_reliance",
         "default dtype float64",
     ): "a share of counts, which has torch's default dtype",
     **{
         (function, f"rows in a {size} unit"): PENALTY
-        for function in ("train_probe", "measure_selectivity", "fit_inlp")
+        for function in ("fit_probe", "measure_selectivity", "fit_inlp")
         for size in ("small", "large")
     },
     **{
@@ -442,10 +456,10 @@ MAY_DIFFER = {
             "describe_unit",
             "fit_inlp",
             "measure_selectivity",
-            "score_reliance",
+            "measure_reliance",
             "split_circuit",
             "sweep_acdc",
-            "train_probe",
+            "fit_probe",
         )
         for mode in ROUGH
     },
@@ -461,29 +475,29 @@ WITHOUT_MODEL |= {
     "measure_frequency_shares",
     "measure_progress",
     "restrict_logits",
-    "share_explained_by_sum",
+    "measure_share_of_sum",
 }
-WITHOUT_MODEL |= {"share_of_best_frequency", "write_fourier_basis"}
+WITHOUT_MODEL |= {"measure_share_of_best_frequency", "write_fourier_basis"}
 # What takes long is called in each mode on a few models, in turn.
 SLOW = {
-    "train_probe, mlp",
+    "fit_probe, mlp",
     "fit_inlp",
     "measure_selectivity",
     "find_circuit_acdc",
     "sweep_acdc",
-    "synthesise_input",
+    "synthesize_input",
 }
 SLOW |= {
     "integrate_gradients",
     "integrate_gradients, embedding",
     "climb_by_swaps",
-    "align_nonlinearly",
+    "fit_nonlinear_alignment",
 }
 
 
 @functools.cache
 def list_used(call: str) -> set[str]:
-    """Which parts of the setting a call uses."""
+    """List which parts of the setting a call uses."""
 
     class Watched(Setting):
         seen: set[str] = set()  # noqa: RUF012
@@ -500,7 +514,10 @@ def list_used(call: str) -> set[str]:
 
 
 def attempt(call: str, mode: Mode, config: Config) -> Outcome:
-    """One call under one mode; warnings count as crashes. Where not even the arguments can be made, nothing is called."""
+    """Try one call under one mode; warnings count as crashes.
+
+    Where not even the arguments can be made, nothing is called.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         args = None
@@ -525,12 +542,15 @@ def attempt(call: str, mode: Mode, config: Config) -> Outcome:
 
 
 def keep(leaf: Any) -> Any:
-    """A tensor as the plain run can be compared with it: outside the graph and inference_mode."""
+    """Detach a tensor, outside inference_mode, so that it can be compared with the plain run."""
     return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
 
 
 def measure_gap(value: Any, expected: Any) -> tuple[float, float]:
-    """The largest difference of two leaves, and the largest size of the expected one; infinite for other shapes."""
+    """Measure the largest difference of two leaves, and the largest size of the expected one.
+
+    The difference of other shapes is infinite.
+    """
     if isinstance(value, str) or isinstance(expected, str):
         return (0.0 if value == expected else math.inf), 1.0
     value, expected = torch.as_tensor(value).double(), torch.as_tensor(expected).double()
@@ -554,7 +574,7 @@ ANNOUNCE_NAN = {
 
 
 def list_broken(call: str, leaves, kinds: tuple[str, ...] = ("nan", "inf")) -> list[str]:
-    """The leaves with nan, or infinities."""
+    """List the leaves with nan, or infinities."""
     if "nan" in kinds and name_function(call) in ANNOUNCE_NAN:
         return []
     broken = []
@@ -573,7 +593,7 @@ def judge(
     found: Outcome,
     moved: Outcome | None = None,
 ) -> str:
-    """What is wrong with an outcome, or nothing."""
+    """Say what is wrong with an outcome, if anything."""
     if found.kind == "crashed":
         return f"crashed: {found.text}"
     if found.kind == "refused":
@@ -615,13 +635,12 @@ TOLERANCE = {"same": 1e-6, "close": 1e-4, "rough": 0.1, "linear": 1e-4}
 
 
 def compare(call: str, mode: Mode, config: Config, plain, found, moved) -> str:
-    """Where two results differ by more than rounding, of the results or of the weights."""
+    """Say where two results differ by more than rounding, of results or of weights."""
     if [path for path, _ in plain] != [path for path, _ in found]:
         return "another result than the plain run's: other parts"
     sizes = [measure_gap(leaf, leaf)[1] for _, leaf in plain if is_continuous(leaf)]
-    noise = (
-        2.0**-6 * size_of_logits(config) if mode.agree == "rough" else 0.0
-    )  # differences of logits lose digits
+    # Differences of logits lose digits.
+    noise = 2.0**-6 * size_of_logits(config) if mode.agree == "rough" else 0.0
     for (path, expected), (_, value), (_, near) in zip(plain, found, moved, strict=True):
         if mode.agree != "same" and not is_continuous(expected):
             continue
@@ -657,11 +676,14 @@ def size_of_logits(config: Config) -> float:
 
 @functools.cache
 def is_free(call: str) -> bool:
-    """Whether a call is given no model, so that its results follow what else it is given; or gives it back in shares."""
+    """Say whether a call's results follow what it is given beside a model.
+
+    It is given no model, or gives its results in shares.
+    """
     args, _ = make_arguments(call, set_up(BASE))
     return (
         not any(isinstance(value, Transformer) for value in args)
-        or name_function(call) == "share_recovered"
+        or name_function(call) == "measure_share_recovered"
     )
 
 
@@ -677,7 +699,10 @@ class Fault(NamedTuple):
 
 
 def choose_modes(model: str, call: str, share: int) -> list[str]:
-    """The modes in which a call is tried on a model: all on the base model, elsewhere one of `share`, in turn."""
+    """Choose the modes in which a call is tried on a model.
+
+    It is tried in all on the base model, elsewhere in one of `share`, in turn.
+    """
     share = 4 * share if call in SLOW and share > 1 else share
     first = list(ODD_MODELS).index(model) + list(CALLS).index(call)
     chosen = [
@@ -696,7 +721,10 @@ def find_faults(
     refusals=None,
     times=None,
 ) -> list[Fault]:
-    """The faults of each call on each model in one of `share` of its modes; refusals and times are filled if given."""
+    """Find the faults of each call on each model in one of `share` of its modes.
+
+    Refusals and times are filled if given.
+    """
     faults = []
     for model in models:
         config = ODD_MODELS[model]
@@ -733,7 +761,7 @@ def find_faults(
 
 
 def describe(faults: list[Fault]) -> str:
-    """The faults, one paragraph per function: what happened, then on which models in which modes."""
+    """Describe the faults, one paragraph per function: what happened, then where."""
     groups = defaultdict(lambda: defaultdict(list))
     for fault in faults:
         kind = re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?", "#", fault.text.split(" by ")[0])
@@ -748,7 +776,8 @@ def describe(faults: list[Fault]) -> str:
                 by_mode[fault.mode].append(fault.model)
             for mode, models in by_mode.items():
                 lines.append(
-                    f"        [{mode}] {len(models)}: {'; '.join(models[:6])}{'; ...' if len(models) > 6 else ''}"
+                    f"        [{mode}] {len(models)}: "
+                    f"{'; '.join(models[:6])}{'; ...' if len(models) > 6 else ''}"
                 )
     return "\n".join(lines)
 
@@ -770,7 +799,8 @@ def main() -> int:
     ]
     models = [name for name in ODD_MODELS if options.model in name]
     modes = [name for name in MODES if options.mode in name]
-    refusals, times = [], defaultdict(float)
+    refusals = []
+    times = defaultdict(float)
     faults = find_faults(models, modes, calls, options.share, refusals, times)
     print(describe(faults))
     print(f"{len(faults)} faults in {len(calls)} calls x {len(models)} models x {len(modes)} modes")

@@ -1,10 +1,11 @@
-"""A second device in software: tensors on it compute as on the CPU, but do not mix with tensors that stayed there.
+"""Emulate a second device: its tensors compute as on the CPU, but do not mix with those.
 
     with OtherDevice():
         model = Transformer(config).to(DEVICE)
 
-What CUDA refuses, this refuses: an operation on tensors of both devices (unless the one on the CPU is a single number, or
-an index), a CPU generator for draws on the device, NumPy. It borrows the name of torch's meta device, which needs no driver.
+What CUDA refuses, this refuses: an operation on tensors of both devices (unless the one on the CPU
+is a single number, or an index), a CPU generator for draws on the device, NumPy. It borrows the
+name of torch's meta device, which needs no driver.
 """
 
 import torch
@@ -18,7 +19,7 @@ aten = torch.ops.aten
 
 
 class OnDevice(Tensor):
-    """A tensor whose numbers are kept in a tensor on the CPU, where only this file looks."""
+    """Keep a tensor's numbers in a tensor on the CPU, where only this file looks."""
 
     @staticmethod
     def __new__(cls, held: Tensor):
@@ -63,10 +64,8 @@ JOINED = {aten.cat.default, aten.stack.default}
 def check_devices(function, args, kwargs) -> None:
     """Raise RuntimeError where CUDA does."""
     flat = tree_flatten((args, kwargs))[0]
-    here, there = (
-        [value for value in flat if isinstance(value, OnDevice)],
-        [value for value in flat if is_elsewhere(value)],
-    )
+    here = [value for value in flat if isinstance(value, OnDevice)]
+    there = [value for value in flat if is_elsewhere(value)]
     generators = [value for value in flat if isinstance(value, torch.Generator)]
     if generators and (here or torch.device(kwargs.get("device") or "cpu") == DEVICE):
         raise RuntimeError(f"{function} was given a generator on the CPU for draws on the device")
@@ -92,7 +91,7 @@ def check_devices(function, args, kwargs) -> None:
 
 
 def run(function, args, kwargs):
-    """One operation: on the numbers behind the tensors, after a look at where these are."""
+    """Run one operation on the numbers behind the tensors, after a look at where these are."""
     check_devices(function, args, kwargs)
     flat = tree_flatten((args, kwargs))[0]
     target = kwargs.get("device")
@@ -121,14 +120,14 @@ def run(function, args, kwargs):
 
 
 class Factories(TorchDispatchMode):
-    """Operations that make tensors on the device, or move them there."""
+    """Make tensors on the device, or move them there."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return run(function, args, kwargs or {})
 
 
 def list_to_tensor(index):
-    """An index without lists of numbers, of which the meta device keeps nothing."""
+    """Return an index without lists of numbers, which the meta device does not keep."""
     if isinstance(index, tuple):
         return tuple(list_to_tensor(part) for part in index)
     return (
@@ -139,7 +138,10 @@ def list_to_tensor(index):
 
 
 class Conversions(TorchFunctionMode):
-    """What never comes to an operation: torch.tensor(..., device), and the address of a tensor's numbers."""
+    """Handle what never comes to an operation.
+
+    That is torch.tensor(..., device), and the address of a tensor's numbers.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -170,7 +172,7 @@ class Conversions(TorchFunctionMode):
 
 
 class OtherDevice:
-    """Inside `with OtherDevice():` there is a second device."""
+    """Provide a second device inside `with OtherDevice():`."""
 
     def __enter__(self):
         self.modes = [Factories(), Conversions()]

@@ -1,4 +1,7 @@
-"""Inputs that nobody drew: constants, zeros, repeats, tokens that can never come, empty and whole circuits."""
+"""Test inputs that nobody drew.
+
+They are constants, zeros, repeats, tokens that can never come, empty and whole circuits.
+"""
 
 import math
 
@@ -8,8 +11,7 @@ from torch import Tensor
 
 from mini_transformer import Config, Transformer, methods
 from mini_transformer.edges import list_edges
-from mini_transformer.methods import circuit_tests
-from mini_transformer.methods.circuit_evaluation import name_parts
+from mini_transformer.methods.circuits import circuit_tests
 
 CONFIG = Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5)
 CLEAN = torch.tensor([[1, 2, 3, 4], [4, 0, 6, 5], [2, 2, 1, 0]])
@@ -34,7 +36,7 @@ def zeros() -> Transformer:
 
 @pytest.fixture
 def forbidding() -> Transformer:
-    """A model whose token 4 can never come."""
+    """Make a model whose token 4 can never come."""
     model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1, biases=True))
     with torch.no_grad():
         model.b_U[4] = -math.inf
@@ -47,7 +49,7 @@ def first(logits: Tensor) -> Tensor:
 
 def test_a_token_that_can_never_come_counts_nothing_in_a_divergence(forbidding):
     tokens = torch.tensor([[1, 2, 3]])
-    divergence = methods.divergence_from(forbidding, tokens)
+    divergence = methods.make_divergence(forbidding, tokens, position=None)
     assert divergence(forbidding(tokens)).item() == 0
     others = forbidding(tokens.flip(1)).detach()
     expected, found = (
@@ -57,23 +59,26 @@ def test_a_token_that_can_never_come_counts_nothing_in_a_divergence(forbidding):
     torch.testing.assert_close(divergence(others), by_hand)
     assert methods.find_circuit_acdc(forbidding, tokens, tokens.flip(1), divergence)
     for slopes in (
-        methods.attribute_edges(forbidding, tokens, tokens.flip(1), divergence, steps=3),
+        methods.eap(forbidding, tokens, tokens.flip(1), divergence, steps=3),
         methods.train_edge_mask(forbidding, tokens, tokens.flip(1), divergence, steps=3),
     ):
-        assert slopes.isfinite().all()
+        assert slopes.values.isfinite().all()
 
 
 def test_ruling_out_what_the_model_does_not_diverges_without_bound(forbidding):
     tokens = torch.tensor([[1, 2, 3]])
     allowing = Transformer(forbidding.config)
-    assert methods.divergence_from(allowing, tokens)(forbidding(tokens)).item() == -math.inf
+    assert (
+        methods.make_divergence(allowing, tokens, position=None)(forbidding(tokens)).item()
+        == -math.inf
+    )
 
 
 def test_a_divergence_from_other_prompts_is_refused(model):
     with pytest.raises(
         ValueError, match=r"logits are \(3, 4, 7\), but those to diverge from \(1, 4, 7\)"
     ):
-        methods.divergence_from(model, CLEAN[:1])(model(CLEAN))
+        methods.make_divergence(model, CLEAN[:1], position=None)(model(CLEAN))
 
 
 def test_a_token_that_is_listed_twice_counts_once_in_a_copying_score(model):
@@ -101,7 +106,7 @@ NOT_FINITE = {"nan": math.nan, "minus infinity": -math.inf}
 @pytest.mark.parametrize(
     "judge",
     [
-        lambda m, f: methods.share_recovered(torch.zeros(2), m, CLEAN, CORRUPT, f),
+        lambda m, f: methods.measure_share_recovered(torch.zeros(2), m, CLEAN, CORRUPT, f),
         lambda m, f: methods.find_circuit_acdc(m, CLEAN, CORRUPT, f),
         lambda m, f: methods.train_edge_mask(m, CLEAN, CORRUPT, f, steps=1),
         lambda m, f: methods.measure_faithfulness(m, CLEAN, CORRUPT, f, [[]]),
@@ -135,8 +140,8 @@ def test_a_metric_that_does_not_hang_on_the_logits_has_no_gradient(model):
         return first(logits).detach() * torch.ones(1, requires_grad=True)
 
     for find in (
-        lambda: methods.estimate_patches(model, CLEAN, CORRUPT, detached),
-        lambda: methods.attribute_edges(model, CLEAN, CORRUPT, detached),
+        lambda: methods.attribution_patch(model, CLEAN, CORRUPT, detached, direction="denoise"),
+        lambda: methods.eap(model, CLEAN, CORRUPT, detached),
         lambda: methods.measure_saliency(model, CLEAN, detached),
     ):
         with pytest.raises(ValueError, match="the metric has no gradient"):
@@ -155,15 +160,8 @@ def test_empty_and_whole_circuits_have_the_values_of_their_definition(model):
     assert gaps == {frozenset(): 0}
 
 
-def test_the_parts_of_a_set_come_in_the_order_of_the_model(model):
-    """A set of strings has another order in every process."""
-    names = ["input", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1"]
-    assert name_parts(model, frozenset(names))[0] == names
-    assert name_parts(model, names[::-1])[0] == names[::-1]
-
-
 def test_knockouts_that_differ_by_rounding_are_a_tie_for_the_first(model, monkeypatch):
-    from mini_transformer.methods import circuit_knockouts
+    from mini_transformer.methods.circuits import circuit_knockouts
 
     def pretend(*arguments):
         return {out: 0.5 + 1e-7 * ("m0" in out) for out in map(frozenset, arguments[-1])}
@@ -184,7 +182,7 @@ def test_a_curve_of_several_circuits_of_one_size_counts_the_last():
 
 def test_a_mask_of_parts_is_a_score_with_two_levels(model):
     mask = torch.arange(7) > 3
-    found = methods.trace_faithfulness(model, CLEAN, CORRUPT, first, mask)
+    found = methods.measure_faithfulness_curve(model, CLEAN, CORRUPT, first, mask)
     torch.testing.assert_close(found.share, torch.tensor([0, 3 / 7, 1]))
 
 
@@ -198,9 +196,9 @@ def test_scores_that_say_nothing_of_each_other_are_independent_with_certainty(mo
 def test_a_neuron_or_logits_that_do_not_vary_have_no_share_of_a_wave():
     constant = torch.full((P * P, 2), 0.3)
     constant[::3, 1] = torch.nextafter(constant[::3, 1], torch.tensor(1.0))  # but for rounding
-    assert methods.share_of_best_frequency(constant, P).isnan().all()
+    assert methods.measure_share_of_best_frequency(constant, P).isnan().all()
     with pytest.raises(ValueError, match="are the same for all pairs"):
-        methods.share_explained_by_sum((0.1 * torch.arange(P)).expand(P * P, P))
+        methods.measure_share_of_sum((0.1 * torch.arange(P)).expand(P * P, P))
     with pytest.raises(ValueError, match=r"the correct logit is 0\.1 for all pairs"):
         methods.measure_distance_irrelevance(torch.full((P * P, P), 0.1))
     with pytest.raises(ValueError, match=r"logits \(49, 7\) hold numbers that are not finite"):
@@ -211,11 +209,13 @@ def test_a_prompt_without_a_gradient_has_no_cosine_and_is_left_out(model, zeros)
     targets = torch.tensor([0, 1, 2])
     assert math.isnan(methods.measure_gradient_symmetry(zeros, CLEAN, targets))
     alone = methods.measure_gradient_symmetry(
-        model, CLEAN[1:], targets[1:], first=0, second=3, position=3
+        model, CLEAN[1:], targets[1:], first_position=0, second_position=3, position=3
     )
     with torch.no_grad():
         model.W_U[:, 0] = 0  # the logit of the first prompt's target depends on nothing
-    found = methods.measure_gradient_symmetry(model, CLEAN, targets, first=0, second=3, position=3)
+    found = methods.measure_gradient_symmetry(
+        model, CLEAN, targets, first_position=0, second_position=3, position=3
+    )
     assert found == pytest.approx(alone, abs=1e-6)
 
 
@@ -230,7 +230,7 @@ def test_embeddings_that_are_all_the_same_give_noise_no_size(zeros):
     with pytest.raises(
         ValueError, match="all entries of W_E are the same, which gives noise no size: give `noise`"
     ):
-        methods.trace_causally(zeros, CLEAN, first, CLEAN > 1)
+        methods.causal_trace(zeros, CLEAN, first, CLEAN > 1)
 
 
 def test_keys_that_are_zero_or_repeated_leave_a_rank_one_edit_exact(model):
@@ -248,4 +248,4 @@ def test_keys_that_are_zero_or_repeated_leave_a_rank_one_edit_exact(model):
 
 def test_prompts_without_tokens_are_refused_in_one_sentence(model):
     with pytest.raises(ValueError, match=r"tokens are \(3, 0\): prompts without tokens"):
-        methods.patch_activations(model, CLEAN[:, :0], CLEAN[:, :0], first)
+        methods.patch_activations(model, CLEAN[:, :0], CLEAN[:, :0], first, direction="denoise")

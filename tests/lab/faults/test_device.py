@@ -1,6 +1,7 @@
-"""Every public function on a model that is not on the CPU: the same numbers, and on the device of what was given.
+"""Test every public function on a model that is not on the CPU.
 
-The other device is one in software (`other_device.py`), which refuses what CUDA refuses.
+The numbers are the same, and on the device of what was given. The other device is one in software
+(`other_device.py`), which refuses what CUDA refuses.
 """
 
 import pytest
@@ -29,7 +30,8 @@ def call_on(config, call: str, device: torch.device) -> list[tuple[str, object]]
 )
 def test_the_other_device_refuses_what_cuda_refuses(mix):
     with OtherDevice():
-        x, mine = torch.ones(2, 3).to(DEVICE), torch.ones(2, 3)
+        x = torch.ones(2, 3).to(DEVICE)
+        mine = torch.ones(2, 3)
         mixes = {
             "sum": lambda: x + mine,
             "mask": lambda: x.masked_fill(mine > 0, 0.0),

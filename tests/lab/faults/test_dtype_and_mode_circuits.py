@@ -1,4 +1,7 @@
-"""One rule for every dtype and mode: half precision, autocast, torch.inference_mode, draws, arguments of another dtype."""
+"""Test that one rule holds for every dtype and mode.
+
+There are half precision, autocast, torch.inference_mode, draws, and arguments of another dtype.
+"""
 
 import dataclasses
 
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mini_transformer import Config, Transformer, methods
+from mini_transformer.methods.arguments import check_metric
 
 CONFIG = Config(
     d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5, norm="layer", biases=True
@@ -21,7 +25,7 @@ def first(logits: Tensor) -> Tensor:
 
 WEIGHTS = {
     "read_qk": lambda m: methods.read_qk(m, "a1.h1", key="a0.h0"),
-    "read_ov": lambda m: methods.read_ov(m, "a1.h1", source="bias"),
+    "read_ov": lambda m: methods.read_ov(m, "a1.h1", attended="bias"),
     "score_copying": methods.score_copying,
     "score_composition": lambda m: methods.score_composition(m, "q"),
     "split_circuit": lambda m: methods.split_circuit(m, "a0.h0").strengths,
@@ -51,12 +55,12 @@ def test_what_is_read_off_weights_does_not_depend_on_autocast(read):
 def test_a_direction_is_taken_out_of_a_model_in_half_precision(dtype):
     model = Transformer(CONFIG).to(dtype)
     direction = torch.ones(1, 8) / 8**0.5
-    edited = methods.orthogonalise_weights(model, 1e6 * direction)  # too long for float16
+    edited = methods.orthogonalize_weights(model, 1e6 * direction)  # too long for float16
     assert edited.W_E.dtype == dtype
     assert (edited.W_E.float() @ direction.T).abs().max() < 0.02
-    logits = methods.ablate_directions(model, CLEAN, 1e6 * direction)
+    logits = methods.ablate_directions(model, CLEAN, 1e6 * direction, ablation="zero")
     assert logits.dtype == dtype
-    exact = methods.ablate_directions(Transformer(CONFIG), CLEAN, direction)
+    exact = methods.ablate_directions(Transformer(CONFIG), CLEAN, direction, ablation="zero")
     torch.testing.assert_close(logits.float(), exact, atol=0.15, rtol=0.1)
 
 
@@ -72,9 +76,7 @@ def test_many_small_steps_in_half_precision_add_up():
 def test_a_mean_metric_of_half_precision_keeps_small_differences():
     logits = torch.zeros(301, 1, 1, dtype=torch.bfloat16)
     logits[0] = -1
-    assert methods.patching.check_metric(lambda x: 1 + x[:, 0, 0], logits).item() == pytest.approx(
-        300 / 301
-    )
+    assert check_metric(lambda x: 1 + x[:, 0, 0], logits).item() == pytest.approx(300 / 301)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,8 @@ def test_an_edit_takes_keys_of_another_dtype(model_dtype, key_dtype):
 
 
 def test_a_mask_of_a_half_precision_model_is_trained_in_float32():
-    found = methods.train_edge_mask(Transformer(CONFIG).bfloat16(), CLEAN, CORRUPT, first, steps=5)
+    model = Transformer(CONFIG).bfloat16()
+    found = methods.train_edge_mask(model, CLEAN, CORRUPT, first, steps=5).values
     assert found.dtype == torch.float32
     assert found.unique().numel() > 10
 
@@ -103,13 +106,13 @@ def test_an_edit_of_a_half_precision_model_takes_keys_and_values_of_float32():
     mlp = edited.blocks[0].mlp
     assert mlp.W_out.dtype == torch.bfloat16
     assert (key @ mlp.W_out.float() + mlp.b_out.float() - 1).abs().max() < 0.1
-    value = methods.find_value(model, CLEAN, torch.tensor([3, 3, 3]), 1, -1)
+    value = methods.fit_value(model, CLEAN, torch.tensor([3, 3, 3]), 1, -1)
     assert value.dtype == torch.float32
 
 
 DRAWS = {
     "run_with_noise": lambda m: methods.run_with_noise(m, CLEAN, CLEAN > 2, draws=2),
-    "train_edge_mask": lambda m: methods.train_edge_mask(m, CLEAN, CORRUPT, first, steps=3),
+    "train_edge_mask": lambda m: methods.train_edge_mask(m, CLEAN, CORRUPT, first, steps=3).values,
     "sample_shapley": lambda m: (
         methods.sample_shapley(m, CLEAN, first, torch.tensor(0), draws=3).values
     ),
@@ -141,15 +144,17 @@ def test_random_knockouts_do_not_depend_on_the_default_dtype():
 
 
 GRADIENTS = {
-    "estimate_patches": lambda m, a, b: methods.estimate_patches(m, a, b, first),
-    "attribute_edges": lambda m, a, b: methods.attribute_edges(m, a, b, first),
-    "train_edge_mask": lambda m, a, b: methods.train_edge_mask(m, a, b, first, steps=2),
+    "attribution_patch": lambda m, a, b: methods.attribution_patch(
+        m, a, b, first, direction="denoise"
+    ),
+    "eap": lambda m, a, b: methods.eap(m, a, b, first).values,
+    "train_edge_mask": lambda m, a, b: methods.train_edge_mask(m, a, b, first, steps=2).values,
     "measure_saliency": lambda m, a, b: methods.measure_saliency(m, a, first),
     "integrate_gradients": lambda m, a, b: methods.integrate_gradients(m, a, first, b),
     "measure_gradient_symmetry": lambda m, a, b: torch.tensor(
         methods.measure_gradient_symmetry(m, a, b[:, 0])
     ),
-    "find_value": lambda m, a, b: methods.find_value(m, a, b[:, 0], 0, -1, steps=2),
+    "fit_value": lambda m, a, b: methods.fit_value(m, a, b[:, 0], 0, -1, steps=2),
 }
 
 
@@ -170,7 +175,8 @@ def test_a_gradient_method_names_inference_mode_and_takes_what_was_made_there(fi
 
 
 def test_targets_may_be_integers_of_any_size():
-    model, targets = Transformer(CONFIG), torch.tensor([1, 0, 1])
+    model = Transformer(CONFIG)
+    targets = torch.tensor([1, 0, 1])
     expected = methods.measure_gradient_symmetry(model, CLEAN, targets)
     for dtype in (torch.int8, torch.int16, torch.int32):
         assert methods.measure_gradient_symmetry(model, CLEAN.int(), targets.to(dtype)) == expected

@@ -1,4 +1,7 @@
-"""Labels, dtypes, modes and devices that people have: probes, erasers, dictionaries, lenses and alignments take them all."""
+"""Test labels, dtypes, modes and devices that people have.
+
+Probes, erasers, dictionaries, lenses and alignments take them all.
+"""
 
 import contextlib
 
@@ -20,9 +23,9 @@ FITS = {
     "leace": lambda x: methods.fit_leace(x, LABELS),
     "projection": lambda x: methods.fit_projection(x, LABELS),
     "inlp": lambda x: methods.fit_inlp(x, LABELS),
-    "probe": lambda x: methods.train_probe(x, LABELS).score,
-    "mlp": lambda x: methods.train_probe(x, LABELS, hidden=32).score,
-    "principal directions": lambda x: methods.find_principal_directions(x, 2).project,
+    "probe": lambda x: methods.fit_probe(x, LABELS).score,
+    "mlp": lambda x: methods.fit_probe(x, LABELS, hidden=32).score,
+    "principal directions": lambda x: methods.fit_principal_directions(x, 2).project,
     "dictionary": lambda x: methods.train_dictionary(x, 12, steps=20).encode,
     "supervised": lambda x: methods.fit_supervised_dictionary(x, x[:, :3].relu()).encode,
 }
@@ -42,27 +45,27 @@ def attribute(method):
 
 RUNS = {
     "swap": lambda m: methods.swap_subspace(m, BASE, SOURCE, EYE[:2], SITE),
-    "align": lambda m: methods.align_subspace(m, BASE, SOURCE, ANSWERS, SITE, 2, steps=3),
-    "boundless": lambda m: methods.align_subspace_boundless(
-        m, BASE, SOURCE, ANSWERS, SITE, steps=3
-    ),
+    "align": lambda m: methods.fit_das(m, BASE, SOURCE, ANSWERS, SITE, 2, steps=3),
+    "boundless": lambda m: methods.fit_boundless_das(m, BASE, SOURCE, ANSWERS, SITE, steps=3),
     "nonlinear": lambda m: (
-        methods.align_nonlinearly(m, BASE, SOURCE, ANSWERS, SITE, 2, steps=3).rows
+        methods.fit_nonlinear_alignment(m, BASE, SOURCE, ANSWERS, SITE, 2, steps=3).rows
     ),
-    "scale": lambda m: methods.scale_features(m, BASE, SITE, DICTIONARY, [0]),
+    "scale": lambda m: methods.scale_features(m, BASE, SITE, DICTIONARY, [0], position=None),
     "tuned lens": lambda m: methods.apply_tuned_lens(
-        m, BASE, methods.train_tuned_lens(m, BASE, steps=3)
+        m, BASE, methods.fit_tuned_lens(m, BASE, steps=3)
     ),
     "logit lens": lambda m: methods.apply_logit_lens(m, BASE),
     "components": lambda m: attribute(methods.attribute_logits)(m)["m1"],
     "neurons": attribute(methods.attribute_logits_to_neurons),
     "sources": attribute(methods.attribute_logits_to_sources),
     "patchscope": lambda m: methods.apply_patchscope(m, BASE, SOURCE, 1),
-    "units": lambda m: methods.measure_units(m, BASE, SITE).quantiles,
-    "codes": lambda m: methods.measure_units(m, BASE, SITE, DICTIONARY).mean,
-    "bands": lambda m: methods.sample_bands(m, BASE, SITE, k=2)[0].value.nan_to_num(),
+    "units": lambda m: methods.measure_units(m, BASE, SITE, position=None).quantiles,
+    "codes": lambda m: methods.measure_units(m, BASE, SITE, DICTIONARY, position=None).mean,
+    "bands": lambda m: methods.sample_bands(m, BASE, SITE, k=2, position=None)[
+        0
+    ].value.nan_to_num(),
     "synthesis": lambda m: torch.tensor(
-        methods.synthesise_input(m, BASE[0], lambda p: m(p)[:, -1, 3], steps=3).value
+        methods.synthesize_input(m, BASE[0], lambda p: m(p)[:, -1, 3], steps=3).value
     ),
 }
 TRAINED = {"align", "boundless", "nonlinear", "tuned lens", "synthesis"}
@@ -71,7 +74,8 @@ TRAINED = {"align", "boundless", "nonlinear", "tuned lens", "synthesis"}
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_method_takes_a_model_of_any_dtype(name, dtype):
-    found, reference = RUNS[name](build(dtype)), RUNS[name](build())
+    found = RUNS[name](build(dtype))
+    reference = RUNS[name](build())
     assert found.isfinite().all()
     if dtype == torch.float64 and name != "boundless":
         torch.testing.assert_close(found.float(), reference, rtol=1e-3, atol=1e-3)
@@ -143,8 +147,8 @@ def test_whatever_the_default_dtype_and_device_the_results_are_the_same(name):
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32])
 @pytest.mark.parametrize("hidden", [None, 32])
 def test_labels_may_be_bool_or_any_whole_number(dtype, hidden):
-    expected = methods.train_probe(ROWS, LABELS, hidden)
-    found = methods.train_probe(ROWS, LABELS.to(dtype), hidden)
+    expected = methods.fit_probe(ROWS, LABELS, hidden)
+    found = methods.fit_probe(ROWS, LABELS.to(dtype), hidden)
     assert torch.equal(found.layers[0][0], expected.layers[0][0])
     assert found.accuracy(ROWS, LABELS.to(dtype)) == expected.accuracy(ROWS, LABELS)
 
@@ -162,10 +166,12 @@ def test_selectivity_takes_bool_labels():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bool])
 def test_answers_of_any_whole_type_are_answers_and_no_mask(dtype):
-    model, answers = build(), torch.tensor([0, 1] * 4)
+    model = build()
+    answers = torch.tensor([0, 1] * 4)
     logits = methods.apply_logit_lens(model, BASE)
     assert torch.equal(
-        methods.rank_answer(logits, answers.to(dtype)), methods.rank_answer(logits, answers)
+        methods.measure_answer_rank(logits, answers.to(dtype)),
+        methods.measure_answer_rank(logits, answers),
     )
     cache = model.run_with_cache(BASE)[1]
     expected = methods.attribute_logits(model, cache, answers)

@@ -1,4 +1,7 @@
-"""Every public function on models of odd shapes and in odd modes returns what it should, or refuses with one sentence."""
+"""Test that odd models in odd modes get what they should, or one sentence.
+
+Every public function is tried.
+"""
 
 import pytest
 import torch
@@ -7,7 +10,8 @@ from odd_models import MODES, ODD_MODELS, choose_modes, describe, find_faults
 
 from mini_transformer import methods
 
-SHARE = 4  # each function is tried on each model in a quarter of the modes, another one on the next model
+# Each function is tried on each model in a quarter of the modes, another one on the next model.
+SHARE = 4
 
 
 def test_every_public_function_is_called():
@@ -33,14 +37,14 @@ def test_no_function_crashes_or_errs_silently(model):
 
 
 def test_a_crash_is_found(monkeypatch):
-    monkeypatch.setattr(methods, "sink_scores", lambda model, tokens: [][0])
-    (fault,) = find_faults(["base"], ["plain"], ["sink_scores"])
+    monkeypatch.setattr(methods, "score_sink", lambda model, tokens: [][0])
+    (fault,) = find_faults(["base"], ["plain"], ["score_sink"])
     assert "IndexError" in fault.text
 
 
 def test_a_silent_nan_is_found(monkeypatch):
-    monkeypatch.setattr(methods, "sink_scores", lambda model, tokens: model.W_E.log())
-    (fault,) = find_faults(["base"], ["plain"], ["sink_scores"])
+    monkeypatch.setattr(methods, "score_sink", lambda model, tokens: model.W_E.log())
+    (fault,) = find_faults(["base"], ["plain"], ["score_sink"])
     assert "is nan" in fault.text
 
 
@@ -64,7 +68,7 @@ def test_a_tolerance_in_the_units_of_the_metric_is_found(monkeypatch):
 
 def test_an_error_of_pythons_own_is_no_sentence(monkeypatch):
     monkeypatch.setattr(
-        methods, "sink_scores", lambda model, tokens: dict(zip(*[[1, 2], [3, 4]], strict=True))[5]
+        methods, "score_sink", lambda model, tokens: dict(zip(*[[1, 2], [3, 4]], strict=True))[5]
     )
-    (fault,) = find_faults(["base"], ["plain"], ["sink_scores"])
+    (fault,) = find_faults(["base"], ["plain"], ["score_sink"])
     assert "KeyError" in fault.text

@@ -1,4 +1,7 @@
-"""What is small or large depends on the unit: metrics, weights, keys and directions of any size give the same answers."""
+"""Test that small and large depend on the unit.
+
+Metrics, weights, keys and directions of any size give the same answers.
+"""
 
 import dataclasses
 import math
@@ -8,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mini_transformer import Config, Transformer, methods
-from mini_transformer.edges import list_edges
-from mini_transformer.methods.circuit_tests import bound_probability
-from mini_transformer.methods.directions import orthonormalise
-from mini_transformer.methods.patching import measure_metric_rounding
+from mini_transformer.edges import EdgeScores, list_edges
+from mini_transformer.methods.arguments import measure_metric_rounding
+from mini_transformer.methods.circuits.circuit_tests import bound_probability
+from mini_transformer.methods.intervening.directions import orthonormalize
 
 CONFIG = Config(d_vocab=7, n_ctx=6, d_model=8, n_layers=2, n_heads=2, d_mlp=5)
 CLEAN = torch.tensor([[1, 2, 3, 4], [4, 0, 6, 5], [2, 2, 1, 0], [6, 5, 3, 1], [0, 4, 4, 2]])
@@ -32,14 +35,14 @@ def first(logits: Tensor) -> Tensor:
 
 
 JUDGES = {
-    "share_recovered": lambda m, metric: methods.share_recovered(
+    "measure_share_recovered": lambda m, metric: methods.measure_share_recovered(
         metric(m(CLEAN)).detach(), m, CLEAN, CORRUPT, metric
     ),
     "find_circuit_acdc": lambda m, metric: methods.find_circuit_acdc(
         m, CLEAN, CORRUPT, metric, tau=0.01
     ),
-    "train_edge_mask": lambda m, metric: methods.train_edge_mask(
-        m, CLEAN, CORRUPT, metric, steps=3
+    "train_edge_mask": lambda m, metric: (
+        methods.train_edge_mask(m, CLEAN, CORRUPT, metric, steps=3).values
     ),
     "measure_faithfulness": lambda m, metric: methods.measure_faithfulness(
         m, CLEAN, CORRUPT, metric, [PARTS]
@@ -62,12 +65,16 @@ JUDGES = {
 }
 
 
+def read(found):
+    return found.values if isinstance(found, EdgeScores) else found
+
+
 @pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES.keys())
 def test_a_judgement_does_not_depend_on_the_unit_of_the_metric(model, judge):
-    distance = methods.divergence_from(model, CLEAN)
-    expected = judge(model, distance)
+    distance = methods.make_divergence(model, CLEAN, position=None)
+    expected = read(judge(model, distance))
     for unit in (1e-6, 1e6):
-        found = judge(model, lambda logits, unit=unit: unit * distance(logits))
+        found = read(judge(model, lambda logits, unit=unit: unit * distance(logits)))
         if isinstance(found, Tensor | float):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
         else:
@@ -75,12 +82,13 @@ def test_a_judgement_does_not_depend_on_the_unit_of_the_metric(model, judge):
 
 
 @pytest.mark.parametrize(
-    "name", ["share_recovered", "find_circuit_acdc", "train_edge_mask", "measure_faithfulness"]
+    "name",
+    ["measure_share_recovered", "find_circuit_acdc", "train_edge_mask", "measure_faithfulness"],
 )
 def test_a_metric_that_holds_nothing_but_rounding_tells_no_runs_apart(model, name):
-    distance = methods.divergence_from(model, CLEAN)
+    distance = methods.make_divergence(model, CLEAN, position=None)
     calls = {
-        "share_recovered": lambda: methods.share_recovered(
+        "measure_share_recovered": lambda: methods.measure_share_recovered(
             torch.zeros(1), model, CLEAN, CLEAN, distance
         ),
         "find_circuit_acdc": lambda: methods.find_circuit_acdc(model, CLEAN, CLEAN, distance),
@@ -97,14 +105,18 @@ def test_a_metric_that_holds_nothing_but_rounding_tells_no_runs_apart(model, nam
 
 def test_an_exact_circuit_is_equivalent_by_a_metric_that_is_zero_up_to_rounding(model):
     found = methods.assess_equivalence(
-        model, CLEAN, CORRUPT, methods.divergence_from(model, CLEAN), list_edges(model)
+        model,
+        CLEAN,
+        CORRUPT,
+        methods.make_divergence(model, CLEAN, position=None),
+        list_edges(model),
     )
     assert (found.statistic, found.p_value) == (0.5, 1.0)
 
 
 def test_a_score_that_varies_by_rounding_only_is_independent_of_anything(model):
     found = methods.assess_independence(
-        model, CLEAN, CLEAN, methods.divergence_from(model, CLEAN), PARTS
+        model, CLEAN, CLEAN, methods.make_divergence(model, CLEAN, position=None), PARTS
     )
     assert (found.statistic, found.p_value) == (0.0, 1.0)
 
@@ -139,14 +151,14 @@ def test_p_values_that_are_too_small_for_a_float_are_still_above_zero():
 @pytest.mark.parametrize("sizes", [(1e-8, 1.0), (1e-30, 1e30), (1.0, 1e-12)])
 def test_directions_of_very_different_lengths_are_independent(sizes):
     rows = torch.eye(8)[:2] + 0.5 * torch.eye(8)[2]
-    expected = orthonormalise(rows)
-    found = orthonormalise(rows * torch.tensor(sizes)[:, None])
+    expected = orthonormalize(rows)
+    found = orthonormalize(rows * torch.tensor(sizes)[:, None])
     torch.testing.assert_close(found.T @ found, expected.T @ expected)
 
 
 def test_directions_that_are_the_same_but_for_their_length_are_not_independent():
     with pytest.raises(ValueError, match="the 2 directions span fewer than 2"):
-        orthonormalise(torch.tensor([[1e-9, 2e-9], [1.0, 2.0]]))
+        orthonormalize(torch.tensor([[1e-9, 2e-9], [1.0, 2.0]]))
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e6])
@@ -192,10 +204,12 @@ def test_a_rank_one_edit_spares_small_keys_as_it_spares_large_ones(size):
 
 def test_a_large_offset_hides_no_wave():
     wave = torch.cos(2 * math.pi * (A + B) / P).double()
-    shares = methods.share_of_best_frequency(torch.stack([1e6 + wave, 1e-20 * wave], dim=1), P)
+    shares = methods.measure_share_of_best_frequency(
+        torch.stack([1e6 + wave, 1e-20 * wave], dim=1), P
+    )
     torch.testing.assert_close(shares, torch.ones(2, dtype=torch.float64))
-    assert methods.share_explained_by_sum(1e-9 * SUMS.double() + 1e3) == pytest.approx(1)
-    assert methods.share_explained_by_sum(1e-30 * SUMS) == pytest.approx(1)
+    assert methods.measure_share_of_sum(1e-9 * SUMS.double() + 1e3) == pytest.approx(1)
+    assert methods.measure_share_of_sum(1e-30 * SUMS) == pytest.approx(1)
     shares = methods.measure_frequency_shares(1e6 + wave[:P, None])
     torch.testing.assert_close(
         shares, torch.tensor([5e-13, 0, 0], dtype=torch.float64), atol=1e-20, rtol=1e-3

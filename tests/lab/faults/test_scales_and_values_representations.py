@@ -1,4 +1,7 @@
-"""Probes, erasers, directions, dictionaries and lenses on odd scales and on values that nobody drew on."""
+"""Test representations on odd scales and on values that nobody drew on.
+
+These are probes, erasers, directions, dictionaries and lenses.
+"""
 
 import math
 
@@ -13,29 +16,29 @@ from mini_transformer.methods import (
     apply_logit_lens,
     attribute_logits,
     describe_unit,
-    find_consistent_direction,
-    find_contrast_directions,
     find_max_activating,
-    find_mean_difference,
-    find_principal_directions,
+    fit_ccs,
+    fit_contrast_directions,
     fit_inlp,
     fit_leace,
+    fit_mean_difference,
+    fit_principal_directions,
+    fit_probe,
     fit_projection,
     fit_supervised_dictionary,
+    fit_tuned_lens,
+    measure_answer_rank,
     measure_divergence,
     measure_selectivity,
+    measure_share_of_second,
     measure_units,
-    rank_answer,
     sample_bands,
     scale_features,
-    share_of_second,
-    synthesise_input,
+    synthesize_input,
     train_dictionary,
-    train_probe,
-    train_tuned_lens,
 )
-from mini_transformer.methods.activation_statistics import StreamedMoments
-from mini_transformer.methods.probes import run_layers
+from mini_transformer.methods.looking.activation_statistics import StreamedMoments
+from mini_transformer.methods.representations.logistic_regression import run_layers
 
 TOKENS = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 1, 2]])
 SITE = ("resid_post", 0)
@@ -59,8 +62,9 @@ def label(n=600, n_classes=2):
 
 
 def covary(x, labels):
-    """The correlation of each axis with each class, in standard deviations of the axis."""
-    x, one_hot = x.double(), torch.nn.functional.one_hot(labels).double()
+    """Correlate each axis with each class, in standard deviations of the axis."""
+    x = x.double()
+    one_hot = torch.nn.functional.one_hot(labels).double()
     return ((x - x.mean(dim=0)) / x.std(dim=0)).T @ (one_hot - one_hot.mean(dim=0)) / len(x)
 
 
@@ -85,9 +89,8 @@ def test_leace_erases_a_label_beside_a_loud_direction_that_is_no_axis():
 def test_leace_leaves_out_what_is_rounding_and_changes_nothing_across_it():
     x, labels = label()
     wide = (x @ draw(6, 12, seed=2)).float()
-    assert (
-        int(torch.linalg.matrix_rank((wide - wide.mean(dim=0)).double())) == 12
-    )  # by rounding alone
+    # The rank is full by rounding alone.
+    assert int(torch.linalg.matrix_rank((wide - wide.mean(dim=0)).double())) == 12
     eraser = fit_leace(wide, labels)
     assert eraser.M.abs().max() < 10
     across = torch.linalg.svd(wide.double())[2][6:].float()
@@ -120,11 +123,12 @@ def test_inlp_stops_at_the_majority_where_float32_rounds_it_up():
 
 
 def test_inlp_takes_out_every_dimension_that_a_probe_still_reads():
-    x, labels = draw(60, 3), torch.arange(60) % 3
+    x = draw(60, 3)
+    labels = torch.arange(60) % 3
     x = 3 * torch.eye(3, dtype=torch.float64)[labels] + 0.1 * x
     x[:, 2] += 2 * labels
     erased = fit_inlp(x, labels, penalty=1e-3)(x)
-    probe = train_probe(erased, labels, penalty=1e-3)
+    probe = fit_probe(erased, labels, penalty=1e-3)
     assert (probe.predict(erased) == labels).sum() <= 20
 
 
@@ -147,7 +151,7 @@ def test_a_linear_probe_is_the_optimum(odd, n_classes, penalty):
     x, labels = label(240, n_classes)
     x = ODD[odd](x)
     labels = labels[: len(x)]
-    probe = train_probe(x, labels, penalty=penalty)
+    probe = fit_probe(x, labels, penalty=penalty)
     W = probe.layers[0][0].clone().requires_grad_()
     mean = x.mean(dim=0)
     b = (probe.layers[0][1] + mean @ W.detach()).requires_grad_()
@@ -157,7 +161,8 @@ def test_a_linear_probe_is_the_optimum(odd, n_classes, penalty):
         + penalty / 2 * W.square().sum()
     )
     slopes = torch.autograd.grad(loss, [W, b])
-    # The loss could still fall by about slope^2 / curvature; a column's curvature is at least the penalty.
+    # The loss could still fall by about slope^2 / curvature; a column's curvature is at least the
+    # penalty.
     curvature = (x - mean).square().sum(dim=0)[:, None] / 100 + penalty
     assert (slopes[0].square() / curvature).sum() < 1e-9 * loss
     assert slopes[1].abs().max() < 1e-5
@@ -166,7 +171,7 @@ def test_a_linear_probe_is_the_optimum(odd, n_classes, penalty):
 def test_a_probe_of_separable_classes_is_scikit_learns_at_a_tiny_penalty():
     x = draw(200, 5)
     labels = (x[:, 0] > 0).long()
-    probe = train_probe(x, labels, penalty=1e-8)
+    probe = fit_probe(x, labels, penalty=1e-8)
     peer = LogisticRegression(C=1e8, tol=1e-12, max_iter=1000, solver="newton-cholesky").fit(
         x.numpy(), labels.numpy()
     )
@@ -177,7 +182,7 @@ def test_a_probe_of_separable_classes_is_scikit_learns_at_a_tiny_penalty():
 def test_a_mean_changes_the_bias_only(hidden):
     x = draw(400, 4)
     labels = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long() if hidden else (x[:, 0] > 0).long()
-    assert train_probe(x + 1000, labels, hidden).accuracy(x + 1000, labels) > 0.97
+    assert fit_probe(x + 1000, labels, hidden).accuracy(x + 1000, labels) > 0.97
 
 
 def test_a_class_of_one_row_is_in_the_half_that_trains():
@@ -190,26 +195,26 @@ def test_a_class_of_one_row_is_in_the_half_that_trains():
 
 def test_principal_directions_beside_a_loud_one():
     x = draw(200, 3, dtype=torch.float32) * torch.tensor([1e9, 1.0, 1e-3])
-    found = find_principal_directions(x, 3)
+    found = fit_principal_directions(x, 3)
     torch.testing.assert_close(found.directions.abs(), torch.eye(3), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_rounding_is_no_direction_in_any_dtype(dtype):
     x = (draw(200, 3) @ draw(3, 12, seed=1)).to(dtype)
-    find_principal_directions(x, 3)
+    fit_principal_directions(x, 3)
     with pytest.raises(ValueError, match="must be from 1 to 3"):
-        find_principal_directions(x, 4)
+        fit_principal_directions(x, 4)
 
 
 def test_contrasts_are_found_where_the_positive_set_is_zero():
-    difference = find_contrast_directions(torch.zeros(20, 3), 1e-6 * torch.ones(20, 3)).directions
+    difference = fit_contrast_directions(torch.zeros(20, 3), 1e-6 * torch.ones(20, 3)).directions
     torch.testing.assert_close(difference, torch.full((1, 3), -(3**-0.5)))
 
 
 def test_a_quiet_mean_difference_beside_a_loud_axis():
     loud = torch.tensor([1e8, 0.0])
-    found = find_mean_difference(loud.repeat(3, 1) + torch.tensor([0.0, 1.0]), loud.repeat(3, 1))
+    found = fit_mean_difference(loud.repeat(3, 1) + torch.tensor([0.0, 1.0]), loud.repeat(3, 1))
     assert found.tolist() == [0.0, 1.0]
 
 
@@ -217,10 +222,11 @@ def test_a_quiet_mean_difference_beside_a_loud_axis():
 def test_consistent_search_does_not_depend_on_scale_or_on_constants(scale):
     truth = torch.tensor([1.0, -1.0] * 20)[:, None]
     other = draw(40, 2, dtype=torch.float32)
-    positive, negative = torch.cat([truth, other], 1), torch.cat([-truth, other], 1)
-    reference = find_consistent_direction(positive, negative, steps=50)
+    positive = torch.cat([truth, other], 1)
+    negative = torch.cat([-truth, other], 1)
+    reference = fit_ccs(positive, negative, steps=50)
     constant = torch.full((40, 1), 0.1 * scale)
-    found = find_consistent_direction(
+    found = fit_ccs(
         torch.cat([positive * scale, constant], 1),
         torch.cat([negative * scale, constant], 1),
         tries=1,
@@ -234,15 +240,17 @@ def test_consistent_search_does_not_depend_on_scale_or_on_constants(scale):
 def test_pairs_that_do_not_differ_have_no_consistent_direction():
     x = draw(20, 3, dtype=torch.float32)
     with pytest.raises(ValueError, match="are the same once each set is centred and scaled"):
-        find_consistent_direction(x + 5, x - 5)
+        fit_ccs(x + 5, x - 5)
 
 
 def test_latents_that_are_listed_twice_count_once():
-    model, eye, zeros = build(), torch.eye(8), torch.zeros(8)
+    model = build()
+    eye = torch.eye(8)
+    zeros = torch.zeros(8)
     axes = Dictionary(eye, zeros, eye, zeros, zeros, zeros)
-    once = scale_features(model, TOKENS, SITE, axes, [3, 0])
+    once = scale_features(model, TOKENS, SITE, axes, [3, 0], position=None)
     for twice in ([3, 0, 3], torch.tensor([3, 3, 0])):
-        assert torch.equal(scale_features(model, TOKENS, SITE, axes, twice), once)
+        assert torch.equal(scale_features(model, TOKENS, SITE, axes, twice, position=None), once)
 
 
 def test_a_dictionary_with_fewer_latents_than_k_keeps_all():
@@ -266,7 +274,8 @@ def test_a_dictionary_of_constants_gives_the_constant_and_unit_directions(archit
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 def test_a_dictionary_does_not_depend_on_the_unit(scale):
     x = (draw(300, 4, dtype=torch.float32) - 0.5).relu()
-    expected, found = train_dictionary(x, 6, steps=100), train_dictionary(x * scale, 6, steps=100)
+    expected = train_dictionary(x, 6, steps=100)
+    found = train_dictionary(x * scale, 6, steps=100)
     assert found.explained_variance(x * scale) == pytest.approx(
         expected.explained_variance(x), abs=0.02
     )
@@ -275,10 +284,8 @@ def test_a_dictionary_does_not_depend_on_the_unit(scale):
 def test_a_supervised_dictionary_does_not_read_rounding():
     codes = (draw(300, 3) - 0.3).relu().float()
     x = codes @ draw(3, 12, seed=1).float()
-    found, exact = (
-        fit_supervised_dictionary(x, codes),
-        fit_supervised_dictionary(x.double(), codes.double()),
-    )
+    found = fit_supervised_dictionary(x, codes)
+    exact = fit_supervised_dictionary(x.double(), codes.double())
     torch.testing.assert_close(
         found.W_enc, fit_supervised_dictionary(x * 1e-12, codes).W_enc, rtol=1e-3, atol=1e-4
     )
@@ -297,7 +304,7 @@ def test_a_latent_that_changes_nothing_has_a_direction_of_zero_and_a_share_of_na
     x = codes[:, :1] * torch.tensor([1.0, 2.0], dtype=torch.float64)
     found = fit_supervised_dictionary(x, codes)
     assert found.W_dec[1].tolist() == [0.0, 0.0]
-    shares = share_of_second(found, 1)
+    shares = measure_share_of_second(found, 1)
     assert shares[0].item() == pytest.approx(2 / 3)
     assert shares[1].isnan()
 
@@ -308,7 +315,7 @@ def test_a_token_that_can_never_come_adds_nothing_to_a_divergence():
     found = measure_divergence(apply_logit_lens(model, TOKENS))
     assert found[-1] == 0
     assert found.isfinite().all()
-    assert train_tuned_lens(model, TOKENS, steps=3).A.isfinite().all()
+    assert fit_tuned_lens(model, TOKENS, steps=3).A.isfinite().all()
 
 
 def test_a_stream_that_rules_out_what_comes_diverges_by_infinity():
@@ -328,7 +335,7 @@ def test_the_check_of_a_lens_holds_beside_a_token_that_can_never_come():
 
 def test_nan_never_ranks_first():
     logits = torch.tensor([1.0, math.nan, -math.inf, -math.inf]).view(1, 1, 1, 4)
-    ranks = [rank_answer(logits, torch.tensor([token])).item() for token in range(4)]
+    ranks = [measure_answer_rank(logits, torch.tensor([token])).item() for token in range(4)]
     assert ranks == [2, 4, 4, 4]
 
 
@@ -368,14 +375,14 @@ def test_a_unit_that_never_varies_has_no_spread(value):
     moments = StreamedMoments(0.0)
     for n in (7, 3, 11):
         moments.add(torch.full((n, 1), value, dtype=torch.float64))
-    found = moments.summarise(torch.zeros(1, 1), torch.float64)
+    found = moments.summarize(torch.zeros(1, 1), torch.float64)
     assert (found.mean.item(), found.std.item()) == (value, 0.0)
 
 
 def test_nan_activations_are_no_examples():
     model = build()
     model.W_E.data[1] = math.nan
-    found = find_max_activating(model, TOKENS[:, :1], "embed", k=3)
+    found = find_max_activating(model, TOKENS[:, :1], "embed", k=3, position=None)
     assert found.prompt.tolist() == [
         [1, 2, -1] if high else [2, 1, -1] for high in model.W_E[4] >= model.W_E[7]
     ]
@@ -385,16 +392,16 @@ def test_nan_activations_are_no_examples():
 def test_every_band_of_a_constant_holds_it():
     model = build()
     model.W_E.data.fill_(0.1)
-    bands = sample_bands(model, TOKENS, "embed", k=2)
+    bands = sample_bands(model, TOKENS, "embed", k=2, position=None)
     assert all((band.value == model.W_E[0, 0]).all() for band in bands)
-    assert (measure_units(model, TOKENS, "embed").std == 0).all()
+    assert (measure_units(model, TOKENS, "embed", position=None).std == 0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-14, 1.0, 1e14])
 def test_a_description_does_not_depend_on_the_unit(scale):
     tokens = torch.randint(4, (60, 3), generator=torch.Generator().manual_seed(0))
     says = {f"is {i}": (lambda t, i=i: t == i) for i in range(4)}
-    found = describe_unit(tokens, scale * (tokens == 2).double(), says, shuffles=1)
+    found = describe_unit(tokens, scale * (tokens == 2).double(), says, shuffles=1, position=None)
     assert str(found.formula) == "is 2"
     assert found.fit.explained_variance == pytest.approx(1.0)
 
@@ -402,7 +409,9 @@ def test_a_description_does_not_depend_on_the_unit(scale):
 def test_a_description_of_a_unit_far_from_zero_is_not_rounded():
     tokens = torch.randint(4, (60, 3), generator=torch.Generator().manual_seed(0))
     says = {f"is {i}": (lambda t, i=i: t == i) for i in range(4)}
-    found = describe_unit(tokens, 1e7 + 0.1 * (tokens == 2).double(), says, shuffles=1)
+    found = describe_unit(
+        tokens, 1e7 + 0.1 * (tokens == 2).double(), says, shuffles=1, position=None
+    )
     assert found.fit.explained_variance == pytest.approx(1.0, abs=1e-6)
 
 
@@ -414,7 +423,7 @@ def test_the_best_prompt_does_not_depend_on_the_unit_of_what_it_excites(scale):
         return scale * model(prompts)[:, -1, 3]
 
     everything = torch.cartesian_prod(torch.arange(9), torch.arange(9))
-    found = synthesise_input(model, torch.tensor([0, 0]), logit, steps=1, restarts=2)
+    found = synthesize_input(model, torch.tensor([0, 0]), logit, steps=1, restarts=2)
     singles = (everything != found.tokens).sum(dim=1) <= 1
     assert found.value >= logit(everything[singles]).max().item() * (1 - 1e-5)
 
@@ -423,7 +432,7 @@ def test_what_is_fitted_does_not_change_with_what_was_given():
     eye, zeros = torch.eye(8), torch.zeros(8)
     x, labels = label()
     fitted = [Dictionary(eye, zeros, eye, zeros, zeros, zeros), TunedLens(eye[None], zeros[None])]
-    fitted += [fit_leace(x, labels), train_probe(x, labels)]
+    fitted += [fit_leace(x, labels), fit_probe(x, labels)]
     before = [str(vars(one)) for one in fitted]
     for given in (eye, zeros, x):
         given.fill_(5.0)

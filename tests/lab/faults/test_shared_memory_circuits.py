@@ -1,4 +1,4 @@
-"""Metrics that edit logits in place, and results that are edited: neither reaches what somebody else holds."""
+"""Test that edited logits and results reach nothing that somebody else holds."""
 
 import pytest
 import torch
@@ -22,18 +22,24 @@ def spoil(logits: Tensor) -> Tensor:
 
 
 MEASURES = {
-    "ablate_each": lambda m, f: methods.ablate_each(m, CLEAN, f, "post", "neuron"),
-    "patch_activations": lambda m, f: methods.patch_activations(m, CLEAN, CORRUPT, f, "z", "head"),
-    "share_recovered": lambda m, f: methods.share_recovered(torch.ones(2), m, CLEAN, CORRUPT, f),
-    "estimate_patches": lambda m, f: methods.estimate_patches(m, CLEAN, CORRUPT, f, steps=1),
-    "attribute_edges": lambda m, f: methods.attribute_edges(m, CLEAN, CORRUPT, f),
-    "train_edge_mask": lambda m, f: methods.train_edge_mask(m, CLEAN, CORRUPT, f, steps=2),
-    "sweep_acdc": lambda m, f: methods.sweep_acdc(m, CLEAN, CORRUPT, f, taus=[0.1]),
-    "patch_edges": lambda m, f: methods.patch_edges(m, CLEAN, CORRUPT, f),
+    "ablate_each": lambda m, f: methods.ablate_each(m, CLEAN, f, "post", "neuron", "zero"),
+    "patch_activations": lambda m, f: methods.patch_activations(
+        m, CLEAN, CORRUPT, f, "z", "head", direction="denoise"
+    ),
+    "measure_share_recovered": lambda m, f: methods.measure_share_recovered(
+        torch.ones(2), m, CLEAN, CORRUPT, f
+    ),
+    "attribution_patch": lambda m, f: methods.attribution_patch(
+        m, CLEAN, CORRUPT, f, steps=1, direction="denoise"
+    ),
+    "eap": lambda m, f: methods.eap(m, CLEAN, CORRUPT, f).values,
+    "train_edge_mask": lambda m, f: methods.train_edge_mask(m, CLEAN, CORRUPT, f, steps=2).values,
+    "sweep_acdc": lambda m, f: methods.sweep_acdc(m, CLEAN, CORRUPT, f, taus=[0.1]).values,
+    "patch_edges": lambda m, f: methods.patch_edges(m, CLEAN, CORRUPT, f, direction="noise").values,
     "measure_faithfulness": lambda m, f: methods.measure_faithfulness(
         m, CLEAN, CORRUPT, f, [["input"]]
     ),
-    "trace_causally": lambda m, f: methods.trace_causally(m, CLEAN, f, CLEAN > 2, draws=2),
+    "causal_trace": lambda m, f: methods.causal_trace(m, CLEAN, f, CLEAN > 2, draws=2),
     "integrate_gradients": lambda m, f: methods.integrate_gradients(m, CLEAN, f, torch.tensor(0)),
     "measure_shapley": lambda m, f: methods.measure_shapley(m, CLEAN, f, torch.tensor(0)),
     "scrub": lambda m, f: torch.tensor(methods.scrub(m, CLEAN, CORRUPT, f, {}).random),

@@ -1,4 +1,4 @@
-"""Nothing that a function returned changes when what it was given is edited in place, nor the other way round."""
+"""Test that editing what was given changes nothing returned, nor the other way round."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -20,7 +20,7 @@ MODELS = {
 
 
 def list_tensors(given) -> list[Tensor]:
-    """Every tensor in arguments, in caches too, but for the weights of models."""
+    """List every tensor in arguments, in caches too, but for the weights of models."""
     if isinstance(given, Tensor):
         return [given]
     if isinstance(given, Mapping):
@@ -42,13 +42,16 @@ def edit(tensor: Tensor) -> None:
 
 
 def distinct(tensors: list[Tensor]) -> list[Tensor]:
-    """One tensor per piece of memory; what holds one number many times is left out, as it cannot be edited."""
+    """Keep one tensor per piece of memory.
+
+    What holds one number many times is left out, as it cannot be edited.
+    """
     dense = [tensor for tensor in tensors if 0 not in tensor.stride() and tensor.numel()]
     return list({tensor.data_ptr(): tensor for tensor in dense}.values())
 
 
 class Prepared:
-    """A call on one model that does not refuse it, and all tensors that it is given."""
+    """Hold a call on one model that does not refuse it, and all tensors it is given."""
 
     def __init__(self, config, call: str) -> None:
         self.model = set_up(config).model
@@ -77,7 +80,7 @@ def list_results(found) -> dict[str, Tensor]:
 
 
 def copy_leaves(found, s) -> list[tuple[str, object]]:
-    """All that a result says, by itself and in use: copies, to compare with later."""
+    """Copy all that a result says, by itself and in use, to compare with later."""
     leaves = list_leaves((found, use(found, s)))
     return [
         (path, leaf.detach().clone() if isinstance(leaf, Tensor) else leaf) for path, leaf in leaves
@@ -96,7 +99,8 @@ def list_changed(before, after) -> list[str]:
 @pytest.mark.parametrize("call", CALLS)
 def test_a_result_stays_when_what_was_given_is_edited(call):
     for prepared in prepare(call):
-        found, fresh = prepared.run(), set_up(prepared.model.config)
+        found = prepared.run()
+        fresh = set_up(prepared.model.config)
         before = copy_leaves(found, fresh)
         for tensor in distinct(prepared.given):
             edit(tensor)
@@ -106,7 +110,8 @@ def test_a_result_stays_when_what_was_given_is_edited(call):
 @pytest.mark.parametrize("call", CALLS)
 def test_a_result_stays_when_the_models_weights_are_edited(call):
     for prepared in prepare(call):
-        found, fresh = prepared.run(), set_up(prepared.model.config)
+        found = prepared.run()
+        fresh = set_up(prepared.model.config)
         before = copy_leaves(found, fresh)
         for weight in prepared.model.state_dict().values():
             edit(weight)
@@ -137,7 +142,8 @@ def test_what_was_given_stays_when_a_result_is_edited(call):
 @pytest.mark.parametrize("call", CALLS)
 def test_a_result_says_the_same_after_what_it_said_is_edited(call):
     for prepared in prepare(call):
-        found, fresh = prepared.run(), set_up(prepared.model.config)
+        found = prepared.run()
+        fresh = set_up(prepared.model.config)
         rows = fresh.rows.clone()
         before = copy_leaves(found, fresh)
         for tensor in distinct(list(list_results(use(found, fresh)).values())):
@@ -191,13 +197,13 @@ def moved_once(old: Tensor, new: Tensor) -> bool:
 
 
 def test_a_function_that_returns_a_view_of_what_it_was_given_is_found(monkeypatch):
-    monkeypatch.setattr(methods, "find_mean_difference", lambda positive, negative: positive[0])
+    monkeypatch.setattr(methods, "fit_mean_difference", lambda positive, negative: positive[0])
     for test in (
         test_a_result_stays_when_what_was_given_is_edited,
         test_what_was_given_stays_when_a_result_is_edited,
     ):
         with pytest.raises(AssertionError):
-            test("find_mean_difference")
+            test("fit_mean_difference")
 
 
 def test_a_function_that_returns_a_view_of_the_weights_is_found(monkeypatch):

@@ -21,7 +21,10 @@ from mini_transformer.isolation.child import (
 
 SERVER = "from mini_transformer.isolation.child import serve\n"
 # What a child that does not use `serve` does by hand.
-RAW = "import os, struct, sys, time\ndef write(data): sys.stdout.buffer.write(data); sys.stdout.flush()\n"
+RAW = (
+    "import os, struct, sys, time\n"
+    "def write(data): sys.stdout.buffer.write(data); sys.stdout.flush()\n"
+)
 
 
 def start(code: str, **options: object) -> Child:
@@ -52,8 +55,8 @@ def test_frames_of_every_size_come_back_as_they_were_sent() -> None:
 
 def test_what_the_child_prints_is_no_part_of_its_answers() -> None:
     code = (
-        SERVER
-        + "import os\ndef answer(frame):\n  print('noise'); os.system('echo noise'); return frame\nserve(answer)"
+        SERVER + "import os\ndef answer(frame):\n"
+        "  print('noise'); os.system('echo noise'); return frame\nserve(answer)"
     )
     with start(code) as child:
         assert child.ask(b"quiet", seconds=60) == b"quiet"
@@ -74,7 +77,10 @@ def test_a_child_that_hangs_is_out_of_time_and_killed() -> None:
 
 
 def test_a_child_that_swallows_every_exception_is_killed_all_the_same() -> None:
-    code = "import signal, time\nfor s in set(signal.Signals) - {9, 19}: signal.signal(s, signal.SIG_IGN)\n"
+    code = (
+        "import signal, time\n"
+        "for s in set(signal.Signals) - {9, 19}: signal.signal(s, signal.SIG_IGN)\n"
+    )
     code += "while True:\n  try: time.sleep(1000)\n  except: pass"
     with start(code) as child, pytest.raises(ChildOutOfTime):
         child.ask(b"", seconds=1)
@@ -158,8 +164,8 @@ def test_after_a_failure_the_child_is_dead_and_says_so() -> None:
 
 def test_the_children_of_the_child_end_with_it() -> None:
     code = (
-        SERVER
-        + "import subprocess\nserve(lambda frame: str(subprocess.Popen(['sleep', '1000']).pid).encode())"
+        SERVER + "import subprocess\n"
+        "serve(lambda frame: str(subprocess.Popen(['sleep', '1000']).pid).encode())"
     )
     with start(code) as child:
         grandchild = int(child.ask(b"", seconds=60))
@@ -171,7 +177,10 @@ def test_the_children_of_the_child_end_with_it() -> None:
     "busy", ["time.sleep(1000)", "[0 for _ in iter(int, 1)]"], ids=["sleeping", "computing"]
 )
 def test_a_child_ends_in_the_middle_of_an_answer_when_its_parent_is_killed(busy: str) -> None:
-    inner = f"import os, time\\nfrom mini_transformer.isolation.child import serve\\ndef answer(f):\\n  if f: {busy}\\n  return str(os.getpid()).encode()\\nserve(answer)"
+    inner = (
+        f"import os, time\\nfrom mini_transformer.isolation.child import serve\\ndef "
+        f"answer(f):\\n  if f: {busy}\\n  return str(os.getpid()).encode()\\nserve(answer)"
+    )
     parent = f"""
         import sys
         from mini_transformer.isolation.child import Child

@@ -1,4 +1,4 @@
-"""Circuits without the edge engine: one forward, in which a hook rebuilds what each reader hears."""
+"""Run circuits without the edge engine, in a forward with hooks that rebuild what readers hear."""
 
 import torch
 
@@ -6,7 +6,7 @@ from mini_transformer.edges import list_edges, list_writers
 
 
 def read_written(model, tokens):
-    """What each writer writes, from a plain cache."""
+    """Read what each writer writes from a plain cache."""
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: True)
     parts = {name: part for name, part in model.decompose(cache).items() if ".bias" not in name}
@@ -17,7 +17,7 @@ def read_written(model, tokens):
 
 
 def read_off(model, corrupt, ablation):
-    """What each writer is replaced by."""
+    """Compute what each writer is replaced by."""
     own = read_written(model, corrupt)
     change = {
         "zero": torch.zeros_like,
@@ -28,7 +28,7 @@ def read_off(model, corrupt, ablation):
 
 
 def run_hooked(model, tokens, off, kept):
-    """Logits when readers hear writers as they are on the edges `kept`, and as in `off` on all others."""
+    """Run while readers hear writers as they are on the edges `kept`, else as in `off`."""
     with torch.no_grad():
         written, heads = {"input": model(tokens, stop_at_layer=0)}, range(model.config.n_heads)
 
@@ -68,7 +68,7 @@ def run_hooked(model, tokens, off, kept):
 
 
 def edges_between(model, nodes):
-    """All edges from one of the nodes to one of them, or to the logits."""
+    """List all edges from one of the nodes to one of them, or to the logits."""
     kept = {*nodes, "logits"}
     return {
         edge
@@ -78,7 +78,10 @@ def edges_between(model, nodes):
 
 
 def share_hooked(model, clean, corrupt, metric, circuits, ablation):
-    """(m(kept) - m(nothing)) / (m(everything) - m(nothing)) for each set of kept edges, each from one hooked run."""
+    """Compute (m(kept) - m(nothing)) / (m(everything) - m(nothing)) for each set of kept edges.
+
+    Each m comes from one hooked run.
+    """
     off = read_off(model, corrupt, ablation)
     runs = (
         run_hooked(model, clean, off, set(edges)) for edges in ((), list_edges(model), *circuits)
@@ -88,12 +91,12 @@ def share_hooked(model, clean, corrupt, metric, circuits, ablation):
 
 
 def metric(logits):
-    """A score per prompt that is not linear in the logits."""
+    """Score each prompt, not linearly in the logits."""
     return logits[:, -1, 2] - logits[:, 1, 3] ** 2
 
 
 def draw_edges(model, seed, share=0.6):
-    """A random set of edges."""
+    """Draw a random set of edges."""
     edges = list_edges(model)
     kept = torch.rand(len(edges), generator=torch.Generator().manual_seed(seed)) < share
     return [edge for edge, on in zip(edges, kept, strict=True) if on]

@@ -1,4 +1,6 @@
-"""Input attribution against captum's own classes on the same weights, stored with how they were made in reference/."""
+"""Input attribution against captum's own classes on the same weights, stored with how they were
+made in reference/.
+"""
 
 from pathlib import Path
 

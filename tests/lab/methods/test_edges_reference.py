@@ -1,4 +1,7 @@
-"""EAP, slopes of the mask and ACDC against those of auto-circuit, stored with how they were made in reference/."""
+"""EAP, slopes of the mask and ACDC against those of auto-circuit.
+
+They are stored, with how they were made, in reference/.
+"""
 
 from pathlib import Path
 
@@ -8,8 +11,8 @@ import torch
 
 from mini_transformer import Config, Transformer
 from mini_transformer.edges import list_edges, run_edges, write_outputs
-from mini_transformer.methods import attribute_edges, divergence_from, find_circuit_acdc
-from mini_transformer.methods.edge_attribution import find_mask_slopes
+from mini_transformer.methods import eap, find_circuit_acdc, make_divergence
+from mini_transformer.methods.circuits.eap import find_mask_slopes
 
 STORED = dict(np.load(Path(__file__).parent / "reference" / "auto_circuit_edges.npz"))
 TAUS = [name.removeprefix("acdc ") for name in STORED if name.startswith("acdc ")]
@@ -56,13 +59,15 @@ def read(model, name):
 def test_eap_is_that_of_auto_circuit(stored_model):
     expected = read(stored_model, "slope 0")
     assert expected.abs().min() > 1e-4
-    torch.testing.assert_close(
-        attribute_edges(stored_model, CLEAN, CORRUPT, metric), expected, rtol=1e-3, atol=1e-4
-    )
+    got = eap(stored_model, CLEAN, CORRUPT, metric).values
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_slopes_with_all_edges_partly_on_are_those_of_auto_circuit(stored_model):
-    """Its switches are 1 where ours are 0; integrated gradients along the masks are means of such slopes."""
+    """Its switches are 1 where ours are 0.
+
+    Integrated gradients along the masks are means of such slopes.
+    """
     off = write_outputs(stored_model, CORRUPT).detach()
     got = find_mask_slopes(stored_model, CLEAN, off, metric, 1 - 0.3)
     torch.testing.assert_close(got, read(stored_model, "slope 0.3"), rtol=1e-3, atol=1e-4)
@@ -72,7 +77,7 @@ def test_the_slopes_with_all_edges_partly_on_are_those_of_auto_circuit(stored_mo
 def test_acdc_keeps_the_edges_that_auto_circuit_keeps(stored_model, tau):
     """Its threshold is in nats; ours is a share of the divergence with all edges off."""
     target, off = (
-        divergence_from(stored_model, CLEAN, position=-1),
+        make_divergence(stored_model, CLEAN, position=-1),
         write_outputs(stored_model, CORRUPT),
     )
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Interchange interventions against pyvene's on the same weights, stored with how they were made in reference/."""
+"""Interchange interventions against pyvene's on the same weights, stored with how they were made in
+reference/.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import torch
 
 from mini_transformer import Config, Transformer
 from mini_transformer.methods import swap_subspace
-from mini_transformer.methods.interchange import read_hook, run_swapped
+from mini_transformer.methods.representations.swapping import read_hook, run_swapped
 
 STORED = {
     name: torch.tensor(x)
@@ -61,7 +63,9 @@ def test_swapping_a_subspace_is_pyvenes_rotated_intervention(stored_model, site,
 
 @pytest.mark.parametrize("site", SITES)
 def test_swapping_through_a_soft_boundary_is_pyvenes_boundless_intervention(stored_model, site):
-    """Its mask: sigmoid(i / 0.7) times sigmoid((4 - i) / 0.7) for axis i of 8, at the boundary that it starts from."""
+    """Its mask: sigmoid(i / 0.7) times sigmoid((4 - i) / 0.7) for axis i of 8, at the boundary that
+    it starts from.
+    """
     axis = torch.arange(8)
     mask = (axis / 0.7).sigmoid() * ((4 - axis) / 0.7).sigmoid()
     rows = STORED[f"rotation, boundless, {site}"].T.contiguous()

@@ -1,4 +1,6 @@
-"""Patching maps against those of TransformerLens's own functions, stored with how they were made in reference/."""
+"""Patching maps against those of TransformerLens's own functions, stored with how they were made in
+reference/.
+"""
 
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def stored_model():
 def test_a_map_is_that_of_transformer_lens(stored_model, name):
     site, per = name.split(" ", 1)
     clean, corrupt = torch.tensor(STORED["clean"]), torch.tensor(STORED["corrupt"])
-    got = patch_activations(stored_model, clean, corrupt, metric, site, per)
+    got = patch_activations(stored_model, clean, corrupt, metric, site, per, direction="denoise")
     assert got.std() > 0.01
     torch.testing.assert_close(got, torch.tensor(STORED[f"map {name}"]), rtol=1e-5, atol=1e-5)
 

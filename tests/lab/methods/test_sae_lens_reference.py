@@ -1,4 +1,6 @@
-"""Codes and reconstructions against SAELens's own classes, stored with how they were made in reference/."""
+"""Codes and reconstructions against SAELens's own classes, stored with how they were made in
+reference/.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from mini_transformer.methods import Dictionary
-from mini_transformer.methods.dictionary_kinds import BANDWIDTH, LOSSES, Draft, Jump
+from mini_transformer.methods.representations.sparse_losses import BANDWIDTH, LOSSES, Draft, Jump
 
 STORED = {
     name: torch.tensor(x)

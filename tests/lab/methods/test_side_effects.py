@@ -1,7 +1,8 @@
-"""No technique changes the model, its hooks, the tokens, the global seed or the thread count, also when it is interrupted.
+"""No technique changes the model, its hooks, the tokens, the global seed or the thread count, also
+when it is interrupted.
 
-EXAMPLES holds one call per public function. Each is run to its end, and then again with an exception raised inside, at
-several of its tensor operations.
+EXAMPLES holds one call per public function. Each is run to its end, and then again with an
+exception raised inside, at several of its tensor operations.
 """
 
 import pytest
@@ -45,28 +46,28 @@ EXAMPLES = {
             model, model.run_with_cache(clean)[1], clean[:, 0], corrupt[:, 0]
         )
     ),
-    "duplicate_token_scores": lambda model, clean, corrupt: methods.duplicate_token_scores(
+    "score_duplicate_token": lambda model, clean, corrupt: methods.score_duplicate_token(
         model, clean
     ),
-    "induction_scores": lambda model, clean, corrupt: methods.induction_scores(model, clean),
+    "score_induction": lambda model, clean, corrupt: methods.score_induction(model, clean),
     "patch_activations": lambda model, clean, corrupt: methods.patch_activations(
-        model, clean, corrupt, first_logit, "z", "head"
+        model, clean, corrupt, first_logit, "z", "head", direction="denoise"
     ),
-    "previous_token_scores": lambda model, clean, corrupt: methods.previous_token_scores(
+    "score_previous_token": lambda model, clean, corrupt: methods.score_previous_token(
         model, clean
     ),
     "score_heads": lambda model, clean, corrupt: methods.score_heads(
         model, clean, torch.ones(*clean.shape, clean.shape[1], dtype=torch.bool)
     ),
-    "share_recovered": lambda model, clean, corrupt: methods.share_recovered(
+    "measure_share_recovered": lambda model, clean, corrupt: methods.measure_share_recovered(
         torch.zeros(2), model, clean, corrupt, first_logit
     ),
-    "sink_scores": lambda model, clean, corrupt: methods.sink_scores(model, clean),
+    "score_sink": lambda model, clean, corrupt: methods.score_sink(model, clean),
     "ablate_directions": lambda model, clean, corrupt: methods.ablate_directions(
         model, clean, torch.eye(8)[:2], ablation="mean", reference=corrupt
     ),
     "ablate_each": lambda model, clean, corrupt: methods.ablate_each(
-        model, clean, first_logit, "post", "neuron"
+        model, clean, first_logit, "post", "neuron", "zero"
     ),
     "ablate_pairs": lambda model, clean, corrupt: methods.ablate_pairs(
         model, clean, first_logit, ["a0.h1", "m1.n2"], "resample", corrupt
@@ -77,12 +78,12 @@ EXAMPLES = {
     "edit_rank_one": lambda model, clean, corrupt: methods.edit_rank_one(
         model, 0, torch.ones(5), torch.ones(8), torch.eye(5)
     ),
-    "estimate_patches": lambda model, clean, corrupt: methods.estimate_patches(
-        model, clean, corrupt, first_logit, "z", "head", steps=2
+    "attribution_patch": lambda model, clean, corrupt: methods.attribution_patch(
+        model, clean, corrupt, first_logit, "z", "head", steps=2, direction="denoise"
     ),
     "measure_excitation": lambda model, clean, corrupt: methods.measure_excitation(model, 1, clean),
     "read_neurons": lambda model, clean, corrupt: methods.read_neurons(model, 1),
-    "read_ov": lambda model, clean, corrupt: methods.read_ov(model, "a1.h2", source="a0.h1"),
+    "read_ov": lambda model, clean, corrupt: methods.read_ov(model, "a1.h2", attended="a0.h1"),
     "read_qk": lambda model, clean, corrupt: methods.read_qk(model, "a1.h2", key="position"),
     "score_composition": lambda model, clean, corrupt: methods.score_composition(model, "k"),
     "score_copying": lambda model, clean, corrupt: methods.score_copying(model),
@@ -90,37 +91,35 @@ EXAMPLES = {
         model, draws=2
     ),
     "split_circuit": lambda model, clean, corrupt: methods.split_circuit(model, "a0.h1"),
-    "attribute_edges": lambda model, clean, corrupt: methods.attribute_edges(
-        model, clean, corrupt, first_logit, steps=2
-    ),
-    "divergence_from": lambda model, clean, corrupt: methods.divergence_from(model, clean)(
+    "eap": lambda model, clean, corrupt: methods.eap(model, clean, corrupt, first_logit, steps=2),
+    "make_divergence": lambda model, clean, corrupt: methods.make_divergence(model, clean)(
         model(corrupt)
     ),
     "find_circuit_acdc": lambda model, clean, corrupt: methods.find_circuit_acdc(
-        model, clean, corrupt, methods.divergence_from(model, clean)
+        model, clean, corrupt, methods.make_divergence(model, clean)
     ),
     "patch_edges": lambda model, clean, corrupt: methods.patch_edges(
-        model, clean, corrupt, first_logit, "mean"
+        model, clean, corrupt, first_logit, "mean", direction="noise"
     ),
     "score_nodes": lambda model, clean, corrupt: methods.score_nodes(
-        model, methods.attribute_edges(model, clean, corrupt, first_logit, "mean", 1, "masks")
+        model, methods.eap(model, clean, corrupt, first_logit, "mean", 1, "masks")
     ),
     "sweep_acdc": lambda model, clean, corrupt: methods.sweep_acdc(
-        model, clean, corrupt, methods.divergence_from(model, clean), taus=[0.1]
+        model, clean, corrupt, methods.make_divergence(model, clean), taus=[0.1]
     ),
     "train_edge_mask": lambda model, clean, corrupt: methods.train_edge_mask(
-        model, clean, corrupt, methods.divergence_from(model, clean), steps=2
+        model, clean, corrupt, methods.make_divergence(model, clean), steps=2
     ),
-    "find_steering_vector": lambda model, clean, corrupt: methods.find_steering_vector(
+    "fit_steering_vector": lambda model, clean, corrupt: methods.fit_steering_vector(
         model, clean, corrupt, ("resid_post", 0)
     ),
-    "find_value": lambda model, clean, corrupt: methods.find_value(
+    "fit_value": lambda model, clean, corrupt: methods.fit_value(
         model, clean, corrupt[:, 0], 0, -1, steps=3
     ),
     "measure_doses": lambda model, clean, corrupt: methods.measure_doses(
         model, clean, first_logit, torch.ones(8), ("resid_pre", 1), [0.0, 1.0]
     ),
-    "orthogonalise_weights": lambda model, clean, corrupt: methods.orthogonalise_weights(
+    "orthogonalize_weights": lambda model, clean, corrupt: methods.orthogonalize_weights(
         model, torch.eye(8)[:2]
     ),
     "patch_path": lambda model, clean, corrupt: methods.patch_path(
@@ -132,7 +131,7 @@ EXAMPLES = {
     "run_with_noise": lambda model, clean, corrupt: methods.run_with_noise(
         model, clean, clean > 2, draws=2
     ),
-    "score_reliance": lambda model, clean, corrupt: methods.score_reliance(
+    "measure_reliance": lambda model, clean, corrupt: methods.measure_reliance(
         model, clean, slice(1, 3), (clean[None, :, 1:3] + 1) % 7
     ),
     "split_effects": lambda model, clean, corrupt: methods.split_effects(
@@ -141,7 +140,7 @@ EXAMPLES = {
     "steer": lambda model, clean, corrupt: methods.steer(
         model, clean, torch.ones(8), ("resid_pre", 1), 2.0, -1
     ),
-    "trace_causally": lambda model, clean, corrupt: methods.trace_causally(
+    "causal_trace": lambda model, clean, corrupt: methods.causal_trace(
         model, clean, first_logit, clean > 2, "mlp_out", draws=2
     ),
     "exclude_logits": lambda model, clean, corrupt: methods.exclude_logits(PAIRS, [1]),
@@ -157,13 +156,13 @@ EXAMPLES = {
     ),
     "measure_progress": lambda model, clean, corrupt: methods.measure_progress(PAIRS, [1]),
     "restrict_logits": lambda model, clean, corrupt: methods.restrict_logits(PAIRS, [1]),
-    "share_explained_by_sum": lambda model, clean, corrupt: methods.share_explained_by_sum(PAIRS),
-    "share_of_best_frequency": lambda model, clean, corrupt: methods.share_of_best_frequency(
-        PAIRS, 5
+    "measure_share_of_sum": lambda model, clean, corrupt: methods.measure_share_of_sum(PAIRS),
+    "measure_share_of_best_frequency": lambda model, clean, corrupt: (
+        methods.measure_share_of_best_frequency(PAIRS, 5)
     ),
     "write_fourier_basis": lambda model, clean, corrupt: methods.write_fourier_basis(5),
     "write_scratchpad": lambda model, clean, corrupt: methods.write_scratchpad(model, clean, 1),
-    "align_nonlinearly": lambda model, clean, corrupt: methods.align_nonlinearly(
+    "fit_nonlinear_alignment": lambda model, clean, corrupt: methods.fit_nonlinear_alignment(
         model, clean, corrupt, corrupt[:, 0], ("resid_post", 0), dim=2, steps=2
     ),
     "swap_by_map": lambda model, clean, corrupt: methods.swap_by_map(
@@ -173,10 +172,10 @@ EXAMPLES = {
         methods.AlignmentMap(torch.eye(8), (), 2, torch.eye(8)[:2]),
         ("resid_post", 0),
     ),
-    "align_subspace": lambda model, clean, corrupt: methods.align_subspace(
+    "fit_das": lambda model, clean, corrupt: methods.fit_das(
         model, clean, corrupt, clean[:, 0], ("resid_post", 0), dim=2, steps=2
     ),
-    "align_subspace_boundless": lambda model, clean, corrupt: methods.align_subspace_boundless(
+    "fit_boundless_das": lambda model, clean, corrupt: methods.fit_boundless_das(
         model, clean, corrupt, clean[:, 0], ("resid_post", 0), steps=2
     ),
     "answer_pairs": lambda model, clean, corrupt: methods.answer_pairs(
@@ -185,7 +184,7 @@ EXAMPLES = {
     "draw_control_labels": lambda model, clean, corrupt: methods.draw_control_labels(
         clean[0], clean[1]
     ),
-    "find_consistent_direction": lambda model, clean, corrupt: methods.find_consistent_direction(
+    "fit_ccs": lambda model, clean, corrupt: methods.fit_ccs(
         stream(model, clean), stream(model, corrupt), steps=2
     ),
     "fit_inlp": lambda model, clean, corrupt: methods.fit_inlp(stream(model, clean), PARITY),
@@ -203,9 +202,11 @@ EXAMPLES = {
         stream(model, clean), PARITY, torch.arange(15)
     ),
     "scale_features": lambda model, clean, corrupt: methods.scale_features(
-        model, clean, ("resid_post", 0), AXES, [0, 3]
+        model, clean, ("resid_post", 0), AXES, [0, 3], position=None
     ),
-    "share_of_second": lambda model, clean, corrupt: methods.share_of_second(AXES, 3),
+    "measure_share_of_second": lambda model, clean, corrupt: methods.measure_share_of_second(
+        AXES, 3
+    ),
     "swap_subspace": lambda model, clean, corrupt: methods.swap_subspace(
         model, clean, corrupt, torch.eye(8)[:3], ("resid_post", 0)
     ),
@@ -215,7 +216,7 @@ EXAMPLES = {
     "train_dictionary": lambda model, clean, corrupt: methods.train_dictionary(
         stream(model, clean), 6, steps=3
     ),
-    "train_probe": lambda model, clean, corrupt: methods.train_probe(
+    "fit_probe": lambda model, clean, corrupt: methods.fit_probe(
         stream(model, clean), PARITY, hidden=32
     ),
     "train_transcoder": lambda model, clean, corrupt: methods.train_transcoder(
@@ -228,25 +229,25 @@ EXAMPLES = {
     "apply_tuned_lens": lambda model, clean, corrupt: methods.apply_tuned_lens(
         model, clean, methods.TunedLens(torch.zeros(5, 8, 8), torch.zeros(5, 8))
     ),
-    "find_contrast_directions": lambda model, clean, corrupt: methods.find_contrast_directions(
+    "fit_contrast_directions": lambda model, clean, corrupt: methods.fit_contrast_directions(
         stream(model, clean), stream(model, corrupt), 2
     ),
-    "find_mean_difference": lambda model, clean, corrupt: methods.find_mean_difference(
+    "fit_mean_difference": lambda model, clean, corrupt: methods.fit_mean_difference(
         stream(model, clean), stream(model, corrupt)
     ),
-    "find_principal_directions": lambda model, clean, corrupt: methods.find_principal_directions(
+    "fit_principal_directions": lambda model, clean, corrupt: methods.fit_principal_directions(
         stream(model, clean), 2
     ),
     "measure_divergence": lambda model, clean, corrupt: methods.measure_divergence(
         methods.apply_logit_lens(model, clean)
     ),
-    "rank_answer": lambda model, clean, corrupt: methods.rank_answer(model(clean), corrupt[:, 0]),
-    "read_probability": lambda model, clean, corrupt: methods.read_probability(
+    "measure_answer_rank": lambda model, clean, corrupt: methods.measure_answer_rank(
         model(clean), corrupt[:, 0]
     ),
-    "train_tuned_lens": lambda model, clean, corrupt: methods.train_tuned_lens(
-        model, clean, steps=2
+    "measure_answer_probability": lambda model, clean, corrupt: methods.measure_answer_probability(
+        model(clean), corrupt[:, 0]
     ),
+    "fit_tuned_lens": lambda model, clean, corrupt: methods.fit_tuned_lens(model, clean, steps=2),
     "assess_equivalence": lambda model, clean, corrupt: methods.assess_equivalence(
         model, clean, corrupt, first_logit, ["input", "a1.h0"]
     ),
@@ -278,7 +279,7 @@ EXAMPLES = {
         first_logit,
         {"a1.h0": lambda tokens: tokens[:, 0] % 2, "a0.h1": lambda tokens: tokens},
     ),
-    "trace_faithfulness": lambda model, clean, corrupt: methods.trace_faithfulness(
+    "measure_faithfulness_curve": lambda model, clean, corrupt: methods.measure_faithfulness_curve(
         model, clean, corrupt, first_logit, torch.arange(9.0)
     ),
     "climb_by_swaps": lambda model, clean, corrupt: methods.climb_by_swaps(
@@ -320,7 +321,7 @@ EXAMPLES = {
     "sample_shapley": lambda model, clean, corrupt: methods.sample_shapley(
         model, clean, first_logit, corrupt, draws=2
     ),
-    "synthesise_input": lambda model, clean, corrupt: methods.synthesise_input(
+    "synthesize_input": lambda model, clean, corrupt: methods.synthesize_input(
         model, clean[0], lambda prompts: model(prompts)[:, -1, 0], restarts=2, steps=2
     ),
 }
@@ -330,7 +331,8 @@ class Interrupted(Exception):
     pass
 
 
-# Attributes, which the shape checks read, too; and what the end of no_grad() puts back, which cannot be asked to survive.
+# Attributes, which the shape checks read, too; and what the end of no_grad() puts back, which
+# cannot be asked to survive.
 NOT_COUNTED = ("__get__", "_set_grad_enabled", "set_grad_enabled")
 
 

@@ -1,4 +1,6 @@
-"""Circuits, composition and logit attribution against TransformerLens's own, stored with how they were made in reference/."""
+"""Circuits, composition and logit attribution against TransformerLens's own, stored with how they
+were made in reference/.
+"""
 
 from pathlib import Path
 

@@ -17,6 +17,11 @@ def damage(case: Case, parameter: str) -> Case:
     return dataclasses.replace(case, model=model)
 
 
+def breaks(case: Case, *names: str) -> bool:
+    """Say whether none of these signatures holds; the others are not measured."""
+    return not any(case.truth.signatures[name].holds(case) for name in names)
+
+
 def list_broken(case: Case) -> list[str]:
     """The names of the signatures that do not hold."""
     return [name for name, signature in case.truth.signatures.items() if not signature.holds(case)]

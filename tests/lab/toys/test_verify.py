@@ -1,4 +1,6 @@
-"""The proof of the zoo: every case holds, and one damaged weight in any model set by hand is noticed."""
+"""The proof of the zoo: every case holds, and one damaged weight in any model set by hand is
+noticed.
+"""
 
 import copy
 import dataclasses
@@ -8,6 +10,7 @@ import torch
 from damaging import damage, list_broken
 
 from mini_transformer import toys
+from mini_transformer.toys.trained.shipped import list_seeds
 from mini_transformer.toys.truth import Circuits
 from mini_transformer.toys.verify import verify, verify_case
 
@@ -66,9 +69,14 @@ WEIGHTS_OF_C = [  # those of the token c (3), and of position 5, in the plain in
 ]
 
 
-@pytest.mark.parametrize("name", toys.names())
-def test_every_truth_holds(name: str) -> None:
-    rows = verify(name)
+SHIPPED = [(name, seed) for name in toys.names() for seed in list_seeds(name) or [0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED]
+)
+def test_every_truth_holds_on_every_shipped_seed(name: str, seed: int) -> None:
+    rows = verify(name, seed)
     assert rows
     assert [row for row in rows if not row.ok] == []
 
@@ -112,7 +120,9 @@ def test_verifying_a_damaged_model_fails(name: str) -> None:
 
 
 def test_a_wrong_claim_about_circuits_fails() -> None:
-    """Each of: one too few, one too many, one that is not minimal; also where completeness is not claimed."""
+    """Each of: one too few, one too many, one that is not minimal; also where completeness is
+    not claimed.
+    """
     case = toys.load("boolean_redundant_or")
     zero = case.truth.circuits["zero"]
     (some, *others), extra = zero.edges, "m0->logits"

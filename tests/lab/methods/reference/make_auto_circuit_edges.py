@@ -1,10 +1,13 @@
-"""How auto_circuit_edges.npz was made: EAP, slopes of the mask and ACDC by auto-circuit 1.0.1, on a small random model.
+"""How auto_circuit_edges.npz was made: EAP, slopes of the mask and ACDC by auto-circuit 1.0.1, on a
+small random model.
 
-    pip install auto-circuit "transformer-lens==2.15.4" "transformers<5"      # in an environment of its own
+    # in an environment of its own
+    pip install auto-circuit "transformer-lens==2.15.4" "transformers<5"
     python make_auto_circuit_edges.py
 
-The file holds the weights under this package's names, the prompts with answer and wrong answer at the last position, and one score per edge
-for every method, beside the names of the edges. auto-circuit keeps its edges in a set, whose order within a layer differs from run to run and
+The file holds the weights under this package's names, the prompts with answer and wrong answer at
+the last position, and one score per edge for every method, beside the names of the edges.
+auto-circuit keeps its edges in a set, whose order within a layer differs from run to run and
 decides what ACDC finds; so its edges are put into the order that ACDC has in this package.
 """
 

@@ -1,10 +1,12 @@
-"""How captum_attribution.npz was made: input attribution by captum's own classes, on a small random model. float64.
+"""How captum_attribution.npz was made: input attribution by captum's own classes, on a small random
+model. float64.
 
     pip install torch==2.13.0 captum==0.9.0      # in an environment of its own, beside this package
     python make_captum_attribution.py
 
-The file holds the weights, the prompts, the baseline tokens, and one map per method, (batch, pos); model and metric as in
-test_captum_reference.py. captum attributes to every number of an embedding: maps are sums over it (saliency: the norm).
+The file holds the weights, the prompts, the baseline tokens, and one map per method, (batch, pos);
+model and metric as in test_captum_reference.py. captum attributes to every number of an embedding:
+maps are sums over it (saliency: the norm).
 """
 
 from pathlib import Path

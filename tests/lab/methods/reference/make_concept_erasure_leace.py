@@ -1,4 +1,5 @@
-"""How concept_erasure_leace.npz was made: `pip install concept-erasure==0.2.4`, then run this file in its folder.
+"""How concept_erasure_leace.npz was made: `pip install concept-erasure==0.2.4`, then run this file
+in its folder.
 
 Inputs x (200, 6) and labels z (200, 3 one-hot), and what the published LEACE makes of x. float64.
 """

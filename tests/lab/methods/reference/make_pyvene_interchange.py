@@ -1,10 +1,12 @@
-"""How pyvene_interchange.npz was made: interchange interventions by pyvene, on a small random model of this package.
+"""How pyvene_interchange.npz was made: interchange interventions by pyvene, on a small random model
+of this package.
 
-    pip install pyvene mini-transformer     # in an environment of its own; pyvene 0.1.8 wrote the file
+    # in an environment of its own; pyvene 0.1.8 wrote the file
+    pip install pyvene mini-transformer
     python make_pyvene_interchange.py
 
-The file holds weights, prompts, the rotations that pyvene used, and the logits of each run; settings as in
-test_interchange_reference.py.
+The file holds weights, prompts, the rotations that pyvene used, and the logits of each run;
+settings as in test_interchange_reference.py.
 """
 
 from pathlib import Path

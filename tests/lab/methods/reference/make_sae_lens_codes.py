@@ -1,10 +1,11 @@
-"""How sae_lens_codes.npz was made: codes and reconstructions by SAELens's own classes, from the same random weights.
+"""How sae_lens_codes.npz was made: codes and reconstructions by SAELens's own classes, from the
+same random weights.
 
     pip install sae-lens        # in an environment of its own; 6.54.12 wrote the file
     python make_sae_lens_codes.py
 
-The file holds the activations, one set of weights under SAELens's names, and per architecture `codes` and `rebuilt`; and
-the gradients of its JumpReLU.
+The file holds the activations, one set of weights under SAELens's names, and per architecture
+`codes` and `rebuilt`; and the gradients of its JumpReLU.
 """
 
 from pathlib import Path
@@ -36,7 +37,9 @@ def draw_weights() -> dict[str, torch.Tensor]:
 
 
 def differentiate_thresholds(weights: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """The gradient of a weighted sum of JumpReLU's codes and steps with respect to pre-activations and thresholds."""
+    """The gradient of a weighted sum of JumpReLU's codes and steps with respect to pre-activations
+    and thresholds.
+    """
     from sae_lens.saes.jumprelu_sae import JumpReLU, Step
 
     generator = torch.Generator().manual_seed(2)

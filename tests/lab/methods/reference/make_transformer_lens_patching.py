@@ -1,10 +1,11 @@
-"""How transformer_lens_patching.npz was made: patching maps by TransformerLens's own functions, on a small random model.
+"""How transformer_lens_patching.npz was made: patching maps by TransformerLens's own functions, on
+a small random model.
 
     pip install "transformer-lens<4"      # in an environment of its own; 3.9.0 wrote the file
     python make_transformer_lens_patching.py
 
-The file holds the weights under this package's names, the prompts, and one map per site; metric and prompts as in
-test_patching_reference.py.
+The file holds the weights under this package's names, the prompts, and one map per site; metric and
+prompts as in test_patching_reference.py.
 """
 
 from pathlib import Path

@@ -1,11 +1,12 @@
-"""How transformer_lens_weights.npz was made: readings of weights and logits by TransformerLens, on a small random model.
+"""How transformer_lens_weights.npz was made: readings of weights and logits by TransformerLens, on
+a small random model.
 
     pip install "transformer-lens<4"      # in an environment of its own; 3.9.0 wrote the file
     python make_transformer_lens_weights.py
 
-The file holds the weights under this package's names, one prompt per row with its answer and a wrong one, and what
-test_weights_reference.py compares. TransformerLens reads weights as they are, and its logit_attrs leaves out the last norm's
-gain: all readings are those of its own folded model.
+The file holds the weights under this package's names, one prompt per row with its answer and a
+wrong one, and what test_weights_reference.py compares. TransformerLens reads weights as they are,
+and its logit_attrs leaves out the last norm's gain: all readings are those of its own folded model.
 """
 
 from pathlib import Path

@@ -1,12 +1,15 @@
-"""How tuned_lens.npz was made: the published logit and tuned lens on a small random GPT-2, and what the latter learns there.
+"""How tuned_lens.npz was made: the published logit and tuned lens on a small random GPT-2, and what
+the latter learns there.
 
-    pip install "tuned-lens==0.2.0" --no-deps && pip install transformers tqdm    # in an environment of its own; transformers 5.23
+    # in an environment of its own; transformers 5.23
+    pip install "tuned-lens==0.2.0" --no-deps && pip install transformers tqdm
     python make_tuned_lens.py
 
-The file holds the weights under this package's names, prompts to train on and prompts to read, the logits of the published logit
-lens, those of the published tuned lens with given random translators, and those after training it: the loss of its
-training loop (KL to the final logits), here in float64, on all prompts at once, by L-BFGS until it no longer falls. Its own
-script trains in bfloat16 on a text dataset.
+The file holds the weights under this package's names, prompts to train on and prompts to read, the
+logits of the published logit lens, those of the published tuned lens with given random translators,
+and those after training it: the loss of its training loop (KL to the final logits), here in
+float64, on all prompts at once, by L-BFGS until it no longer falls. Its own script trains in
+bfloat16 on a text dataset.
 """
 
 from pathlib import Path

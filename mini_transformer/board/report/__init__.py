@@ -1,0 +1,1 @@
+"""Turn rows into scores, and show them in a terminal and on a page."""

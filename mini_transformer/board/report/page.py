@@ -1,0 +1,143 @@
+"""Render the board as one HTML file that needs nothing else, for a screen and for paper.
+
+It shows heat maps, traps, costs and failures.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from html import escape
+
+from mini_transformer.board.families import find_family
+from mini_transformer.board.report.figures import draw_costs, draw_heat_map, write_svg
+from mini_transformer.board.report.summary import ProblemNote, Summary, overview
+from mini_transformer.board.report.table import (
+    COLUMNS,
+    LEGEND,
+    is_reference,
+    list_cells,
+    sort_lines,
+)
+
+__all__ = ["render_page"]
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b;
+       max-width: 1180px; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.6rem; }
+h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid #bbb; }
+img { max-width: 100%; height: auto; display: block; margin: .8rem 0; }
+table { border-collapse: collapse; font-size: .85rem; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
+         border-bottom: 1px solid #ddd; }
+code { font-size: .9em; }
+.traps td:nth-child(4) { color: #a34700; font-weight: 600; }
+.note { color: #555; }
+.numbers td + td, .numbers th + th { text-align: right; font-variant-numeric: tabular-nums; }
+@page { size: A4; margin: 12mm; }
+@media print {
+  body { font-size: 10pt; max-width: none; margin: 0; padding: 0; }
+  h2 { break-after: avoid; }
+  img { max-height: 24cm; }
+  img, tr { break-inside: avoid; }
+}
+"""
+
+READING = """Each square is the family's headline metric, a mean over seeds: 1 is the known truth,
+and the oracle's row says so. An orange dot marks a trap that the method fell for, x a method that
+failed (why is said below). A blank square has no defined score. Rows that end in
+<i>(untrained)</i> are the same method on random weights: what it scores there, it does not find."""
+
+MECHANISMS = (
+    "Both models add modulo 59 and answer every pair; "
+    "gradients and logits tell the two algorithms apart."
+)
+
+
+def render_page(summary: Summary) -> str:
+    """Render the whole page as text."""
+    families = dict.fromkeys(score.family for score in summary.scores)
+    parts = [
+        *(_render_family(summary, family) for family in families),
+        _render_traps(summary),
+        _render_mechanisms(summary),
+        _render_failures(summary),
+        _render_problems(summary),
+    ]
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>The board</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style></head><body>"
+        "<h1>The board: does a method find what is really there?</h1>"
+        f"<p>{READING}</p><p>In the tables: {LEGEND}.</p>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _render_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind: str = "") -> str:
+    """Render cells of plain text, the header first."""
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)] if head else []
+    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    name = f" class='{kind}'" if kind else ""
+    return f"<table{name}>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _render_family(summary: Summary, name: str) -> str:
+    family = find_family(name)
+    lines = sort_lines(overview(summary), name)
+    about = f"<code>{escape(family.signature)}</code>; headline: {family.headline}"
+    return (
+        f"<h2>{name}</h2><p class='note'>{about}</p>"
+        + _embed(write_svg(draw_heat_map(summary, name)), f"{name}: method by problem")
+        + _render_table(map(list_cells, lines), COLUMNS, kind="numbers")
+        + _embed(write_svg(draw_costs(summary, name)), f"{name}: score over cost")
+    )
+
+
+def _embed(svg: str, title: str) -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return f"<img alt='{escape(title)}' src='data:image/svg+xml;base64,{data}'>"
+
+
+def _render_traps(summary: Summary) -> str:
+    """Render each trap: why it fools, the false verdict, who fell, who did not."""
+    rows = [_list_trap_cells(summary, known) for known in summary.problems if known.trap]
+    head = ("trap", "why", "false verdict", "fell for it", "did not")
+    return f"<h2>Traps</h2>{_render_table(rows, head, kind='traps')}" if rows else ""
+
+
+def _list_trap_cells(summary: Summary, known: ProblemNote) -> list[str]:
+    assert known.trap is not None
+    met = [
+        score
+        for score in summary.scores
+        if (score.family, score.problem) == (known.family, known.problem)
+        and score.fell is not None
+        and not is_reference(score.entrant)
+    ]
+    sides = [[score.entrant for score in met if bool(score.fell) is side] for side in (True, False)]
+    fell, stood = (", ".join(side) or "nobody" for side in sides)
+    return [known.problem, known.trap["what"], known.trap["verdict"], fell, stood]
+
+
+def _render_mechanisms(summary: Summary) -> str:
+    """Render clock and pizza, if they were compared: one row per model and seed."""
+    entries = [asdict(mechanism) for mechanism in summary.mechanisms]
+    if not entries:
+        return ""
+    head = [name.replace("_", " ") for name in entries[0]]
+    rows = [[str(value) for value in entry.values()] for entry in entries]
+    table = _render_table(rows, head, kind="numbers")
+    return f"<h2>Equal answers, different mechanisms</h2><p>{MECHANISMS}</p>{table}"
+
+
+def _render_failures(summary: Summary) -> str:
+    rows = [
+        (score.entrant, score.problem, sentence)
+        for score in summary.scores
+        for sentence in score.errors
+    ]
+    return f"<h2>What failed</h2>{_render_table(rows)}" if rows else ""
+
+
+def _render_problems(summary: Summary) -> str:
+    rows = [(known.family, known.problem, known.note) for known in summary.problems]
+    return f"<h2>What is known</h2>{_render_table(rows)}"

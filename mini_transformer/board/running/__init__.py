@@ -1,0 +1,1 @@
+"""Run jobs, each in a child process, on the cores of this machine or on a cluster."""

@@ -1,0 +1,1 @@
+"""Judge one file: read it, run it, check what its functions return, grade it."""

@@ -1,0 +1,190 @@
+"""Write graders: `check` marks a test, `expect` compares, `Wrong` names a mistake.
+
+A grader is a module of check functions that see only a `student` (see
+mini_transformer.course.grading.student): values go in, values come out. Its dict `MISTAKES` holds,
+for every exercise, the mistakes it can name and the sentence for each. The answers that a grader
+must reject (`mutant`) or accept (`alternative`) stand in a module of their own, and are tested.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from mini_transformer.course.grading.comparing import find_difference
+from mini_transformer.nearest import find_nearest
+
+Check = Callable[..., None]
+
+
+class Wrong(Exception):
+    """Report a wrong answer, by a mistake's name or by a sentence of its own.
+
+    `Wrong("constant_output")` names a mistake. `earned` is the share of the check's points that a
+    half-right answer still gets.
+
+    >>> Wrong(sentence="The pattern has 3 axes, expected 4.").sentence
+    'The pattern has 3 axes, expected 4.'
+    """
+
+    def __init__(
+        self, mistake: str | None = None, *, sentence: str = "", earned: float = 0.0
+    ) -> None:
+        super().__init__(mistake or sentence)
+        self.mistake = mistake
+        self.sentence = sentence
+        self.earned = earned
+
+
+def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
+    """Mark a test `(student) -> None` as a check of `exercise`.
+
+    An exercise's points are shared among its checks by weight. The learner sees the summary of
+    the test's docstring. A `Wrong` with a name gets its sentence from the module's MISTAKES; raise
+    KeyError if it is not there.
+    """
+
+    def mark(test: Check) -> Check:
+        @functools.wraps(test)
+        def judge(student: Any) -> None:
+            try:
+                test(student)
+            except Wrong as wrong:
+                if wrong.mistake is not None:
+                    mistakes = test.__globals__.get("MISTAKES", {})
+                    wrong.sentence = find_sentence(mistakes, exercise, wrong.mistake)
+                    wrong.args = (f"{wrong.mistake}: {wrong.sentence}",)
+                raise
+
+        judge.exercise = exercise  # type: ignore[attr-defined]
+        judge.weight = float(weight)  # type: ignore[attr-defined]
+        return judge
+
+    return mark
+
+
+def find_sentence(mistakes: Mapping[str, Mapping[str, str]], exercise: str, mistake: str) -> str:
+    known = mistakes.get(exercise, {})
+    if mistake not in known:
+        raise KeyError(f"MISTAKES[{exercise!r}] has no {mistake!r}; it has {', '.join(known)}")
+    return known[mistake]
+
+
+def expect(
+    got: Any,
+    want: Any,
+    *,
+    mistakes: Mapping[str, Any] | None = None,
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+    what: str = "the result",
+) -> None:
+    """Raise `Wrong` if `got` is not `want`, with a mistake's name if its value was given.
+
+    `mistakes` maps names to values, or to functions without arguments that compute them (only when
+    needed). The first mistake whose value `got` equals is named. Values are compared as in
+    `find_difference`: kind, shape, then numbers within `rtol` and `atol`.
+
+    >>> expect(2.0, 4.0, mistakes={"forgot_to_square": 2.0})
+    Traceback (most recent call last):
+    mini_transformer.course.grading.checks.Wrong: forgot_to_square
+    """
+    difference = find_difference(got, want, what, rtol, atol)
+    if difference is None:
+        return
+    for name, value in (mistakes or {}).items():
+        known = value() if callable(value) else value
+        if find_difference(got, known, what, rtol, atol) is None:
+            raise Wrong(name)
+    raise Wrong(sentence=difference[0].upper() + difference[1:] + ".")
+
+
+def expect_found(
+    got: Any,
+    right: Collection[Collection[str]],
+    possible: Collection[str],
+    *,
+    mistakes: Mapping[str, Collection[str]] | None = None,
+    what: str = "heads",
+) -> None:
+    """Raise `Wrong` unless `got` names exactly one of the `right` sets.
+
+    A half-right answer earns a share: the F1 score (the harmonic mean of precision and recall)
+    against the nearest right set, or, if that is less, recall minus the share of the wrong names
+    that were given. So naming all that is `possible` earns nothing. A known mistake is named, as in
+    `expect`, and earns its share too.
+
+    >>> try:
+    ...     expect_found(["a0.h1"], [{"a0.h1", "a1.h0"}], ["a0.h0", "a0.h1", "a1.h0", "a1.h1"])
+    ... except Wrong as wrong:
+    ...     print(wrong)
+    You name 1 of the 2 heads, and 0 that do not belong there.
+    """
+    if not isinstance(got, (list, tuple)) or not all(isinstance(name, str) for name in got):
+        raise Wrong(sentence=f"Return a list of names of {what}, such as {next(iter(possible))!r}.")
+    unknown = [name for name in got if name not in possible]
+    if unknown:
+        near = find_nearest(unknown[0], possible)
+        raise Wrong(
+            sentence=f"{unknown[0]!r} is not a name of {what} of this model; nearest: {near!r}."
+        )
+
+    named = set(got)
+    if named in map(set, right):
+        return
+
+    n_possible = len(set(possible))
+    scores = {frozenset(answer): score_found(named, set(answer), n_possible) for answer in right}
+    nearest, earned = max(scores.items(), key=lambda pair: pair[1])
+    for name, wrong in (mistakes or {}).items():
+        if named == set(wrong):
+            raise Wrong(name, earned=earned)
+
+    found = f"{len(named & nearest)} of the {len(nearest)} {what}"
+    extra = f"{len(named - nearest)} that do not belong there"
+    raise Wrong(sentence=f"You name {found}, and {extra}.", earned=earned)
+
+
+def score_found(named: set[str], right: set[str], n_possible: int) -> float:
+    """Return the lesser of F1 and informedness (recall minus false-positive rate).
+
+    It is at least 0.
+
+    >>> score_found({"a", "b"}, {"a", "b", "c", "d"}, 10), score_found({"a", "b"}, {"a"}, 3)
+    (0.5, 0.5)
+    """
+    hits = len(named & right)
+    extra = len(named - right)
+    f1 = 2 * hits / max(1, len(named) + len(right))
+    informedness = hits / max(1, len(right)) - extra / max(1, n_possible - len(right))
+    return max(0.0, min(f1, informedness))
+
+
+def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
+    """Find the checks in a grader's namespace by exercise, in the order they are written."""
+    found: dict[str, list[Check]] = {}
+    for value in module.values():
+        if hasattr(value, "exercise") and hasattr(value, "weight"):
+            found.setdefault(value.exercise, []).append(value)
+    return found
+
+
+def mutant(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
+    """Mark a plausible wrong answer to `exercise`.
+
+    Its name, by default the function's, is in MISTAKES.
+    """
+    return lambda fn: register(fn, "_MUTANTS", exercise, name)
+
+
+def alternative(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
+    """Mark a right answer to `exercise` that is written differently from the solution.
+
+    The grader must accept it.
+    """
+    return lambda fn: register(fn, "_ALTERNATIVES", exercise, name)
+
+
+def register(fn: Callable, where: str, exercise: str, name: str) -> Callable:
+    # A list in the function's own module, as two exercises may have mutants of the same name.
+    fn.__globals__.setdefault(where, []).append((exercise, name or fn.__name__, fn))
+    return fn

@@ -1,0 +1,228 @@
+"""Run a grader's checks on a learner's file, and turn their results into points."""
+
+import importlib.util
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from mini_transformer.course.exercises import Exercise, read_exercises
+from mini_transformer.course.grading.checks import Check, Wrong, find_checks
+from mini_transformer.course.grading.loading import NotWrittenError, StudentError
+from mini_transformer.course.grading.student import InProcessStudent
+from mini_transformer.course.material import CourseError, Material
+from mini_transformer.isolation.explaining import summarize
+
+
+@runtime_checkable
+class Student(Protocol):
+    """A learner's file, in this process or in a sandbox.
+
+    Checks call its functions and see only what these return. Its methods raise StudentError for
+    whatever is wrong with the file.
+    """
+
+    @property
+    def remarks(self) -> Mapping[str, str]: ...
+
+    @property
+    def output(self) -> list[str]: ...
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any: ...
+
+    def seeds(self, n: int) -> list[int]: ...
+
+    def find_called(self, name: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Hold what one check found.
+
+    `mistake` is the name of a known mistake, `sentence` is what the learner reads.
+    """
+
+    name: str
+    outcome: Literal["passed", "wrong", "error", "unwritten"]
+    sentence: str = ""
+    mistake: str | None = None
+    weight: float = 1.0
+    # Credit for a half-right answer, as a share of the weight; a passed check has all of it.
+    earned: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExerciseResult:
+    """Hold the results of one exercise.
+
+    Its `of` points are divided among its checks by their weights; `points` were reached.
+    """
+
+    number: str
+    name: str
+    points: float
+    of: int
+    checks: tuple[CheckResult, ...] = ()
+    remark: str = ""
+
+    @property
+    def solved(self) -> bool:
+        return bool(self.checks) and all(result.outcome == "passed" for result in self.checks)
+
+    @property
+    def unwritten(self) -> bool:
+        return any(result.outcome == "unwritten" for result in self.checks)
+
+
+@dataclass
+class Report:
+    """Hold the grade of one file.
+
+    If the file could not be loaded, `problem` says why, and every exercise is worth nothing.
+    """
+
+    key: str
+    exercises: list[ExerciseResult] = field(default_factory=list)
+    problem: str = ""
+    output: list[str] = field(default_factory=list)  # what the learner's code printed
+
+    @property
+    def solved(self) -> bool:
+        return all(result.solved for result in self.exercises)
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self) | {"solved": self.solved}
+
+
+def grade_file(
+    material: Material,
+    key: str,
+    path: Path,
+    base_seed: int = 0,
+    only: Collection[str] | None = None,
+    seconds: float = 10.0,
+) -> Report:
+    """Judge a learner's answers to lesson `key` in this process.
+
+    With `only`, judge the answers to the exercises of these names. What is wrong with
+    the file stands in the report; it raises nothing.
+    """
+
+    def load(parameters: dict[str, str]) -> Student:
+        return InProcessStudent(path, base_seed, parameters=parameters, seconds=seconds)
+
+    return grade_student(material, key, load, only)
+
+
+def grade_student(
+    material: Material,
+    key: str,
+    load: Callable[[dict[str, str]], Student],
+    only: Collection[str] | None = None,
+) -> Report:
+    """Judge a student of any kind.
+
+    `load` makes the student from the parameters that each function has in the stub.
+    """
+    exercises = [
+        exercise
+        for exercise in read_exercises(material, key)
+        if only is None or exercise.name in only
+    ]
+    try:
+        student = load({exercise.name: exercise.parameters for exercise in exercises})
+    except StudentError as error:
+        return lose_all(key, exercises, make_harmless(str(error)))
+
+    checks = find_checks(vars(load_module(material.graders / f"test_ex{key}.py")))
+    results = [
+        grade_exercise(exercise, checks.get(exercise.name, []), student) for exercise in exercises
+    ]
+    pointed = [point_to_cause(result, results, student) for result in results]
+    return Report(key, pointed, output=[make_harmless(line) for line in student.output])
+
+
+def lose_all(key: str, exercises: Iterable[Exercise], problem: str) -> Report:
+    """Make a report in which every exercise is worth nothing, because of `problem`."""
+    lost = (CheckResult("the file is loaded", "error", problem),)
+    results = [ExerciseResult(e.number, e.name, 0.0, e.points, lost) for e in exercises]
+    return Report(key, results, problem)
+
+
+def make_harmless(text: str, longest: int = 1000) -> str:
+    """Shorten untrusted text, and replace what moves a terminal's cursor or sets its colours.
+
+    >>> make_harmless("right" + chr(27) + "[2J"), make_harmless(5000 * "a")[-3:]
+    ('right?[2J', 'a..')
+    """
+    cut = text[: longest - 2] + ".." if len(text) > longest else text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
+
+
+def point_to_cause(
+    result: ExerciseResult, results: list[ExerciseResult], student: Student
+) -> ExerciseResult:
+    """Remark that a failing exercise calls another failing one, so that it is mended first."""
+    failing = [other.name for other in results if not other.solved and other.name != result.name]
+    called = [name for name in failing if name in student.find_called(result.name)]
+    if result.solved or not called:
+        return result
+    cause = f"it calls {' and '.join(called)}, not right yet: mend that first"
+    return replace(result, remark="; ".join(filter(None, (result.remark, cause))))
+
+
+def grade_exercise(exercise: Exercise, checks: list[Check], student: Student) -> ExerciseResult:
+    """Run every check, also after one failed, and add up the points.
+
+    A check that passes earns its share, and one that nearly does a part of it.
+    """
+    results = tuple(run_check(check, student) for check in checks)
+    total = sum(result.weight for result in results)
+    earned = sum(
+        result.weight * (1.0 if result.outcome == "passed" else result.earned) for result in results
+    )
+    points = round(exercise.points * earned / total, 2) if total else 0.0
+    remark = make_harmless(student.remarks.get(exercise.name, ""))
+    return ExerciseResult(exercise.number, exercise.name, points, exercise.points, results, remark)
+
+
+def run_check(check: Check, student: Student) -> CheckResult:
+    """Run one check, and say how it ended. Raise CourseError if the sandbox does not start."""
+    name = " ".join((check.__doc__ or check.__name__).split("\n\n")[0].split())
+    weight = check.weight  # type: ignore[attr-defined]
+    try:
+        check(student)
+    except NotWrittenError as error:
+        return CheckResult(name, "unwritten", make_harmless(str(error)), weight=weight)
+    except StudentError as error:
+        return CheckResult(name, "error", make_harmless(str(error)), weight=weight)
+    except CourseError:  # the sandbox does not start: that is not this learner's doing
+        raise
+    except Wrong as wrong:
+        sentence = make_harmless(wrong.sentence)
+        return CheckResult(name, "wrong", sentence, wrong.mistake, weight, wrong.earned)
+    except Exception as error:  # most likely a value of a kind that the check did not think of
+        why = (
+            f"The value that came back could not be judged ({summarize(error)}): "
+            "compare its kind and shape to the task."
+        )
+        return CheckResult(name, "error", make_harmless(why), weight=weight)
+    return CheckResult(name, "passed", weight=weight)
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a grader, or a file of mutants, by its path and outside sys.modules."""
+    spec = importlib.util.spec_from_file_location(f"minilab_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_registered(
+    module: ModuleType, where: Literal["mutants", "alternatives"]
+) -> list[tuple[str, str, Callable]]:
+    """List what a file of mutants registered, as (exercise, name, function)."""
+    return list(getattr(module, f"_{where.upper()}", []))

@@ -1,0 +1,178 @@
+"""The `student` that graders see: call a learner's functions by name with plain values.
+
+Only plain values cross, in both directions. So the same grader can judge a learner's file in this
+process or in an isolated one.
+"""
+
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from mini_transformer.course.grading.loading import NotWrittenError, StudentError, load_learner_file
+from mini_transformer.course.grading.values import (
+    NamedModel,
+    NotAValueError,
+    describe,
+    receive,
+    send,
+)
+from mini_transformer.isolation.explaining import describe_kind, summarize
+from mini_transformer.isolation.limits import OutOfTime, limited_time
+from mini_transformer.nearest import find_nearest
+
+__all__ = ["InProcessStudent", "NamedModel", "NotWrittenError", "StudentError"]
+
+
+class InProcessStudent:
+    """Run a learner's file once in this process, and call its functions.
+
+    Raise StudentError, with one sentence, for whatever is wrong with the file. `overrides` puts
+    other functions in place of the file's own (this is how mutants are judged). `parameters` says
+    for each function which parameters the stub had. `seconds` is the time that one call may take.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        base_seed: int = 0,
+        overrides: Mapping[str, Callable] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        seconds: float = 10.0,
+    ) -> None:
+        self.base_seed = base_seed
+        self.seconds = seconds
+        self.parameters = parameters or {}
+        self.file = load_learner_file(Path(path), seconds, self.parameters)
+        self.file.names.update(overrides or {})
+        self.file.unwritten.difference_update(overrides or {})
+        self.out_of_time: dict[str, str] = {}
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Map functions to remarks on them, although they may be right."""
+        return self.file.remarks
+
+    @property
+    def output(self) -> list[str]:
+        """List what failed when the file was run, and the first lines that its code printed."""
+        return self.file.said
+
+    def find_called(self, name: str) -> list[str]:
+        """List the global names that a function looks up, itself or through functions of the file.
+
+        The functions that it calls are among these names.
+        """
+        found: dict[str, None] = {}
+        waiting = [name]
+        while waiting:
+            code = getattr(self.file.names.get(waiting.pop()), "__code__", None)
+            new = [called for called in list_names(code) if called not in found] if code else []
+            found |= dict.fromkeys(new)
+            waiting += new
+        return list(found)
+
+    def seeds(self, n: int) -> list[int]:
+        """Draw `n` seeds that differ from learner to learner, but not from run to run."""
+        return draw_seeds(self.base_seed, n)
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the learner's function with copies of these values, and return plain values.
+
+        Raise StudentError with one sentence if it fails or returns no value.
+        """
+        if name in self.out_of_time:  # an endless loop is waited for once
+            raise StudentError(self.out_of_time[name])
+        fn = self.find_function(name)
+        self.check_arguments(name, fn, args, kwargs)
+
+        with self.file.running():
+            sent = send(args)
+            named = send(kwargs)
+            try:
+                with limited_time(self.seconds):
+                    answer = receive(fn(*sent, **named))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                sentence = self.explain(error, name, args, kwargs)
+                if isinstance(error, OutOfTime):
+                    self.out_of_time[name] = sentence
+                raise StudentError(sentence) from None
+
+        if answer is None:
+            raise StudentError(f"{name} returned None: did you forget `return`?")
+        return answer
+
+    def explain(self, error: BaseException, name: str, args: tuple, kwargs: dict[str, Any]) -> str:
+        where = f"{name}{self.file.locate(error)}"
+        if isinstance(error, OutOfTime):
+            return f"{where} was still running after {self.seconds:g} s: is there an endless loop?"
+        if isinstance(error, SystemExit):
+            return f"{where} stops Python (exit): return a value instead"
+        if isinstance(error, NotAValueError):
+            return f"{name} returned {error}"
+        if isinstance(error, NotImplementedError):
+            return f"{name} needs something that is not written yet: {error}"
+
+        named = [f"{key}={describe(value)}" for key, value in kwargs.items()]
+        given = ", ".join([*map(describe, args), *named])
+        missing = error.name if isinstance(error, NameError) and isinstance(error.name, str) else ""
+        reason = self.file.find_reason(missing)
+        cause = f"; {reason}" if reason else ""
+        return f"{where} fails when called with ({given}): {summarize(error)}{cause}"
+
+    def find_function(self, name: str) -> Callable:
+        if name in self.file.unwritten:
+            raise NotWrittenError(f"{name}: not written yet")
+
+        found = self.file.names.get(name)
+        if found is None:
+            reason = self.file.find_reason(name)
+            if reason:
+                raise StudentError(f"there is no function {name}, since {reason}")
+            written = [key for key, value in self.file.names.items() if inspect.isfunction(value)]
+            near = find_nearest(name, written, "", likeness=0.5)
+            hint = f"; nearest: {near}" if near else ""
+            raise StudentError(
+                f"{self.file.path.name} has no function {name}{hint}: give it back the stub's name"
+            )
+
+        if not callable(found):
+            raise StudentError(
+                f"{name} is {describe_kind(found)}, expected a function: is the name used twice?"
+            )
+        return found
+
+    def check_arguments(self, name: str, fn: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
+        try:
+            signature = inspect.signature(fn)
+            signature.bind(*args, **kwargs)
+        except ValueError:  # a builtin, which has no signature
+            return
+        except TypeError:
+            given = ", ".join(signature.parameters)
+            expected = self.parameters.get(name) or ", ".join([*map(describe, args), *kwargs])
+            raise StudentError(
+                f"{name} takes ({given}), expected ({expected}): give it back the stub's"
+            ) from None
+
+
+def draw_seeds(base_seed: int, n: int) -> list[int]:
+    """Draw the seeds of one learner's variant of the checks.
+
+    >>> draw_seeds(0, 2) == draw_seeds(0, 3)[:2] != draw_seeds(1, 2)
+    True
+    """
+    return [random.Random(f"{base_seed} {i}").randrange(2**31) for i in range(n)]
+
+
+def list_names(code: CodeType) -> list[str]:
+    """List the global names in a function's code, and in that of the functions inside it."""
+    names = list(code.co_names)
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            names += list_names(part)
+    return names

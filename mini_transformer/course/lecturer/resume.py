@@ -1,0 +1,104 @@
+"""Keep each file's report and the course's seed in OUT, so that a killed batch can resume."""
+
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from mini_transformer.course.grading.grade import Report
+from mini_transformer.course.lecturer.judge import Order, read_report
+from mini_transformer.course.material import CourseError, Material, write_file
+from mini_transformer.isolation.files import hash_files
+from mini_transformer.isolation.journal import Journal
+
+PACKAGE = Path(__file__).parents[2]
+LONGEST_NAME = 80  # bytes of UTF-8; file systems allow 255, those that encrypt names 143
+# Windows reserves these names for devices, with any ending.
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
+
+
+class Kept:
+    """Keep the reports on one student in OUT. A line that a crash has torn counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.journal = Journal(path)
+        except OSError as error:
+            raise CourseError(f"{path} cannot be read: {error.strerror or error}") from None
+
+    def find(self, key: str, fingerprint: str) -> Report | None:
+        """Find the report on this lesson, if it was made under the same conditions."""
+        entry = self.journal.entries.get(f"{key} {fingerprint}")
+        try:
+            return None if entry is None else read_report(entry)
+        except (KeyError, TypeError):
+            return None
+
+    def keep(self, key: str, fingerprint: str, report: Report) -> None:
+        """Keep a report; it is on the disk when this returns.
+
+        Raise CourseError if it cannot be written.
+        """
+        data = report.as_data()
+        data.pop("solved")
+        try:
+            self.journal.append(f"{key} {fingerprint}", data)
+        except OSError as error:
+            why = error.strerror or error
+            raise CourseError(f"{self.journal.path} cannot be written: {why}") from None
+
+
+def hash_order(order: Order, material: Material) -> str:
+    """Hash all that a verdict depends on: source, seed, limits, grader, and this package."""
+    conditions = asdict(order) | {"material": ""}
+    text = json.dumps(conditions) + hash_graders(material, order.key)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def hash_graders(material: Material, key: str) -> str:
+    """Hash the grader of a lesson, its solution, and this package."""
+    grader = material.graders / f"test_ex{key}.py"
+    return hash_files([grader, *material.solutions.glob(f"ex{key}.*"), *PACKAGE.rglob("*.py")])
+
+
+def name_file(student: str) -> str:
+    """Name a file for a student, so that two students never share a name.
+
+    An ending, or what marks a temporary file, may be added to the name.
+
+    >>> name_file("Jane Doe_123"), name_file("../jane"), name_file("con")
+    ('Jane Doe_123', 'jane-59d0ad3a', 'con-1143da2b')
+    """
+    short = re.sub(r"[^\w .@+-]", "_", student).encode()[:LONGEST_NAME]
+    safe = short.decode(errors="ignore").strip(" ._")
+    if safe == student and not RESERVED.fullmatch(safe):
+        return safe
+    return f"{safe}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def find_seed(out: Path, given: int | None = None) -> int:
+    """Return the course's seed, and keep it in OUT.
+
+    It is the one given, or else the one kept in OUT, or else a new one that nobody can guess. Raise
+    CourseError if the kept seed cannot be read.
+    """
+    path = out / "seed.txt"
+    try:
+        seed = int(path.read_text()) if given is None and path.exists() else given
+    except (OSError, ValueError):
+        raise CourseError(f"{path} cannot be read as a number: give --seed, or delete it") from None
+    seed = secrets.randbits(48) if seed is None else seed
+    make_folder(out)
+    write_file(path, f"{seed}\n")
+    return seed

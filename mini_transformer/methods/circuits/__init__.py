@@ -1,0 +1,1 @@
+"""Find circuits of edges, and test whether a circuit explains the model."""

@@ -1,0 +1,1 @@
+"""Change a run or the weights, and measure what follows."""

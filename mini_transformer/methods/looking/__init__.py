@@ -1,0 +1,1 @@
+"""Look at a run: attention, logits, lenses, units. Nothing is changed."""

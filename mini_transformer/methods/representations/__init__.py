@@ -1,0 +1,1 @@
+"""Find what activations represent: probes, erasure, alignment of variables, dictionaries."""

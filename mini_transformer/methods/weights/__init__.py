@@ -1,0 +1,1 @@
+"""Read weights: circuits of heads, composition, neurons, Fourier spectra."""

@@ -1,0 +1,226 @@
+"""Find every minimal circuit by trying every set of edges.
+
+It is the check on truths that are claimed by construction. It shares no code with the
+constructions. First, by the weights alone, it finds the edges that cannot matter: what the writer
+can write is orthogonal to what the reader reads, so that switching the edge changes nothing under
+any mask. Of the others it tries all subsets, the smallest first, except those that hold a circuit
+that was found already, and those with an edge into a node that nothing listens to. So the answer is
+complete, on the prompts given.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mini_transformer.edges import (
+    Ablation,
+    Edge,
+    Node,
+    list_edges,
+    list_writers,
+    mask_of,
+    run_masks,
+    write_outputs,
+)
+from mini_transformer.model import Transformer
+from mini_transformer.toys.truth import Batch
+
+MOST = 20  # of edges or nodes to choose from: about a million subsets
+NOTHING = 1e-5  # of the product of the norms: what float32 leaves of two orthogonal maps
+
+Level = Literal["edges", "nodes"]
+
+
+def find_circuits(
+    model: Transformer,
+    batch: Batch,
+    ablation: Ablation,
+    level: Level = "edges",
+    among: Iterable[str] | None = None,
+) -> tuple[frozenset[str], ...]:
+    """Find every minimal set of edges (or nodes) that answers all prompts, smallest first.
+
+    The rest is ablated. Minimal: no proper subset does it. `among` limits the search to some edges
+    (nodes), the rest being off; by default to those that can matter. Raise ValueError for more than
+    20 to choose from, and for an unknown level.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_and")
+    >>> found = find_circuits(case.model, case.task.everything(), "resample", "nodes")
+    >>> found == case.truth.circuits["resample"].nodes
+    True
+    """
+    if level not in ("edges", "nodes"):
+        raise ValueError(f"level is {level!r}, but must be 'edges' or 'nodes'")
+    live = list_live_edges(model)
+    choices = live if level == "edges" else _list_live_writers(model, live)
+    if among is not None:
+        choices = list(among)
+    choices = [name for name in choices if name != "logits"]  # the one node that is always there
+    if len(choices) > MOST:
+        raise ValueError(
+            f"{len(choices)} {level} have too many subsets, "
+            f"at most {MOST} have few enough: give `among`"
+        )
+    subsets = _list_subsets(len(choices))
+    subsets = subsets[_are_heard(choices, subsets)] if level == "edges" else subsets
+    columns = torch.stack(
+        [mask_of(model, [name] if level == "edges" else _list_out(model, name)) for name in choices]
+    )
+    trial = Trial(model, batch, ablation)
+    found = list[Tensor]()
+    for size in range(len(choices) + 1):
+        tried = subsets[subsets.sum(dim=1) == size]
+        for circuit in found:
+            tried = tried[~tried[:, circuit].all(dim=1)]
+        found += [
+            row.nonzero().squeeze(1) for row in tried[trial.answers_all(tried.float() @ columns)]
+        ]
+    always = {"logits"} if level == "nodes" else set()
+    circuits = (frozenset({choices[i] for i in circuit.tolist()} | always) for circuit in found)
+    return tuple(sorted(circuits, key=lambda circuit: (len(circuit), sorted(circuit))))
+
+
+class Trial:
+    """Prompts in random order, beside what edges that are off carry.
+
+    That is 0, the clean prompts' mean, or the corrupt prompts' values.
+    """
+
+    def __init__(self, model: Transformer, batch: Batch, ablation: Ablation) -> None:
+        # The corrupt prompts matter for resampling only.
+        batch = batch if ablation == "resample" else batch.distinct()
+        order = torch.randperm(len(batch.clean), generator=torch.Generator().manual_seed(0))
+        self.model = model
+        self.batch = _take(batch, order)
+        with torch.no_grad():
+            self.off = write_outputs(
+                model, self.batch.corrupt if ablation == "resample" else self.batch.clean, ablation
+            )
+
+    @torch.no_grad()
+    def answers_all(self, masks: Float[Tensor, "mask edge"]) -> Bool[Tensor, "mask"]:
+        """Tell whether the model answers every prompt correctly under each mask.
+
+        Most masks fail on the first prompt, which goes alone.
+        """
+        passed = torch.ones(len(masks), dtype=torch.bool)
+        n = len(self.batch.clean)
+        for start, stop in pairwise([0, *(size for size in (1, 4, 64) if size < n), n]):
+            part = _take(self.batch, torch.arange(start, stop))
+            off = self.off[:, start:stop]
+            left = passed.nonzero().squeeze(1)
+            if len(left):
+                runs = run_masks(self.model, part.clean, masks[left], off)
+                passed[left] = torch.cat([part.correct(logits).all(dim=1) for logits in runs])
+        return passed
+
+
+def _take(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(
+        batch.clean[rows],
+        batch.corrupt[rows],
+        batch.answer[rows],
+        batch.wrong[rows],
+        batch.position[rows],
+    )
+
+
+def list_live_edges(model: Transformer) -> list[str]:
+    """List the edges that can matter.
+
+    The reader of such an edge reads directions that its writer writes, and is itself read, up to
+    the logits. Everything else changes no logit, whatever it is replaced by. In a model with a norm
+    every edge is live, since the scale depends on the whole stream.
+
+    >>> from mini_transformer import toys
+    >>> model = toys.load("induction_by_hand").model
+    >>> len(list_live_edges(model)), len(list_edges(model))
+    (7, 29)
+    """
+    if model.config.norm != "none":
+        return list_edges(model)
+    # nodes from which a path leads to the logits
+    heard = {Node("logits")}
+    live = []
+    # Readers come later in the list than what they listen to
+    for name in reversed(list_edges(model)):
+        edge = Edge.parse(name)
+        if edge.reader in heard:
+            written = _directions_written(model, edge.writer)
+            read = _directions_read(model, edge)
+            if (written @ read).abs().max() > NOTHING * written.norm() * read.norm():
+                heard.add(edge.writer)
+                live.append(name)
+    return live[::-1]
+
+
+def _directions_written(model: Transformer, writer: Node) -> Float[Tensor, "any d_model"]:
+    """Return rows that span everything this node can write."""
+    with torch.no_grad():
+        if writer.kind == "input":
+            in_stream = model.config.positions != "none" and model.config.positions_to == "stream"
+            return torch.cat([model.W_E, model.W_pos]) if in_stream else model.W_E
+        if writer.kind == "mlp":
+            constant = [model.b_out[writer.layer][None]] if model.config.biases else []
+            return torch.cat([model.W_out[writer.layer], *constant])
+        layer, head = writer.place
+        attn = model.blocks[layer].attn
+        constant = [] if attn.b_V is None else [attn.b_V[head][None] @ attn.W_O[head]]
+        return torch.cat([model.OV(layer, head), *constant])
+
+
+def _directions_read(model: Transformer, edge: Edge) -> Float[Tensor, "d_model any"]:
+    """Return columns that span everything the reader is sensitive to."""
+    with torch.no_grad():
+        if edge.reader.kind == "logits":
+            return model.W_U
+        if edge.reader.kind == "mlp":
+            return model.W_in[edge.reader.layer]
+        layer, head = edge.reader.place
+        if edge.part == "v":
+            return model.OV(layer, head)
+        # (a key's bias shifts all scores of a query alike, and the softmax ignores that)
+        if edge.part == "q":
+            return model.QK(layer, head)
+        attn = model.blocks[layer].attn
+        constant = [] if attn.b_Q is None else [attn.W_K[head] @ attn.b_Q[head][:, None]]
+        return torch.cat([model.QK(layer, head).T, *constant], dim=1)
+
+
+def _list_live_writers(model: Transformer, live: list[str]) -> list[str]:
+    heard = {str(Edge.parse(edge).writer) for edge in live}
+    return [writer for writer in list_writers(model) if writer in heard]
+
+
+def _list_out(model: Transformer, node: str) -> list[str]:
+    """List the edges out of a node: a node is kept by keeping these.
+
+    Edges into an ablated node then change nothing that is heard.
+    """
+    if node not in list_writers(model):
+        raise KeyError(f"no node is called {node!r} in this model; it has {list_writers(model)}")
+    return [edge for edge in list_edges(model) if str(Edge.parse(edge).writer) == node]
+
+
+def _list_subsets(n: int) -> Bool[Tensor, "subset n"]:
+    """List all subsets of n things; bit i of a subset's number says whether thing i is in."""
+    return (torch.arange(2**n).unsqueeze(1) >> torch.arange(n) & 1).bool()
+
+
+def _are_heard(edges: list[str], subsets: Bool[Tensor, "subset edge"]) -> Bool[Tensor, "subset"]:
+    """Tell whether each edge of a subset is heard.
+
+    It leads to the logits, or into a node with an edge of the subset out of it.
+    """
+    heard = torch.ones(len(subsets), dtype=torch.bool)
+    parsed = [Edge.parse(edge) for edge in edges]
+    for i, edge in enumerate(parsed):
+        if edge.reader.kind != "logits":
+            out = [j for j, other in enumerate(parsed) if other.writer == edge.reader]
+            heard &= ~subsets[:, i] | subsets[:, out].any(dim=1)
+    return heard

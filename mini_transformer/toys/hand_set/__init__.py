@@ -1,0 +1,1 @@
+"""Toys whose weights are written down: their mechanism is exact."""

@@ -1,0 +1,1 @@
+"""Toys that are trained: their mechanism is known from measurements on every shipped seed."""

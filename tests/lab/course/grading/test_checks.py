@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+from mini_transformer.course.grading.checks import (
+    Wrong,
+    alternative,
+    check,
+    expect,
+    expect_found,
+    find_checks,
+    mutant,
+)
+from mini_transformer.course.grading.grade import find_registered
+
+MISTAKES = {"double": {"squares": "Twice x is x + x."}}
+
+
+def test_equal_values_pass():
+    expect(
+        torch.ones(2), torch.ones(2), mistakes={"squares": lambda: 1 / 0}
+    )  # not computed unless needed
+
+
+def test_the_first_mistake_whose_value_was_given_is_named():
+    with pytest.raises(Wrong) as caught:
+        expect(9, 6, mistakes={"other": 8, "squares": lambda: 9, "later": 9})
+    assert caught.value.mistake == "squares"
+
+
+def test_an_unknown_mistake_is_described():
+    with pytest.raises(Wrong) as caught:
+        expect(7, 6, mistakes={"squares": 9}, what="the double")
+    assert (caught.value.mistake, caught.value.sentence) == (
+        None,
+        "The double is 7, which is not right.",
+    )
+
+
+def test_a_check_looks_up_the_sentence_of_its_exercise():
+    @check("double")
+    def judge(student):
+        """Two is doubled."""
+        raise Wrong("squares")
+
+    with pytest.raises(Wrong, match=r"squares: Twice x is x \+ x") as caught:
+        judge(None)
+    assert caught.value.sentence == MISTAKES["double"]["squares"]
+
+
+def test_a_check_that_names_a_mistake_nobody_listed_is_an_error_in_the_grader():
+    @check("double")
+    def judge(student):
+        raise Wrong("halves")
+
+    with pytest.raises(KeyError, match="no 'halves'; it has squares"):
+        judge(None)
+
+
+def test_checks_are_found_by_exercise_in_order():
+    @check("b")
+    def second(student): ...
+
+    @check("a", weight=2)
+    def first(student): ...
+
+    @check("b")
+    def third(student): ...
+
+    found = find_checks({"x": 1, "second": second, "first": first, "third": third})
+    assert found == {"b": [second, third], "a": [first]}
+    assert first.weight == 2
+
+
+def test_two_exercises_may_have_mutants_of_the_same_name():
+    namespace = {"mutant": mutant, "alternative": alternative}
+    source = "\n".join(f'@{kind}("{of}")\ndef constant(x): return "{of}"' for kind, of in
+                       [("mutant", "a"), ("mutant", "b"), ("alternative", "a")])  # fmt: skip
+    exec(source, namespace)
+    module = type(torch)("module")
+    module.__dict__.update(namespace)
+    assert [(of, name, fn(0)) for of, name, fn in find_registered(module, "mutants")] == [
+        ("a", "constant", "a"),
+        ("b", "constant", "b"),
+    ]
+    assert [of for of, _, _ in find_registered(module, "alternatives")] == ["a"]
+
+
+HEADS = ["a0.h0", "a0.h1", "a1.h0", "a1.h1"]
+
+
+def earned_by(got, right=(("a0.h1", "a1.h0"),), **options):
+    with pytest.raises(Wrong) as caught:
+        expect_found(got, right, HEADS, **options)
+    return caught.value.earned, caught.value.mistake, caught.value.sentence
+
+
+def test_a_right_set_passes_in_any_order_and_also_the_second_of_two():
+    expect_found(["a1.h0", "a0.h1", "a0.h1"], [["a0.h1", "a1.h0"]], HEADS)
+    expect_found(["a1.h1"], [["a0.h1", "a1.h0"], ["a1.h1"]], HEADS)
+
+
+def test_naming_everything_or_nothing_earns_nothing_and_half_of_it_a_part():
+    assert earned_by(HEADS)[0] == 0
+    assert earned_by([])[0] == 0
+    assert earned_by(["a0.h1"])[0] == 0.5
+    one_too_many = earned_by(["a0.h1", "a1.h0", "a1.h1"])
+    assert one_too_many[0] == 0.5
+    assert one_too_many[2] == "You name 2 of the 2 heads, and 1 that do not belong there."
+
+
+def test_the_nearest_right_set_counts():
+    assert earned_by(["a1.h0", "a1.h1"], [["a0.h0"], ["a0.h0", "a1.h0", "a1.h1"]])[0] > 0
+
+
+def test_a_known_mistake_is_named_and_keeps_its_share():
+    earned, mistake, _ = earned_by(
+        ["a0.h1", "a1.h0", "a1.h1"], mistakes={"adds_the_decoy": ["a1.h1", "a1.h0", "a0.h1"]}
+    )
+    assert mistake == "adds_the_decoy"
+    assert earned > 0
+
+
+@pytest.mark.parametrize(
+    ("got", "said"),
+    [
+        ("a0.h1", "Return a list of names of heads, such as 'a0.h0'."),
+        ([1, 2], "Return a list of names of heads, such as 'a0.h0'."),
+        (["a0h1"], "'a0h1' is not a name of heads of this model; nearest: 'a0.h1'."),
+    ],
+)
+def test_what_is_no_list_of_names_is_told_so(got, said):
+    assert earned_by(got)[2] == said

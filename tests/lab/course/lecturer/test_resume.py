@@ -1,0 +1,42 @@
+"""What is kept in OUT: files that two students never share, and the course's seed."""
+
+import pytest
+
+from mini_transformer.course.lecturer.resume import find_seed, name_file
+from mini_transformer.course.material import write_file
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u738b" * 85, "x" * 255, "\u00e9" * 127, "\U0001f600" * 63, "-rf", "con", "a\nb", " ", "%s"],
+)
+def test_every_name_that_a_folder_may_have_leaves_room_for_an_ending(tmp_path, name):
+    for ending in (".json", ".txt"):
+        path = tmp_path / f"{name_file(name)}{ending}"
+        write_file(path, "x")
+        assert path.read_text() == "x"
+    assert name_file(name).lower() != "con"
+
+
+def test_names_that_begin_alike_share_no_file():
+    assert name_file("\u738b" * 84 + "a") != name_file("\u738b" * 84 + "b")
+
+
+def test_the_courses_seed_is_drawn_once_and_kept(tmp_path):
+    seed = find_seed(tmp_path / "out")
+    assert find_seed(tmp_path / "out") == seed
+    assert find_seed(tmp_path / "elsewhere") != seed
+    assert find_seed(tmp_path / "out", 5) == 5
+    assert find_seed(tmp_path / "out") == 5
+
+
+@pytest.mark.parametrize("name", ["jane", "Jane Doe_12", "zoë", "a.b"])
+def test_plain_names_name_their_files(name):
+    assert name_file(name) == name
+
+
+def test_names_that_differ_never_share_a_file():
+    names = ["../x", "..\\x", "/x", "x/", "x:", "x?", ".", "..", "", " ", 200 * "x", 201 * "x", "x"]
+    files = [name_file(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert all("/" not in file and not file.startswith(".") and len(file) < 100 for file in files)

@@ -1,0 +1,91 @@
+"""What a lecturer reads first: how the class did, common mistakes, what to look at."""
+
+from sample_batch import KEY, SQUARES, make_report
+
+from mini_transformer.course.grading.grade import ExerciseResult, Report
+from mini_transformer.course.lecturer.batch import Graded
+from mini_transformer.course.lecturer.summary import (
+    describe_distribution,
+    describe_summary,
+    summarize,
+)
+
+
+def test_the_summary_counts_what_happened(graded, exercises):
+    summary = summarize(graded, exercises, ["index.html"], seed=3)
+    assert (summary["students"], summary["of"], summary["seed"]) == (5, 5, 3)
+    assert summary["distribution"] == [2, 0, 1, 0, 0, 0, 1, 0, 0, 1]
+    assert summary["quartiles"] == [0.0, 0.2, 0.6]
+    double, halves = summary["exercises"]
+    assert (double["solved"], double["mean"], double["missing"], double["unwritten"]) == (
+        1,
+        1.0,
+        1,
+        0,
+    )
+    assert (halves["solved"], halves["unwritten"]) == (2, 1)
+    assert summary["mistakes"] == [
+        {"exercise": "double", "mistake": "squares", "students": 2, "sentence": SQUARES}
+    ]
+    assert summary["solved_by_nobody"] == []
+    assert list(summary["remarks"]) == ["Bob", "=cmd|' /C calc'!A0", "Eve/../x"]
+    assert summarize(graded[1:], exercises)["solved_by_nobody"] == ["double"]
+
+
+def test_a_share_of_exactly_two_tenths_stands_in_the_third_bar(exercises):
+    report = Report(
+        KEY, [ExerciseResult("1.1", "double", 0.6, 3)]
+    )  # 0.6 / 3 is a little less than 0.2 in floats
+    assert summarize([Graded("Ann", {KEY: report})], exercises)["distribution"].index(1) == 2
+
+
+def test_a_student_who_makes_a_mistake_in_two_checks_counts_once(exercises):
+    report = make_report(1.0)
+    first = report.exercises[0]
+    twice = Report(
+        KEY, [ExerciseResult("1.1", "double", 0.0, 3, (first.checks[1], first.checks[1]))]
+    )
+    assert summarize([Graded("Ann", {KEY: twice})], exercises)["mistakes"][0]["students"] == 1
+
+
+def test_the_summary_reads_well(graded, exercises):
+    text = describe_summary(
+        summarize(
+            graded[1:], exercises, ["index.html"], sandbox="bubblewrap", left_out=["02_hooks"]
+        )
+    )
+    for line in (
+        "4 students, 5 points can be had. Sandbox: bubblewrap.",
+        "Half of them have between 0% and 30% of the points; the median is 10%.",
+        "1.1 double                                     0     0.5    3          0        1",
+        "Left out, since nobody handed them in: 02_hooks.",
+        "Solved by nobody: double.",
+        "    2  double: squares",
+        "  Bob: ex01.py was taken for it",
+        "  index.html",
+    ):
+        assert line in text.splitlines()
+    assert "NOT GRADED" not in text
+
+
+def test_what_could_not_be_graded_is_loud(graded, exercises):
+    graded[0].failed[KEY] = "the sandbox does not start"
+    text = describe_summary(summarize(graded, exercises))
+    assert text.rstrip().endswith(
+        "NOT GRADED, give the same command again:\n  Ann: ex01_samples.py"
+    )
+
+
+def test_a_long_list_is_cut_in_the_text_only(exercises):
+    many = [Graded(f"s{i:02}", {KEY: make_report(3.0)}, remarks=["odd"]) for i in range(30)]
+    summary = summarize(many, exercises)
+    assert len(summary["remarks"]) == 30
+    assert "  and 18 more, in summary.json" in describe_summary(summary).splitlines()
+
+
+def test_an_empty_class_has_a_summary(exercises):
+    assert describe_summary(summarize([], exercises)).startswith("0 students")
+
+
+def test_the_longest_bar_is_the_largest_count():
+    assert [line.count("#") for line in describe_distribution([1, 4, 0, 2])] == [10, 40, 0, 20]
