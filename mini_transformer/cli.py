@@ -432,6 +432,38 @@ def board(
 
 
 @command
+def forge(
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    size: Annotated[int, typer.Option(help="Steps of the program, 1 to 8.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the model to this .safetensors file.")
+    ] = None,
+    as_data: AsData = False,
+) -> None:
+    """Make an unseen model whose mechanism is known: the program it runs, and its circuits."""
+    from mini_transformer import checkpoints
+    from mini_transformer.forge import make
+    from mini_transformer.terminal import say
+
+    case = make(seed, size)
+    circuits = {
+        ablation: [sorted(circuit) for circuit in found.edges]
+        for ablation, found in case.truth.circuits.items()
+    }
+    if as_data:
+        data = {"name": case.name, "roles": case.truth.roles, "circuits": circuits}
+        print_data(data | {"picture": case.picture})
+    else:
+        say(repr(case))
+        for ablation, found in circuits.items():
+            say(f"{ablation}: {len(found)} minimal circuits of edges", "bold")
+            for circuit in found:
+                say(f"  {' '.join(circuit)}")
+    if out is not None:
+        say(f"written: {checkpoints.save(out, case.model, seed=seed)}")
+
+
+@command
 def train(
     name: str,
     seed: int = 0,

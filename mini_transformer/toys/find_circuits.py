@@ -56,10 +56,7 @@ def find_circuits(
     """
     if level not in ("edges", "nodes"):
         raise ValueError(f"level is {level!r}, but must be 'edges' or 'nodes'")
-    live = list_live_edges(model)
-    choices = live if level == "edges" else _list_live_writers(model, live)
-    if among is not None:
-        choices = list(among)
+    choices = list_choices(model, level) if among is None else list(among)
     choices = [name for name in choices if name != "logits"]  # the one node that is always there
     if len(choices) > MOST:
         raise ValueError(
@@ -83,6 +80,40 @@ def find_circuits(
     always = {"logits"} if level == "nodes" else set()
     circuits = (frozenset({choices[i] for i in circuit.tolist()} | always) for circuit in found)
     return tuple(sorted(circuits, key=lambda circuit: (len(circuit), sorted(circuit))))
+
+
+def list_choices(model: Transformer, level: Level = "edges") -> list[str]:
+    """List the edges (or nodes) that can matter: what `find_circuits` chooses among."""
+    live = list_live_edges(model)
+    return live if level == "edges" else _list_live_writers(model, live)
+
+
+def is_minimal(
+    model: Transformer,
+    batch: Batch,
+    ablation: Ablation,
+    circuit: Iterable[str],
+    level: Level = "edges",
+) -> bool:
+    """Tell whether a set answers every prompt alone, and none of its parts can be left out.
+
+    This is what can be checked of a circuit in a model with too many edges to try all sets.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_and")
+    >>> (circuit,) = case.truth.circuits["zero"].edges
+    >>> is_minimal(case.model, case.task.everything(), "zero", circuit)
+    True
+    """
+    parts = [part for part in circuit if part != "logits"]
+    kept = [parts] + [[other for other in parts if other != part] for part in parts]
+    out = [
+        [edge for part in some for edge in ([part] if level == "edges" else _list_out(model, part))]
+        for some in kept
+    ]
+    masks = torch.stack([mask_of(model, edges) for edges in out])
+    alone, *without = Trial(model, batch, ablation).answers_all(masks).tolist()
+    return alone and not any(without)
 
 
 class Trial:

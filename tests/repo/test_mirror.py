@@ -14,6 +14,8 @@ ACROSS = {  # tests of more than one module
     "board/metrics/test_published_defects.py": "defects of published metrics, on each of ours",
     "course/test_attacks.py": "submissions that mean harm, from the file to the report",
     "course/test_same_verdict.py": "grading in this process and in a sandbox",
+    "forge/test_brute_force.py": "truths of forged cases, by hooks written by hand",
+    "forge/test_cheating.py": "answers to forged cases that look at nothing",
     "methods/test_bad_inputs_messages.py": "bad values of every argument of every technique",
     "methods/test_signatures.py": "one name, one annotation, in all techniques",
     "methods/test_side_effects.py": "every technique, interrupted at every hook",

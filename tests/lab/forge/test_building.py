@@ -1,0 +1,66 @@
+"""Models that run programs, in a basis that can be read."""
+
+import random
+
+import pytest
+import torch
+
+from mini_transformer.edges import list_edges
+from mini_transformer.forge.building import (
+    STRENGTH,
+    THRESHOLD,
+    build,
+    find_places,
+    list_parts,
+    make_stream,
+    place_steps,
+)
+from mini_transformer.forge.program import draw_layout, draw_program
+from mini_transformer.toys.find_circuits import list_live_edges
+
+
+def draw(seed: int, size: int = 3, redundancy: str | None = None, positions: str = "fixed"):
+    rng = random.Random(seed)
+    layout = draw_layout(rng, size, positions, 1, 0)
+    program = draw_program(rng, layout, size, redundancy)
+    placed = place_steps(program, rng, most=3)
+    stream = make_stream([program])
+    parts = list_parts(program, placed, stream, 0, 12)
+    return program, parts, build(parts, stream, program, n_layers=max(placed.values()) + 1, rng=rng)
+
+
+@pytest.mark.parametrize("redundancy", [None, "second way", "backup"])
+@pytest.mark.parametrize("positions", ["fixed", "drawn"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_built_model_says_what_the_program_says(
+    seed: int, positions: str, redundancy: str | None
+) -> None:
+    program, _, made = draw(seed, 1 + seed, redundancy, positions)
+    with torch.no_grad():
+        logits = made.model(program.prompts)[:, -1]
+    assert torch.equal(logits.argmax(dim=1), program.compute(program.prompts))
+    top = logits.topk(2).values
+    # "." comes second.
+    assert (top[:, 0] - top[:, 1]).min() > (1 - THRESHOLD) * STRENGTH - 0.1
+
+
+def test_a_step_has_its_own_directions_and_carries_the_variable_there() -> None:
+    program, parts, made = draw(3)
+    with torch.no_grad():
+        _, cache = made.model.run_with_cache(program.prompts)
+    values = program.run(program.prompts)
+    for name, step in program.steps.items():
+        if name != program.answer:
+            last = made.model.config.n_layers - 1
+            found = cache["resid_post", last][:, step.at] @ made.stream[f"0:{name}"].T
+            right = torch.nn.functional.one_hot(values[name], program.layout.n).float()
+            torch.testing.assert_close(found, right, rtol=0, atol=1e-2)
+    assert {part.role for part in parts} <= {"fetch", "look_up", "copy"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_edges_act_at_the_positions_they_are_meant_for(seed: int) -> None:
+    _, parts, made = draw(seed)
+    places = find_places(made, parts)
+    assert set(places) == set(list_live_edges(made.model))
+    assert set(places) <= set(list_edges(made.model))
