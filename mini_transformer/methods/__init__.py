@@ -3,6 +3,9 @@
 The files stand in five rooms; every technique can be imported from here.
 """
 
+import warnings
+from typing import Any
+
 from mini_transformer.methods.circuits.acdc import *
 from mini_transformer.methods.circuits.causal_scrubbing import *
 from mini_transformer.methods.circuits.circuit_evaluation import *
@@ -31,6 +34,7 @@ from mini_transformer.methods.looking.logit_attribution import *
 from mini_transformer.methods.looking.logit_lens import *
 from mini_transformer.methods.looking.patchscopes import *
 from mini_transformer.methods.looking.tuned_lens import *
+from mini_transformer.methods.renamed import RENAMED
 from mini_transformer.methods.representations.ccs import *
 from mini_transformer.methods.representations.das import *
 from mini_transformer.methods.representations.dictionaries import *
@@ -51,3 +55,12 @@ __all__ = sorted(
     for name, value in globals().items()
     if str(getattr(value, "__module__", "")).startswith(__name__ + ".")
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Find a technique by the name that it had before version 0.2, and warn."""
+    if name not in RENAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"mini_transformer.methods.{name} is called {RENAMED[name]}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[RENAMED[name]]
