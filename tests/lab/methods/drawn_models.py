@@ -42,3 +42,16 @@ def draw_tokens(config: Config, seed: int, batch: int = 3, length: int = 5) -> T
     return torch.randint(
         config.d_vocab, (batch, length), generator=torch.Generator().manual_seed(seed)
     )
+
+
+def add_up_streams(model, cache):
+    """The stream after each component, as a running sum of what the components wrote."""
+    stream = cache["embed"]
+    if model.config.positions != "none" and model.config.positions_to == "stream":
+        stream = stream + cache["pos_embed"]
+    streams = [stream]
+    for layer in range(model.config.n_layers):
+        for part in ("attn_out", "mlp_out") if model.config.d_mlp else ("attn_out",):
+            stream = stream + cache[part, layer]
+            streams.append(stream)
+    return streams

@@ -1,6 +1,7 @@
 """What lenses share: the streams of a model, and reading logits off them."""
 
 import torch
+from drawn_models import add_up_streams
 
 from mini_transformer.methods.looking.lenses import (
     compute_divergence,
@@ -8,19 +9,6 @@ from mini_transformer.methods.looking.lenses import (
     list_streams,
     read_streams,
 )
-
-
-def add_up_streams(model, cache):
-    """The stream after each component, as a running sum of what the components wrote."""
-    stream = cache["embed"]
-    if model.config.positions != "none" and model.config.positions_to == "stream":
-        stream = stream + cache["pos_embed"]
-    streams = [stream]
-    for layer in range(model.config.n_layers):
-        for part in ("attn_out", "mlp_out") if model.config.d_mlp else ("attn_out",):
-            stream = stream + cache[part, layer]
-            streams.append(stream)
-    return streams
 
 
 def test_the_names_of_the_streams_are_sites_in_the_order_of_computation(model, clean):

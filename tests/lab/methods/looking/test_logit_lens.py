@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from drawn_models import add_up_streams
 
 from mini_transformer import Config, Transformer, toys
 from mini_transformer.methods import (
@@ -18,19 +19,6 @@ from mini_transformer.methods import (
     measure_divergence,
 )
 from mini_transformer.methods.looking.lenses import list_streams
-
-
-def add_up_streams(model, cache):
-    """The stream after each component, as a running sum of what the components wrote."""
-    stream = cache["embed"]
-    if model.config.positions != "none" and model.config.positions_to == "stream":
-        stream = stream + cache["pos_embed"]
-    streams = [stream]
-    for layer in range(model.config.n_layers):
-        for part in ("attn_out", "mlp_out") if model.config.d_mlp else ("attn_out",):
-            stream = stream + cache[part, layer]
-            streams.append(stream)
-    return streams
 
 
 def unembed_one(model, x):
