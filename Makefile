@@ -44,7 +44,7 @@ clean:
 
 .venv/lab-installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[learn]'
 	touch $@
 
 .venv/dev-installed: .venv/lab-installed

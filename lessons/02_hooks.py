@@ -41,6 +41,9 @@ def double(module, inputs, output):
 handle = tiny[1].register_forward_hook(look)  # from now on, after every call of tiny[1]
 tiny(x)
 handle.remove()  # until here
+print("the hook kept", tuple(seen["hidden"].shape))
+
+# %% tags=["check"]
 assert torch.equal(seen["hidden"], tiny[0](x).relu())
 
 # %% [markdown]
@@ -61,14 +64,19 @@ handles = [tiny[2].register_forward_hook(double) for _ in range(3)]  # the cell,
 after = tiny(x)
 for handle in handles:
     handle.remove()
-assert torch.allclose(after, 8 * before)
 
 handle = tiny[0].register_forward_hook(look)
 tiny(x)
 handle.remove()
+factor = (after / before).mean()
+print(f"the factor is {factor:.0f}, you said {my_factor}")
+print(f"negative numbers kept: {(seen['hidden'] < 0).any()}, you said {my_negatives}")
+print(f"negative numbers that the layer puts out: {(tiny[0](x) < 0).any()}")
+
+# %% tags=["check"]
+assert torch.allclose(after, 8 * before)
 assert tiny[0](x).min() < 0  # what the layer puts out
 assert seen["hidden"].min() == 0  # what the hook kept
-print(f"the factor is 8, you said {my_factor}; negative numbers: False, you said {my_negatives}")
 
 # %% [markdown]
 # Hooks pile up: each run of the cell adds one, and 2 x 2 x 2 = 8. And a hook keeps *the* tensor,
@@ -98,7 +106,12 @@ def hooked(module, fn):
 
 
 with hooked(tiny[2], lambda output: 2 * output):
-    assert torch.allclose(tiny(x), 2 * before)
+    doubled = tiny(x)
+print("inside, doubled:", torch.allclose(doubled, 2 * before))
+print("outside, as it was:", torch.equal(tiny(x), before))
+
+# %% tags=["check"]
+assert torch.allclose(doubled, 2 * before)
 assert torch.equal(tiny(x), before)
 
 # %% [markdown]
@@ -140,7 +153,8 @@ toy = toys.load("induction_by_hand")
 batch = toy.task.draw(256, seed=1)  # the prompts of lesson 01
 mine = Attention(toy.model.blocks[0].attn)
 kept = {}
-stream = toy.model(batch.clean, stop_at_layer=0)  # what enters layer 0
+# A run can stop before a layer: it returns the stream that would enter it, here that of layer 0.
+stream = toy.model(batch.clean, stop_at_layer=0)
 with hooked(mine.hook_pattern, lambda pattern: kept.update(pattern=pattern)):
     mine(stream)
 with hooked(mine.hook_z, torch.zeros_like):
@@ -150,15 +164,19 @@ with hooked(mine.hook_z, torch.zeros_like):
 # The package's models have such a place, a **hook point**, for every activation. `run_with_cache`
 # keeps all of them; `run_with_hooks` calls `fn(value, hook)` at those that you name, where `fn` may
 # edit `value` in place or return another. Names are long (`blocks.0.attn.hook_pattern`) or short
-# (`("pattern", 0)`, 0 being the layer). A cache prints them all.
+# (`("pattern", 0)`, 0 being the layer). A cache prints them all; to keep fewer, give
+# `names_filter=` one name or several.
 
 # %%
 logits, cache = toy.model.run_with_cache(batch.clean)
 print(cache)
-torch.testing.assert_close(kept["pattern"], cache["pattern", 0])
 theirs = toy.model.run_with_hooks(
     batch.clean, fwd_hooks=[(("z", 0), lambda z, hook: torch.zeros_like(z))]
 )
+
+# %% tags=["check"]
+torch.testing.assert_close(kept["pattern"], cache["pattern", 0])
+# The stream that we made with layer 0 silent, handed to layer 1.
 torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
 
 # %% [markdown]
@@ -189,21 +207,27 @@ def complain(name, fn, **run):
         return str(error)
 
 
-# The first prompt's output is silently used for all 256.
+# Wrong shape: the first prompt's output is silently used for all 256.
 with hooked(toy.model.blocks[0].attn, lambda out: out[:1]):
-    assert toy.model(batch.clean).shape == logits.shape
-assert "returned shape" in complain(("attn_out", 0), lambda out, hook: out[:1])
+    broadcast = toy.model(batch.clean)
+shape_error = complain(("attn_out", 0), lambda out, hook: out[:1])
 
+# Never reached: hooks belong to the call tiny[0](x), and tiny[0].forward(x) passes them by.
 with hooked(tiny[0], lambda out: 100 * out):
-    # Hooks belong to the call tiny[0](x); this way they are not reached.
     unchanged = tiny[0].forward(x)
-assert torch.equal(unchanged, tiny[0](x))
-assert "never reached" in complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
+reach_error = complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
 
-# The slope of one logit, for every number in z.
+# Graph cut: the slope of one logit, for every number in z; and a copy that has none.
 slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[0]
+cut_off = cache["z", 1].detach()
+
+# %% tags=["check"]
+assert broadcast.shape == logits.shape
+assert "returned shape" in shape_error
+assert torch.equal(unchanged, tiny[0](x))
+assert "never reached" in reach_error
 assert slope.abs().max() > 0
-assert not cache["z", 1].detach().requires_grad  # cut off: no slope to be had
+assert not cut_off.requires_grad
 
 # %% [markdown]
 # ## Look
@@ -275,10 +299,12 @@ plt.show()
 
 # %%
 half = curves["a0.h0"][volumes == 0.5].item() / 20
+print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
+
+# %% tags=["check"]
 assert round(half, 3) == 0.999
 assert abs(curves["a0.h0"][0] - 20 / 16) < 0.001
 torch.testing.assert_close(curves["a1.h0"], 20 * volumes, rtol=1e-3, atol=1e-3)
-print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
 
 # %% [markdown]
 # Nearly all of it (99.9%). `a0.h0` speaks through a softmax: as soon as the right position has
@@ -295,17 +321,19 @@ print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
 # volume 1, all of them from one run. Look at the slope of `a0.h0` before you trust them.
 
 # %%
-assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
-for name in ("a0.h1", "a1.h1"):
-    torch.testing.assert_close(
-        curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3
-    )
 slopes = {}
 for name, head in heads.items():
     volume = torch.tensor(1.0, requires_grad=True)
     logit = answer_logit(turn_head(*head, volume))
     slopes[name] = abs(torch.autograd.grad(logit, volume)[0].item())
 print(*(f"{name}: {slope:.3f}  " for name, slope in slopes.items()))
+
+# %% tags=["check"]
+assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
+for name in ("a0.h1", "a1.h1"):
+    torch.testing.assert_close(
+        curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3
+    )
 assert abs(slopes.pop("a1.h0") - 20) < 0.01
 assert max(slopes.values()) < 0.001
 
@@ -346,11 +374,24 @@ card = ClaimCard(
 )
 verdict = card.check()
 print(verdict)
+
+# %% tags=["check"]
 assert verdict
 
 # %% [markdown]
 # ### Exercise 2.5: find_needed_heads
 # In models that you have never seen: which heads, silenced alone, change the answers?
 # `minilab grade 02`
+#
+# ## On real models
+#
+# [TransformerLens](https://github.com/TransformerLensOrg/TransformerLens) gives many language
+# models such hook points (this package borrows its names),
+# [nnsight](https://arxiv.org/abs/2407.14561) and [pyvene](https://arxiv.org/abs/2403.07809) do so
+# without rewriting the model. Two things fail there. What was never computed cannot be hooked: fast
+# attention ([Dao et al. 2022](https://arxiv.org/abs/2205.14135)) never stores the pattern, so a
+# slower version must be chosen to see it. And slopes are silent about heads like `a0.h0`:
+# [Kramár et al. 2024](https://arxiv.org/abs/2403.00745) name a saturated softmax as one of two
+# reasons why estimates by gradient miss parts that matter in language models (lesson 08).
 #
 # Next: lesson 03, where you set every weight of this toy yourself.

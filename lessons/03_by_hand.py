@@ -18,8 +18,9 @@
 # 2. The **matching head** (`a1.h0`, layer 1) attends to the position that says "before me stands
 #    `e`", and copies the token from there.
 #
-# Together they are an **induction head** (Elhage et al. 2021). The keys of the second head read
-# what the first one wrote: this is **K-composition**.
+# Together they are a **circuit**. The second head is called an **induction head**
+# ([Elhage et al. 2021](https://transformer-circuits.pub/2021/framework/index.html)). Its keys read
+# what the first head wrote: this is **K-composition**.
 #
 # To set the weights by hand, give each piece of information its own coordinates of the residual
 # stream, and its name:
@@ -36,13 +37,15 @@ from mini_transformer.plots import plot_attention, plot_curves
 toy = toys.load("induction_by_hand")
 batch = toy.task.draw(256, seed=0)
 print(toy.task.read(batch.clean[0]), "->", toy.task.token_names[batch.answer[0]])
-assert toy.task.read(batch.clean[0]) == "| m c d n o e k l i m c d n o e"
-assert toy.task.token_names[batch.answer[0]] == "k"
 
 n_tokens, n_ctx, d_model = 16, 24, 88
 token, position, previous, following, spare = torch.arange(d_model).split([16, 24, 16, 16, 16])
 print("coordinate", token[3].item(), "of the stream: 'here stands token 3'")
 print("coordinate", previous[3].item(), "of the stream: 'before me stands token 3'")
+
+# %% tags=["check"]
+assert toy.task.read(batch.clean[0]) == "| m c d n o e k l i m c d n o e"
+assert toy.task.token_names[batch.answer[0]] == "k"
 
 # %% [markdown]
 # `token` and `position` are filled by the embedding, `previous` by the first head, `following` by
@@ -65,6 +68,8 @@ print(
     f"s = 2 gives {at_2:.0%} (you: {my_attention:.0%}); "
     f"99% needs s = {needed:.1f} (you: {my_strength})"
 )
+
+# %% tags=["check"]
 assert round(at_2, 2) == 0.33
 assert round(needed, 1) == 7.3
 
@@ -95,13 +100,15 @@ model = Transformer(config).requires_grad_(False)  # no gradients, so that weigh
 for weight in model.parameters():
     weight.zero_()
 set_previous_token_head(model.blocks[0].attn, strength=20.0)
+
+# %% tags=["check"]
 for name in ("W_Q", "W_K", "W_V", "W_O"):  # [layer, head]
     assert torch.equal(getattr(model, name)[0, 0], getattr(toy.model, name)[0, 0])
 
 # %% [markdown]
 # The same weights as the package's. Here every direction was an axis, one coordinate each. In
-# trained models directions point anywhere, so the exercises give you rows of numbers instead: all
-# that you need is that they are orthogonal.
+# trained models directions point anywhere, and weights are **dense**: hardly an entry is 0. So the
+# exercises give you rows of numbers instead: all that you need is that they are orthogonal.
 #
 # ### Exercise 3.1: previous_token_qk
 # Set `W_Q` and `W_K` for positions along any directions, any strength and any scale.
@@ -134,6 +141,8 @@ def set_ends(model):
 
 set_matching_head(model.blocks[1].attn, strength=20.0)
 set_ends(model)
+
+# %% tags=["check"]
 for name in ("W_Q", "W_K", "W_V", "W_O"):
     assert torch.equal(getattr(model, name)[1, 0], getattr(toy.model, name)[1, 0])
 for name in ("W_E", "W_pos", "W_U"):
@@ -142,7 +151,8 @@ for name in ("W_E", "W_pos", "W_U"):
 # %% [markdown]
 # ### Exercise 3.3: match_qk
 # A first head is given, with dense weights. Set `W_Q` and `W_K` of a second one that matches what
-# it writes. `minilab grade 03`
+# it writes. For a token that it attends to, that is `W_E @ W_V @ W_O`, provided that its `W_V`
+# reads the embedding and nothing else of the stream. `minilab grade 03`
 #
 # ## Predict
 #
@@ -164,8 +174,8 @@ my_accuracy_at_2 = 0.3  # your guess
 
 # %%
 logits, cache = model.run_with_cache(batch.clean)
-# The package's two other heads change nothing.
-torch.testing.assert_close(logits, toy.model(batch.clean))
+# The package's model has two more heads.
+print("largest difference:", (logits - toy.model(batch.clean)).abs().max().item())
 
 
 def run_at(strength):
@@ -198,15 +208,17 @@ plot_curves(strengths, curves, axes[2], "weak attention is enough").set(
 plt.show()
 
 # %%
-assert cache["pattern", 0][:, 0].diagonal(-1, 1, 2).min() > 0.99
-# The m at 10 looks at c, and so on.
-assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [2, 3, 4, 5, 6, 7]
-assert (accuracy[0], accuracy[-1]) == (0, 1)
 at = strengths.index(2.0)
 print(
     f"strength 2: attention {attention[at]:.0%}, right answers {accuracy[at]:.0%} "
     f"(you: {my_accuracy_at_2:.0%})"
 )
+
+# %% tags=["check"]
+assert cache["pattern", 0][:, 0].diagonal(-1, 1, 2).min() > 0.99
+# The m at 10 looks at c, and so on.
+assert cache["pattern", 1][0, 0, 10:].argmax(dim=-1).tolist() == [2, 3, 4, 5, 6, 7]
+assert (accuracy[0], accuracy[-1]) == (0, 1)
 assert accuracy[at] == 1
 assert round(attention[at], 2) == 0.17
 
@@ -228,18 +240,32 @@ assert round(attention[at], 2) == 0.17
 
 # %%
 attn = toy.model.blocks[0].attn
+product = attn.W_V[1] @ attn.W_O[1]
+for name, weight in {"W_V": attn.W_V[1], "W_O": attn.W_O[1], "W_V @ W_O": product}.items():
+    print(f"{name} of a0.h1 has {weight.count_nonzero()} entries that are not 0")
+
+# %% tags=["check"]
+torch.testing.assert_close(logits, toy.model(batch.clean))
 assert torch.equal(toy.model.QK(0, 1), toy.model.QK(0, 0))
 assert attn.W_V[1].count_nonzero() == 16
 assert attn.W_O[1].count_nonzero() == 8
-assert toy.model.OV(0, 1).count_nonzero() == 0
+assert product.count_nonzero() == 0
 
 # %% [markdown]
 # Values fill dimensions 0 to 15 of the head, the output reads 16 to 23: they miss each other. A
 # pattern shows where a head looks, not whether anything comes of it.
 #
 # `a0.h0` does write, and `a1.h0` has three inputs that could read it: query, key and value. Each is
-# an **edge** between the two heads. Cut one at a time, with a hook that takes what `a0.h0` wrote
-# out of one input of `a1.h0`. Which cuts hurt? Commit first.
+# an **edge** from a writer to a reader; the one to the key is called `a0.h0->a1.h0<k>`. Cut one at
+# a time, with a hook that takes what `a0.h0` wrote out of one input of `a1.h0`. (`result` is what
+# each head wrote, `q_input`, `k_input` and `v_input` what it reads.) To put zeros in the place of
+# what was written is called **zero ablation**.
+#
+# The package does the same with `run_edges` and a **mask**, a number per edge: 1 for on, 0 for off.
+# `mask_of` puts 1 at the edges that you name, and `write_outputs` says what an edge carries when it
+# is off, here zeros.
+#
+# Which cuts hurt? Commit first.
 
 # %%
 my_edges = "qkv"  # your guess: delete the letters that do not matter
@@ -261,16 +287,22 @@ def measure_accuracy(logits):
     return batch.correct(logits).float().mean().item()
 
 
-nothing = write_outputs(toy.model, batch.clean, "zero")
 for part in "qkv":
-    # The package's way: every edge on, one off.
-    mask = 1 - mask_of(toy.model, [f"a0.h0->a1.h0<{part}>"])
-    torch.testing.assert_close(
-        cut(part), run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]
-    )
     print(f"a0.h0->a1.h0<{part}> cut: {measure_accuracy(cut(part)):.0%} right")
-assert [measure_accuracy(cut(part)) for part in "qkv"] == [1, 0, 1]
 print("you:", my_edges)
+
+# The package's way: every edge on, one off.
+nothing = write_outputs(toy.model, batch.clean, "zero")
+mask = 1 - mask_of(toy.model, ["a0.h0->a1.h0<k>"])
+logits = run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]  # one mask, one run
+print(f"by run_edges: {measure_accuracy(logits):.0%} right")
+
+# %% tags=["check"]
+assert [measure_accuracy(cut(part)) for part in "qkv"] == [1, 0, 1]
+for part in "qkv":
+    mask = 1 - mask_of(toy.model, [f"a0.h0->a1.h0<{part}>"])
+    theirs = run_edges(toy.model, batch.clean, mask.unsqueeze(0), nothing)[0]
+    torch.testing.assert_close(cut(part), theirs)
 
 # %% [markdown]
 # Only the key. The stream carries "before me stands t" to the query and the value as well, but
@@ -297,11 +329,23 @@ card = ClaimCard(
 )
 verdict = card.check()
 print(verdict)
+
+# %% tags=["check"]
 assert verdict
 
 # %% [markdown]
 # ### Exercise 3.5: find_roles
 # A model with eight heads, all weights dense and rotated: which two do the work? Some others attend
 # alike, write more, or move the logits. `minilab grade 03`
+#
+# ## On real models
+#
+# Whole programs can be compiled into weights
+# ([Tracr, Lindner et al. 2023](https://arxiv.org/abs/2301.05062)); such models are tidier than
+# trained ones: a direction for each variable, none shared. In language models of many sizes heads
+# attend like these two ([Olsson et al. 2022](https://arxiv.org/abs/2209.11895)). That they let a
+# model learn from its prompt was shown causally for small models without MLPs, and by correlation
+# above; [Yin and Steinhardt 2025](https://arxiv.org/abs/2502.14010) found, in twelve models, that
+# learning from examples hangs more on other heads, above all in large models.
 #
 # Next: lesson 04, where such heads form by training.

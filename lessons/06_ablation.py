@@ -14,14 +14,17 @@
 # | ablation | in place of what the part hands on | asks |
 # |---|---|---|
 # | **zero** | 0 | must *anything* be there? |
-# | **mean** | its average over other prompts, by position | must there be *more than usual*? |
+# | **mean** | its average over other prompts, by position | must it *differ* between prompts? |
 # | **resample** | what it hands on in another prompt | must it be *this prompt's* value? |
 #
-# The three often disagree. None is the right one: they are different questions, and this lesson is
-# about which one you have asked.
+# The three often disagree; [Li and Janson 2024](https://arxiv.org/abs/2409.09951) compare them, and
+# others. None is the right one: they are different questions, and this lesson is about which one
+# you have asked.
 #
 # The toy is one of four layers with two heads each. Of three names, two are the same; it says the
-# other one. Every prompt comes with a **reference** prompt that calls for another answer.
+# other one, as GPT-2 does after "When Mary and John went to the store, John gave a drink to"
+# ([Wang et al. 2022](https://arxiv.org/abs/2211.00593)). Every prompt comes with a **reference**
+# prompt that calls for another answer.
 
 # %%
 import matplotlib.pyplot as plt
@@ -38,6 +41,8 @@ tokens, reference = batch.clean, batch.corrupt
 for row in range(3):
     name = toy.task.token_names[batch.answer[row]]
     print(f"{toy.task.read(tokens[row])} -> {name}     reference: {toy.task.read(reference[row])}")
+
+# %% tags=["check"]
 assert batch.accuracy(toy.model) == 1.0
 
 # %% [markdown]
@@ -55,8 +60,11 @@ logits, cache = toy.model.run_with_cache(tokens)
 direction = (toy.model.W_U[:, batch.answer] - toy.model.W_U[:, batch.wrong]).T  # 256 d
 parts = toy.model.decompose(cache)
 pushes = {label: (part[:, -1] * direction).sum(-1).mean().item() for label, part in parts.items()}
-assert round(pushes.pop("a2.h0"), 2) == 40
-assert max(abs(push) for push in pushes.values()) < 0.01
+print("pushes:", *(f"{label} {push:.0f}" for label, push in pushes.items() if abs(push) > 0.5))
+
+# %% tags=["check"]
+assert round(pushes["a2.h0"], 2) == 40
+assert max(abs(push) for label, push in pushes.items() if label != "a2.h0") < 0.01
 
 # %% [markdown]
 # ## Build: a head, three ways
@@ -80,6 +88,8 @@ def ablate_head(model, tokens, layer, head, ablation, reference):
 
 ABLATIONS = ("zero", "mean", "resample")
 HEADS = [f"a{layer}.h{head}" for layer in range(4) for head in range(2)]
+
+# %% tags=["check"]
 for ablation in ABLATIONS:
     for model in (toy.model, Transformer(toy.model.config, seed=0)):
         mine = ablate_head(model, tokens, 2, 0, ablation, reference)
@@ -129,12 +139,15 @@ plt.show()
 loss = dict(zip(HEADS, alone.tolist(), strict=True))
 print(f"right without a2.h0: {1 - loss['a2.h0'][0]:.0%} (you: {my_zero:.0%}) with zeros, ", end="")
 print(f"{1 - loss['a2.h0'][1]:.0%} (you: {my_mean:.0%}) with its mean")
+said = methods.ablate(toy.model, tokens, ["a2.h0"], "mean", reference)[:, -1].argmax(dim=-1)
+print("with its mean it says", {toy.task.token_names[token] for token in said})
+
+# %% tags=["check"]
 three = [[round(share, 2) for share in loss[head]] for head in ("a0.h0", "a1.h0", "a2.h0")]
 assert three == [[1, 0.66, 0.81], [1, 0.65, 0.81], [0, 0.8, 1]]
 assert pairs[[0, 2]].min() == 1  # a0.h0 and a1.h0, with whomever
 spared = [i for i, head in enumerate(HEADS) if loss[head][0] == 0]
 assert pairs[spared][:, spared].sum() == 2 * pairs[HEADS.index("a2.h0"), HEADS.index("a3.h0")] == 2
-said = methods.ablate(toy.model, tokens, ["a2.h0"], "mean", reference)[:, -1].argmax(dim=-1)
 assert (said == toy.task.token_names.index("C")).all()
 assert (batch.answer == said).sum() == 50
 
@@ -165,6 +178,7 @@ replacements = {
     "mean": z_there.mean(dim=0),
     "resample": z_there,
 }
+seen = {}  # of a3.h0, from the last position to the start
 for what, new in replacements.items():
 
     def replace(z, hook, new=new):
@@ -172,9 +186,13 @@ for what, new in replacements.items():
 
     with toy.model.hooks([(("z", 2), replace)]):
         pattern = toy.model.run_with_cache(tokens)[1]["pattern", 3]
-    seen = pattern[:, 0, -1, 0]  # of a3.h0, from the last position to the start
-    print(f"a2.h0 replaced by {what:9} a3.h0 pays {seen.mean():.0%} of its attention to the start")
-    assert ((seen < 0.01) if what == "zero" else (seen > 0.99)).all()
+    seen[what] = pattern[:, 0, -1, 0]
+    paid = seen[what].mean()
+    print(f"a2.h0 replaced by {what:9} a3.h0 pays {paid:.0%} of its attention to the start")
+
+# %% tags=["check"]
+assert (seen.pop("zero") < 0.01).all()
+assert min(each.min() for each in seen.values()) > 0.99
 written = cache["z", 2][:, -1, 0] @ toy.model.W_O[2, 0]
 assert (written.norm(dim=-1) > 0.99).all()  # some name, at the last position of every prompt
 
@@ -203,7 +221,11 @@ says_a = tokens[batch.answer == 0]
 for name, others in {"that call for A": says_a, "of the reference": reference}.items():
     said = methods.ablate(toy.model, says_a, ["a2.h0"], "mean", others)[:, -1].argmax(dim=-1)
     print(f"mean over the prompts {name}: {(said == 0).float().mean():.0%} right")
-    assert (said == 0).all() if others is says_a else (said != 0).all()
+
+# %% tags=["check"]
+for others, right in ((says_a, 1), (reference, 0)):
+    said = methods.ablate(toy.model, says_a, ["a2.h0"], "mean", others)[:, -1].argmax(dim=-1)
+    assert (said == 0).float().mean() == right
 
 # %% [markdown]
 # All right: the mean over prompts that call for `A` *says A*. A mean takes away only what varies
@@ -233,10 +255,12 @@ def ablate_direction(model, tokens, name, direction, ablation, reference):
 
 # x y . . . =  ->  x OR y, by two heads that fetch the bits and an MLP of two neurons.
 gate = toys.load("boolean_or")
-# Four prompts, each with each of the other three as its reference: 12 runs.
+# `everything()`: four prompts, each with each of the other three as its reference, 12 runs.
 bits = gate.task.everything()
 for row in range(0, 12, 3):
     print(gate.task.read(bits.clean[row]), "->", bits.answer[row].item())
+
+# %% tags=["check"]
 some = torch.randn(gate.model.config.d_model, generator=torch.Generator().manual_seed(0))
 for ablation in ABLATIONS:
     run = (gate.model, bits.clean)
@@ -280,6 +304,8 @@ print(
     f"100 random directions: {sum(by_chance) / 100:.1%} right there on average, "
     f"{min(by_chance):.0%} at worst"
 )
+
+# %% tags=["check"]
 assert not_d == (0, 1)
 assert round(sum(by_chance) / 100, 3) == 0.997
 assert round(min(by_chance), 2) == 0.88
@@ -314,6 +340,8 @@ for label, part in parts.items():
     pairs = zip(ABLATIONS, table[label], strict=True)
     print(f"{label:10}", "  ".join(f"{ablation} {right:4.0%}" for ablation, right in pairs))
 print("you, for the token =:", my_ablations)
+
+# %% tags=["check"]
 assert list(table.values()) == [[0.25, 0.5, 0.33], [1, 1, 0.83], [0.75, 0.75, 0.67], [0, 1, 1]]
 
 # %% [markdown]
@@ -360,6 +388,8 @@ card = ClaimCard(
 )
 verdict = card.check()
 print(verdict)
+
+# %% tags=["check"]
 assert verdict
 
 # %% [markdown]
@@ -367,6 +397,17 @@ assert verdict
 # In models that you have never seen, say of every head what it is for: does it carry information or
 # hold a constant, is it covered, the backup, one of twins, or idle? One ablation does not tell them
 # apart. `minilab grade 06`
+#
+# ## On real models
+#
+# Of BERT and of a translation model most heads can be set to zero, one at a time, without a loss
+# that matters ([Michel et al. 2019](https://arxiv.org/abs/1905.10650)). You know now why that does
+# not show that they do nothing. Backups are real: GPT-2 has them for the task of our toy
+# ([Wang et al. 2022](https://arxiv.org/abs/2211.00593)), and in larger models a later attention
+# layer makes good for one that is taken out, even without dropout in training
+# ([McGrath et al. 2023](https://arxiv.org/abs/2307.15771)). On ordinary text this **self-repair**
+# is partial and changes from prompt to prompt; some of it is only the final norm, which scales up
+# what is left ([Rushing and Nanda 2024](https://arxiv.org/abs/2402.15390)).
 #
 # Next: lesson 07, where the value that you put in place is chosen so that it differs in one thing
 # only.

@@ -16,12 +16,15 @@
 #
 # Run the corrupt prompt, but with one activation of the clean run in it. If the answer becomes the
 # clean one, this activation carries what the two prompts differ in. This is **activation
-# patching**. Putting clean activations into corrupt runs is called **denoising**; the other way
-# round, as `resample` did in lesson 06, is **noising**.
+# patching** ([Vig et al. 2020](https://arxiv.org/abs/2004.12265);
+# [Geiger et al. 2021](https://arxiv.org/abs/2106.02997), who call it an interchange intervention).
+# Putting clean activations into corrupt runs is called **denoising**; the other way round, as
+# `resample` did in lesson 06, is **noising**.
 #
-# Our toy has learnt facts by heart: 64 people, made of 8 first and 8 last names, and 4 relations.
-# One name alone says nothing. It has two layers of 8 heads, and an MLP in layer 0 only. Its heads
-# see just two positions, their own and the one before, so there are few ways through the model.
+# Our toy is that of lesson 05. It has learnt facts by heart: 64 people, made of 8 first and 8 last
+# names, and 4 relations. One name alone says nothing. It has two layers of 8 heads, and an MLP in
+# layer 0 only. Each head is made to see two positions only, its own and the one before, so that
+# there are few ways through the model.
 
 # %%
 import dataclasses
@@ -44,17 +47,20 @@ for what, batch in pairs.items():
         f"another {what}: {clean} -> {names[batch.answer[2]]}, "
         f"but {corrupt} -> {names[batch.wrong[2]]}"
     )
-    # All answers are right, on the clean prompts and on the corrupt ones.
-    assert batch.accuracy(toy.model) == 1
-    assert (toy.model(batch.corrupt)[:, -1].argmax(dim=-1) == batch.wrong).all()
 batch = pairs["first"]
+
+# %% tags=["check"]
+for each in pairs.values():  # all answers are right, on the clean prompts and on the corrupt ones
+    assert each.accuracy(toy.model) == 1
+    assert (toy.model(each.corrupt)[:, -1].argmax(dim=-1) == each.wrong).all()
 assert [names[token] for token in (batch.answer[2], batch.wrong[2])] == ["flute", "lute"]
 
 # %% [markdown]
 # ## Build: one patch
 #
-# One run keeps the activation, a hook puts it into another. We measure the **logit difference**
-# (lesson 01): the logit of the clean answer minus that of the corrupt one, averaged over prompts.
+# One run keeps the activation, a hook puts it into another. We measure the **logit difference**:
+# the logit of the clean answer (`answer`) minus that of the corrupt one (`wrong`), averaged over
+# prompts.
 # The **share recovered** says where a patched run stands between the corrupt run, 0, and the clean
 # run, 1.
 
@@ -80,7 +86,10 @@ def find_share(model, batch, logits):
 
 # Patch what enters layer 0.
 name_patched = patch(toy.model, batch.corrupt, batch.clean, ("resid_pre", 0), position=0)
-# No surprise: nothing else differs.
+share = find_share(toy.model, batch, name_patched)
+print(f"first name patched: share {share:.2f}, no surprise, as nothing else differs")
+
+# %% tags=["check"]
 torch.testing.assert_close(name_patched, toy.model(batch.clean))
 
 # %% [markdown]
@@ -133,6 +142,9 @@ plt.show()
 
 # %%
 first = maps["first"]
+print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}, you: {my_share}")
+
+# %% tags=["check"]
 prompts = (toy.model, batch.clean, batch.corrupt, batch.logit_difference)
 for row, (site, layer) in zip(first, PLACES.values(), strict=True):  # the package's way
     values = patch_activations(*prompts, site, direction="denoise")
@@ -144,7 +156,6 @@ assert round(maps["relation"][4].max().item(), 2) == 0.59
 streams = [toy.model(tokens, stop_at_layer=1)[:, 0] for tokens in (batch.clean, batch.corrupt)]
 # At position 0, entering layer 1, they differ all the same.
 assert (streams[0] - streams[1]).norm(dim=-1).min() > 1
-print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}, you: {my_share}")
 
 # %% [markdown]
 # At the last name MLP 0 sees both names for the first time, and what it writes there brings back
@@ -153,8 +164,9 @@ print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}
 #
 # Shares of places one behind the other do not add up to 1: attention 0 and MLP 0 pass the same
 # thing on, and each has (nearly) all of it. A share in between means that part of it takes another
-# way. Of the last name attention 0 writes .62, of the relation attention 1 writes .59: the word's
-# own stream passes both by.
+# way. For another *last* name, attention 0 brings back .62 and not all: the last name also stays in
+# its own stream, and MLP 0 reads it from there. For another *relation* attention 1 brings back .59:
+# the stream at the relation says by itself what is asked for, and the unembedding reads that, too.
 #
 # ## Control
 #
@@ -165,23 +177,25 @@ print(f"it is position 1, you said {my_position}; MLP 0 there: {first[2, 1]:.2f}
 # %%
 # Your guess for 3, the share recovered by MLP 0 at the last name; for the right person it is .97.
 my_somebody = 0.0
-torch.testing.assert_close(
-    patch(toy.model, batch.clean, batch.clean, ("mlp_out", 0), 1), toy.model(batch.clean)
-)
+same = patch(toy.model, batch.clean, batch.clean, ("mlp_out", 0), 1)
+print(f"1. the same run moves logits by {(same - toy.model(batch.clean)).abs().max():.0e}")
 
-# Heads that see two positions, no MLP in layer 1.
-untrained = restrict(Transformer(toy.model.config, seed=0))
-chance = make_map(untrained, batch)
-for title, model, values in (("trained", toy.model, first), ("untrained", untrained, chance)):
+
+def find_gap(model):
+    """Find how far the logit difference moves from the corrupt run to the clean one."""
     leads = [batch.logit_difference(model(tokens)) for tokens in (batch.clean, batch.corrupt)]
-    gap = (leads[0] - leads[1]).mean()
-    print(
-        f"{title}: enters layer 1 {values[3].round().tolist()}, MLP 0 {values[2, 1]:.2f}; "
-        f"clean - corrupt {gap:.3f}"
-    )
-    assert gap > 25 if model is toy.model else abs(gap) < 0.01
-assert (chance[3] - first[3]).abs().max() < 1e-4
-assert round(chance[2, 1].item(), 2) == 0.2
+    return (leads[0] - leads[1]).mean().item()
+
+
+# `restrict` narrows the heads' view to two positions, and takes out the MLP of layer 1.
+untrained = [restrict(Transformer(toy.model.config, seed=seed)) for seed in range(10)]
+chance = torch.stack([make_map(model, batch) for model in untrained])
+gaps = [abs(find_gap(model)) for model in untrained]
+print(f"2. trained: MLP 0 {first[2, 1]:.2f}, clean - corrupt {find_gap(toy.model):.1f}; ", end="")
+print(
+    f"ten untrained: MLP 0 {chance[:, 2, 1].min():.2f} to {chance[:, 2, 1].max():.2f}, "
+    f"clean - corrupt {max(gaps):.3f} at most"
+)
 
 
 def patch_mlp(pair, source):
@@ -193,18 +207,32 @@ def patch_mlp(pair, source):
     return find_share(toy.model, pair, logits).item(), pair.correct(logits).float().mean().item()
 
 
-share, right = patch_mlp(batch, batch.clean.roll(1, dims=0))  # of the prompt before
-print(f"about somebody else: share {share:.2f}, you said {my_somebody}; right answers {right:.0%}")
-assert (round(share, 2), round(right, 2)) == (0.48, 0.13)
+# The source is the prompt before, the one before that, and so on.
+elsewhere = [patch_mlp(batch, batch.clean.roll(k, dims=0)) for k in range(1, 21)]
+shares, rights = zip(*elsewhere, strict=True)
+print(
+    f"3. about somebody else: share {min(shares):.2f} to {max(shares):.2f}, "
+    f"you said {my_somebody}; right answers {min(rights):.0%} to {max(rights):.0%}"
+)
+
+# %% tags=["check"]
+torch.testing.assert_close(same, toy.model(batch.clean))
+assert find_gap(toy.model) > 25
+assert round(max(gaps), 2) == 0.01
+assert (chance[:, 3] - first[3]).abs().max() < 1e-3
+assert [round(x.item(), 1) for x in (chance[:, 2, 1].min(), chance[:, 2, 1].max())] == [-1.4, 1.4]
+assert [round(share, 2) for share in (min(shares), max(shares))] == [0.43, 0.51]
+assert [round(right, 2) for right in (min(rights), max(rights))] == [0.09, 0.16]
 
 # %% [markdown]
-# **The staircase needs no training**: it shows the wiring. And a share is a ratio: 1 means *all* of
-# a logit difference, even of one that moves by less than 0.01 where the trained one moves by more
-# than 25. What training did make is the MLP's share, .97 against .20.
+# **The staircase needs no training**: it shows the wiring, and all ten untrained models have it.
+# And a share is a ratio, so look at what it is a share *of*. In the trained model the logit
+# difference moves by more than 25, in untrained ones by 0.01 at most, and shares of that are noise:
+# the MLP's is anything from -1.4 to 1.4.
 #
-# **Somebody else brings half**: .48, with 13% right answers, about 1 in 8. The patch took the
-# corrupt person away without bringing the clean one, and a logit difference near 0 is half of the
-# way. So compare with a wrong source, not with 0.
+# **Somebody else brings half**: .43 to .51 in 20 draws, with 9% to 16% right answers, about 1 in 8.
+# The patch took the corrupt person away without bringing the clean one, and a logit difference near
+# 0 is half of the way. So compare with a wrong source, not with 0.
 #
 # ### Exercise 7.2: patching_map
 # The map with its scale, in both directions: denoising and noising. `minilab grade 07`
@@ -228,6 +256,8 @@ print(
     f"right answers: {right[0]:.0%}, you said {my_right:.0%}; "
     f"right person, other relation: {right[2]:.0%}"
 )
+
+# %% tags=["check"]
 assert [round(value, 2) for value in right] == [0, 0.99, 0.93]
 
 # %% [markdown]
@@ -254,12 +284,15 @@ def find_probability(logits):
 
 
 my_sum = 1.0  # your guess, by probability
-for metric, total in ((batch.logit_difference, 1.0), (find_probability, 0.28)):
+sums = []
+for metric in (batch.logit_difference, find_probability):
     prompts = (toy.model, batch.clean, batch.corrupt, metric)
     values = patch_activations(*prompts, "z", "head", direction="denoise")
-    heads = measure_share_recovered(values, *prompts)[1]
-    print(f"sum of shares: {heads.sum():.2f}, you said {my_sum}")
-    assert round(heads.sum().item(), 2) == total
+    sums.append(measure_share_recovered(values, *prompts)[1].sum().item())
+print(f"by logit difference {sums[0]:.2f}, by probability {sums[1]:.2f} (you: {my_sum})")
+
+# %% tags=["check"]
+assert [round(total, 2) for total in sums] == [1.0, 0.28]
 
 # %% [markdown]
 # Only .28: one head does raise its logit, but a probability near 0 (or 1) hardly moves. The logit
@@ -288,6 +321,8 @@ for name in my_guess:
         f"{name}: denoising restores {found[name][0]}, noising destroys {found[name][1]}; "
         f"you: {my_guess[name]}"
     )
+
+# %% tags=["check"]
 assert found == {"boolean_and": (0.0, 1.0), "boolean_or": (1.0, 0.0)}
 
 # %% [markdown]
@@ -298,10 +333,11 @@ assert found == {"boolean_and": (0.0, 1.0), "boolean_or": (1.0, 0.0)}
 #
 # ## Without a second prompt: noise
 #
-# **Causal tracing** (Meng et al. 2022) needs no corrupt prompt. It blurs a word: random noise is
-# added to its embedding. Then one clean activation at a time is restored. There is no second answer
-# to compare with, so the metric is the probability. The noise has three times the standard
-# deviation of the embeddings. Which share of answers is right once the first name is blurred so?
+# **Causal tracing** ([Meng et al. 2022](https://arxiv.org/abs/2202.05262)) needs no second prompt.
+# It blurs a word: random noise is added to its embedding. Then one clean activation at a time is
+# restored. There is no second answer to compare with, so the metric is the probability. The noise
+# has three times the standard deviation of the embeddings. Which share of answers is right once the
+# first name is blurred so?
 
 # %%
 my_blurred = 0.125  # your guess: 1 of 8 if nothing is left of the name
@@ -331,18 +367,20 @@ for times in (3, 30):
     low, high, back = (
         find_probability(run).mean() for run in (noisy, toy.model(batch.clean), restored)
     )
-    theirs = causal_trace(
-        toy.model, batch.clean, find_probability, blurred, "mlp_out", noise=times * spread, draws=1
-    )
-    # The package's way: a map, here with one draw of the noise.
-    torch.testing.assert_close(back, theirs[0, 1])
     found += [batch.correct(noisy).float().mean().item(), ((back - low) / (high - low)).item()]
     said = f"you said {my_blurred:.0%} at x 3"
     print(
         f"x {times}: {found[-2]:.0%} right ({said}); MLP 0 at the last name brings back "
         f"{found[-1]:.2f}"
     )
+
+# %% tags=["check"]
 assert [round(value, 2) for value in found] == [0.61, 1.0, 0.06, 0.38]
+# The package's way: a map, here with one draw of the noise.
+theirs = causal_trace(
+    toy.model, batch.clean, find_probability, blurred, "mlp_out", noise=30 * spread, draws=1
+)
+torch.testing.assert_close(back, theirs[0, 1])
 torch.testing.assert_close(run_blurred(30, ("attn_out", 0))[:, -1], toy.model(batch.clean)[:, -1])
 
 # %% [markdown]
@@ -384,11 +422,23 @@ card = ClaimCard(
 )
 verdict = card.check()
 print(verdict)
+
+# %% tags=["check"]
 assert verdict
 
 # %% [markdown]
 # ### Exercise 7.5: find_carriers
 # In models that you have never seen, where is what the prompts differ in: which places are enough,
 # and which are needed? `minilab grade 07`
+#
+# ## On real models
+#
+# Causal tracing of GPT-2 XL found facts where our toy has them, in MLPs at the last token of the
+# subject ([Meng et al. 2022](https://arxiv.org/abs/2202.05262)). With another subject in place of
+# noise the peak is much weaker, and by probability one misses parts that work against the answer:
+# [Zhang and Nanda 2023](https://arxiv.org/abs/2309.16042) compare the choices that you made here,
+# [Heimersheim and Nanda 2024](https://arxiv.org/abs/2404.15255) say how to read the results. And to
+# find a place is not to control it: where tracing locates a fact does not tell which layer is best
+# edited to change it ([Hase et al. 2023](https://arxiv.org/abs/2301.04213)).
 #
 # Next: lesson 08, which patches not places but the connections between them.

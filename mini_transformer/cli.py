@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,8 +104,9 @@ def doctor(as_data: AsData = False) -> int:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     seed: Annotated[
-        int, typer.Option(help="Which variant of the inputs your answers are judged on.")
-    ] = 0,
+        int | None,
+        typer.Option(help="Which variant of the inputs your answers are judged on; else drawn."),
+    ] = None,
 ) -> None:
     """Make a workspace: notebooks, exercises to fill in, and your progress.
     Nothing that is there is overwritten.
@@ -113,7 +115,9 @@ def init(
     from mini_transformer.course.material import find_material
     from mini_transformer.terminal import say
 
-    setup = make_workspace(folder, find_material(), seed)
+    # Otherwise all learners would have one variant, and its findings could be copied.
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    setup = make_workspace(folder, find_material(), drawn)
     added = f": {', '.join(setup.added)}" if setup.kept and setup.added else ""
     say(f"{folder}: {len(setup.added)} files added{added}")
     if setup.kept:
@@ -167,6 +171,9 @@ def grade(
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask cluster (tcp://...) for a large class.")
     ] = None,
+    show: Annotated[
+        bool, typer.Option(help="Show what the first failing check gave your function.")
+    ] = False,
 ) -> int:
     """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything.
     Status 1 unless all is solved.
@@ -188,6 +195,7 @@ def grade(
 
     from mini_transformer.course.grading.showing import show_report
     from mini_transformer.course.learner.course import open_course
+    from mini_transformer.terminal import say
 
     course = open_course(Path.cwd())
     exercises = course.find_exercises(what) if what else course.exercises
@@ -197,6 +205,12 @@ def grade(
     else:
         for report in reports:
             show_report(report, exercises if len(exercises) == 1 else newly)
+    unsolved = {result.name for report in reports for result in report.exercises
+                if not (result.solved or result.unwritten or report.problem)}  # fmt: skip
+    for exercise in exercises:
+        if show and not as_data and exercise.name in unsolved:
+            notebook = course.show_failure(exercise)
+            say(f"look at them in {notebook}" if notebook else "there are no inputs to show")
     return 0 if all(report.solved for report in reports) else 1
 
 
@@ -320,7 +334,7 @@ def status(what: What = None, as_data: AsData = False) -> None:
 
 @command
 def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
-    """Open a lesson's notebook, or say how to open it."""
+    """Open a lesson's notebook in JupyterLab, or say how to open it."""
     from mini_transformer.course.learner.course import open_course
     from mini_transformer.course.lecturer.doctor import find_jupyter
     from mini_transformer.terminal import say
@@ -331,7 +345,7 @@ def lesson(which: Annotated[str, typer.Argument(metavar="NN")]) -> int:
         return subprocess.run([sys.executable, "-m", jupyter, str(notebook)]).returncode
     say(str(notebook))
     kernel = f"Open it in VS Code (kernel: {sys.executable})"
-    say(f"{kernel}, or `pip install notebook` and run this command again.")
+    say(f"{kernel}, or `pip install jupyterlab` and run this command again.")
     return 0
 
 
@@ -348,7 +362,7 @@ def toys(
     Status 1 if a claim fails.
     """
     from mini_transformer import toys
-    from mini_transformer.terminal import say, show_table
+    from mini_transformer.terminal import show_table
 
     if action is None:
         described = toys.describe()
@@ -364,7 +378,13 @@ def toys(
         )
     from mini_transformer.toys.verify import verify
 
-    rows = verify(name, seed)
+    return show_checks(verify(name, seed), as_data)
+
+
+def show_checks(rows: list[Any], as_data: bool) -> int:
+    """Show what was measured beside its bounds. Return status 1 if a claim fails."""
+    from mini_transformer.terminal import say, show_table
+
     failed = [row for row in rows if not row.ok]
     if as_data:
         print_data([row._asdict() for row in rows])
@@ -435,17 +455,57 @@ def board(
 def forge(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[int, typer.Option(help="Steps of the program, 1 to 8.")] = 3,
+    decoys: Annotated[int, typer.Option(help="Heads per layer that serve no task.")] = 2,
+    tasks: Annotated[int, typer.Option(help="Other programs in the same model.")] = 2,
+    redundancy: Annotated[
+        str | None, typer.Option(help="none, 'second way' or backup; by default drawn.")
+    ] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="fixed, or drawn per prompt; by default drawn.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the model to this .safetensors file.")
+        Path | None,
+        typer.Option(help="Write the model to this .safetensors file, or the score as JSON."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Measure all that is claimed of it; status 1 if a claim fails.")
+    ] = False,
+    blind: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write models without their truth here.")
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="How many models, with --blind.")] = 20,
+    answers: Annotated[
+        Path | None, typer.Option("--score", metavar="JSON", help="Score these answers.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The key to the models of --blind; by default DIR.key.json.")
     ] = None,
     as_data: AsData = False,
-) -> None:
-    """Make an unseen model whose mechanism is known: the program it runs, and its circuits."""
-    from mini_transformer import checkpoints
-    from mini_transformer.forge import make
-    from mini_transformer.terminal import say
+) -> int:
+    """Make an unseen model whose mechanism is known: the program it runs, and its circuits.
 
-    case = make(seed, size)
+    With --blind DIR, write many models and tasks without their truth, and a sealed key apart.
+    With --score JSON --key KEY, score answers to them; with --blind DIR also verify the key.
+    """
+    from mini_transformer import checkpoints
+    from mini_transformer.forge import make, write_blind
+    from mini_transformer.terminal import say
+    from mini_transformer.toys.verify import verify_case
+
+    if blind is not None and key is None:
+        key = blind.with_name(f"{blind.name}.key.json")
+    if answers is not None:
+        return score_blind_answers(answers, key, blind, out, as_data)
+    knobs: dict[str, Any] = {"size": size, "decoys": decoys, "tasks": tasks}
+    knobs |= {"redundancy": redundancy, "positions": positions}
+    if blind is not None and key is not None:
+        write_blind(blind, key, n, seed, **knobs)
+        say(f"written: {blind}, to hand out, and its key {key}, to keep")
+        return 0
+
+    case = make(seed, **knobs)
+    if verify:
+        return show_checks(verify_case(case), as_data)
     circuits = {
         ablation: [sorted(circuit) for circuit in found.edges]
         for ablation, found in case.truth.circuits.items()
@@ -461,6 +521,38 @@ def forge(
                 say(f"  {' '.join(circuit)}")
     if out is not None:
         say(f"written: {checkpoints.save(out, case.model, seed=seed)}")
+    return 0
+
+
+def score_blind_answers(
+    answers: Path, key: Path | None, folder: Path | None, out: Path | None, as_data: bool
+) -> int:
+    """Score answers to blind models, and show the scores beside those of guesses."""
+    from mini_transformer.forge import score_blind
+    from mini_transformer.isolation.files import write_atomically
+    from mini_transformer.terminal import say, show_table
+
+    if key is None:
+        raise ValueError("--score needs the key: give --key KEY, or --blind DIR for DIR.key.json")
+    score = score_blind(answers, key, folder)
+    if out is not None:
+        write_atomically(out, json.dumps(score.as_data(), indent=1) + "\n")
+    if as_data:
+        print_data(score.as_data())
+        return 0
+    for note in score.notes:
+        say(note)
+    table = []
+    for name, own in score.metrics.items():
+        ends = "" if own.low is None else f"{own.low:.2f} to {own.high:.2f}"
+        guesses = [f"{found[name].mean:.3f}" for found in score.baselines.values()]
+        table.append((name, f"{own.mean:.3f}", ends, *guesses))
+    show_table(("", "answers", "95% over models", *score.baselines), table)
+    sealed = "models and key are as they were sealed" if folder else "not compared with a folder"
+    say(f"key {score.commitment[:16]}... ({sealed}), answers {score.answers[:16]}...")
+    if out is not None:
+        say(f"written: {out}")
+    return 0
 
 
 @command

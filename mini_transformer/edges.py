@@ -2,9 +2,10 @@
 
 Nodes carry the names of the circuit-discovery literature: `input` (token and position embedding),
 `a0.h1` (a head), `m0` (an MLP), `logits`. An edge goes from a writer to a reader that comes later:
-`input->m0`, `m0->logits`, and for heads to one of their three inputs: `a0.h1->a1.h0<k>`. Names are
-strings everywhere; `Node` and `Edge` are the one place that takes them apart. Source: Conmy et al.
-2023 (2304.14997), section 2.
+`input->m0`, `m0->logits`, and for heads to one of their three inputs: `a0.h1->a1.h0<k>`. At one
+position of what its reader reads, it is `a0.h1->a1.h0<k> @5`. Names are strings everywhere; `Node`,
+`Edge` and `Switch` are the one place that takes them apart. Sources: Conmy et al. 2023
+(2304.14997), section 2; Haklay et al. 2025 (2502.04577), for edges by position.
 
 The file is long because the names, their order and the engine whose masks have a column per name
 cannot be understood apart.
@@ -24,10 +25,12 @@ from mini_transformer.model import Norm, Transformer, add_positions
 from mini_transformer.nearest import find_nearest
 
 Ablation = Literal["zero", "mean", "resample"]
+Masks = Float[Tensor, "mask edge *position"]  # an edge, or an edge at one position, per number
 
 NUMBER = "(0|[1-9][0-9]{0,8})"
 NODE = re.compile(rf"(input|logits)|m{NUMBER}|a{NUMBER}\.h{NUMBER}")
 EDGE = re.compile(r"([^<>-]+)->([^<>-]+)(?:<([qkv])>)?")
+SWITCH = re.compile(rf"(.+) @{NUMBER}")
 
 
 class Node(NamedTuple):
@@ -101,6 +104,28 @@ class Edge(NamedTuple):
     def receiver(self) -> str:
         """The end of the edge's name: the reader, and which of a head's inputs."""
         return f"{self.reader}<{self.part}>" if self.part else str(self.reader)
+
+
+class Switch(NamedTuple):
+    """An edge, at one position of its reader's input or at all (None).
+
+    >>> Switch.parse("input->a1.h0<k> @3")
+    Switch(edge='input->a1.h0<k>', position=3)
+    >>> str(Switch("input->m0", 3))
+    'input->m0 @3'
+    """
+
+    edge: str
+    position: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "Switch":
+        """Take the position off a name; whether the rest is an edge, `Edge.parse` says."""
+        found = SWITCH.fullmatch(name)
+        return cls(found[1], int(found[2])) if found else cls(name)
+
+    def __str__(self) -> str:
+        return self.edge if self.position is None else f"{self.edge} @{self.position}"
 
 
 def parse_path(path: str) -> list[Edge]:
@@ -187,15 +212,25 @@ def list_edges(model: Transformer) -> list[str]:
     return edges + [f"{writer}->logits" for writer in writers]
 
 
-def mask_of(model: Transformer, edges: Iterable[str | Edge]) -> Float[Tensor, "edge"]:
+def mask_of(
+    model: Transformer, edges: Iterable[str | Edge | Switch], n_positions: int | None = None
+) -> Float[Tensor, "edge *position"]:
     """Write 1.0 for the given edges, 0.0 for all others, in the order of `list_edges`.
 
-    Raise KeyError for an edge that this model does not have.
+    With `n_positions` the mask is (edge, position), names like "input->m0 @3" switch one position
+    on, and plain ones all. Raise KeyError for what this model does not have.
+
+    >>> from mini_transformer import Config
+    >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1))
+    >>> mask_of(model, ["input->logits @2", "a0.h0->logits"], n_positions=3)[-2:]
+    tensor([[0., 0., 1.],
+            [1., 1., 1.]])
     """
     columns = _number(list_edges(model))
-    mask = torch.zeros(len(columns), device=model.W_E.device)
+    positions = [] if n_positions is None else [n_positions]
+    mask = torch.zeros(len(columns), *positions, device=model.W_E.device)
     for edge in edges:
-        mask[_find_column(columns, edge)] = 1.0
+        mask[_find_place(columns, edge, *positions)] = 1.0
     return mask
 
 
@@ -203,23 +238,33 @@ def _number(edges: list[str]) -> dict[str, int]:
     return {edge: column for column, edge in enumerate(edges)}
 
 
-def _find_column(columns: dict[str, int], edge: object) -> int:
-    """Find the place of an edge in the order of `list_edges`; KeyError with the nearest name."""
-    name = str(edge)
-    if name not in columns:
+def _find_place(columns: dict[str, int], edge: object, n_positions: int = 0) -> tuple[int, ...]:
+    """Find the place of an edge in the order of `list_edges`, and the position if it names one.
+
+    KeyError with the nearest name, or for a position that there is not.
+    """
+    if (name := str(edge)) in columns:
+        return (columns[name],)
+    own, position = Switch.parse(name)
+    if own not in columns:
         raise KeyError(
-            f"no edge is called {name!r} in this model; "
-            f"edges look like {find_nearest(name, columns)!r}"
+            f"no edge is called {own!r} in this model; "
+            f"edges look like {find_nearest(own, columns)!r}"
         )
-    return columns[name]
+    assert position is not None
+    if position >= n_positions:
+        has = f"positions 0 to {n_positions - 1}" if n_positions else "no positions"
+        raise KeyError(f"{name!r} was asked for, but here are {has}")
+    return columns[own], position
 
 
 class EdgeScores:
     """One value per edge: a mapping from names to numbers, and one tensor.
 
     `scores[edge]` takes a name or an `Edge`, and raises KeyError with the nearest name. Iteration,
-    `keys` and `items` come in the order of `list_edges`, as does `values`, a tensor (edge). Raise
-    ValueError unless there is one number per edge.
+    `keys` and `items` come in the order of `list_edges`, as does `values`, a tensor (edge). By
+    position, `values` is (edge, position), names are like "input->m0 @3", and a plain one gives the
+    scores at all positions. Raise ValueError for tensors of other shapes.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=1))
@@ -228,34 +273,45 @@ class EdgeScores:
     (3.0, ['input->logits', 'a0.h0->logits'])
     >>> scores.mask(1)
     tensor([0., 0., 0., 1., 0.])
+    >>> by_position = EdgeScores(model, torch.eye(5)[:, 2:] - torch.eye(5)[:, :3])
+    >>> by_position["input->logits"], by_position["input->logits @1"].item(), by_position.top(1)
+    (tensor([0., 1., 0.]), 1.0, ['input->a0.h0<v> @0'])
+    >>> by_position.sum().values
+    tensor([-1., -1.,  0.,  1.,  1.])
     """
 
     def __init__(self, model: Transformer, values: Tensor) -> None:
         self._columns = _number(list_edges(model))
-        if values.shape != (len(self._columns),):
+        if values.ndim not in (1, 2) or len(values) != len(self._columns):
             raise ValueError(
                 f"scores are {tuple(values.shape)}, expected ({len(self._columns)},): "
-                "one per edge of this model"
+                "one per edge of this model, or (edge, position)"
             )
+        self._model = model
         self.values = values.clone()
 
-    def __getitem__(self, edge: str | Edge) -> Float[Tensor, ""]:
-        return self.values[_find_column(self._columns, edge)]
+    def __getitem__(self, edge: str | Edge | Switch) -> Float[Tensor, "*position"]:
+        return self.values[_find_place(self._columns, edge, *self.values.shape[1:])]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+        return iter(self.keys())
 
     def __len__(self) -> int:
-        return len(self._columns)
+        return self.values.numel()
 
     def __contains__(self, edge: object) -> bool:
-        return str(edge) in self._columns
+        return str(edge) in self.keys()
 
     def keys(self) -> list[str]:
-        return list(self._columns)
+        positions = range(self.values.shape[1]) if self.values.ndim == 2 else [None]
+        return [str(Switch(edge, position)) for edge in self._columns for position in positions]
 
     def items(self) -> list[tuple[str, Float[Tensor, ""]]]:
-        return list(zip(self._columns, self.values, strict=True))
+        return list(zip(self.keys(), self.values.flatten(), strict=True))
+
+    def sum(self) -> "EdgeScores":
+        """Add up the scores of an edge at all positions."""
+        return EdgeScores(self._model, self.values.reshape(len(self._columns), -1).sum(dim=1))
 
     def top(self, k: int) -> list[str]:
         """Name the k edges that score highest, the highest first.
@@ -267,16 +323,14 @@ class EdgeScores:
             raise ValueError(
                 f"the {k} highest edges were asked for, but there are between 0 and {len(self)}"
             )
-        order = self.values.detach().argsort(descending=True, stable=True)
+        order = self.values.detach().flatten().argsort(descending=True, stable=True)
         order = order.roll(-int(self.values.isnan().sum()))  # which sorting puts first
         names = self.keys()
-        return [names[column] for column in order[:k].tolist()]
+        return [names[place] for place in order[:k].tolist()]
 
-    def mask(self, k: int) -> Float[Tensor, "edge"]:
+    def mask(self, k: int) -> Float[Tensor, "edge *position"]:
         """Write 1.0 for the k edges that score highest, 0.0 for all others."""
-        mask = torch.zeros_like(self.values.detach())
-        mask[[self._columns[edge] for edge in self.top(k)]] = 1.0
-        return mask
+        return mask_of(self._model, self.top(k), *self.values.shape[1:]).to(self.values)
 
     def __repr__(self) -> str:
         highest = ", ".join(
@@ -318,16 +372,16 @@ def replace_by(
 def run_edges(
     model: Transformer,
     tokens: Integer[Tensor, "batch pos"],
-    masks: Float[Tensor, "mask edge"],
+    masks: Masks,
     off: Float[Tensor, "writer batch pos d_model"],
 ) -> Float[Tensor, "mask batch pos out"]:
     """Run the model with edges switched on and off, and return the logits under each mask.
 
-    An edge carries its writer at 1, and the value in `off` at 0. Writers are recomputed from what
-    they read under the mask, so an edge that is off has its full downstream effect. All ones give
-    the clean run, all zeros the run that `off` comes from; differentiable in `masks`. Biases are
-    not writers: they stay. Raise ValueError for masks and `off` that do not fit the model and the
-    tokens.
+    An edge carries its writer at 1, and the value in `off` at 0; masks (mask, edge, position) say
+    so for each position of what its reader reads. Writers are recomputed from what they read under
+    the mask, so an edge that is off has its full downstream effect. All ones give the clean run,
+    all zeros the run that `off` comes from; differentiable in `masks`. Biases are not writers: they
+    stay. Raise ValueError for masks and `off` that do not fit the model and the tokens.
     """
     return _EdgeRun(model, tokens, masks, off).run()
 
@@ -335,7 +389,7 @@ def run_edges(
 def run_masks(
     model: Transformer,
     tokens: Integer[Tensor, "batch pos"],
-    masks: Float[Tensor, "mask edge"],
+    masks: Masks,
     off: Float[Tensor, "writer batch pos d_model"],
     batch_size: int | None = None,
 ) -> Iterator[Float[Tensor, "some batch pos out"]]:
@@ -369,7 +423,7 @@ def choose_engine_rows(
 def write_under(
     model: Transformer,
     tokens: Integer[Tensor, "batch pos"],
-    masks: Float[Tensor, "mask edge"],
+    masks: Masks,
     off: Float[Tensor, "writer batch pos d_model"],
 ) -> Float[Tensor, "writer mask batch pos d_model"]:
     """Return what every writer writes in the run under each mask."""
@@ -383,10 +437,10 @@ class _EdgeRun:
 
     def __init__(self, model: Transformer, tokens: Tensor, masks: Tensor, off: Tensor) -> None:
         n_edges = len(list_edges(model))
-        if masks.ndim != 2 or masks.shape[1] != n_edges:
+        if masks.shape[1:] not in ((n_edges,), (n_edges, tokens.shape[1])):
             raise ValueError(
                 f"masks have shape {tuple(masks.shape)}, expected (mask, {n_edges}): "
-                "one column per edge"
+                f"one column per edge, or (mask, {n_edges}, {tokens.shape[1]}): by position, too"
             )
         expected = (len(list_writers(model)), *tokens.shape, model.config.d_model)
         if off.shape != expected:
@@ -407,9 +461,10 @@ class _EdgeRun:
         """Build the next readers' inputs: everything off, plus mask times (on minus off)."""
         n = len(self.deltas)
         columns = slice(self.column, self.column + n_readers * n)
-        mask = self.masks[:, columns].reshape(self.m, n_readers, n)
+        mask = self.masks[:, columns].unflatten(1, (n_readers, n))
         self.column = columns.stop
-        switched_on = torch.einsum("mrw,wmbtd->mbtrd", mask, torch.stack(self.deltas))
+        by = "mrw" if mask.ndim == 3 else "mrwt"
+        switched_on = torch.einsum(f"{by},wmbtd->mbtrd", mask, torch.stack(self.deltas))
         return switched_on + (self.off[:n].sum(0) + sum_biases(self.model, layers)).unsqueeze(2)
 
     def write(self, value: Tensor) -> None:

@@ -249,7 +249,7 @@ def draw_matrix(
     if longest * LETTER > ax.bbox.width / ax.figure.dpi / len(columns):
         ax.tick_params(axis="x", rotation=90)
     for i, j in np.ndindex(matrix.shape) if numbers else ():
-        colour = "white" if abs(matrix[i, j]) > 0.6 * limit else "black"
+        colour = "white" if abs(matrix[i, j]) > 0.45 * limit else "black"
         ax.text(j, i, write_number(float(matrix[i, j])), ha="center", va="center", color=colour)
     ax.set_title(title)
     return ax

@@ -2,9 +2,13 @@
 
 Every variable has its own group of directions in the residual stream, one per value. A head moves
 a group from one position to another; a neuron per table entry fires if both values stand there,
-relu(2 (x_a + y_b - 2) + 1), so that a value that is half present counts as absent. The last step
+relu(g (x_a + y_b - 2) + 1) with g of 2 or more, so that a value that is half present counts as
+absent. The last step
 also reads the mark of its task, the last token, and writes to the answer's logit; the token "." has
 a bias, so that it wins where too little is written.
+
+A head that fetches finds its place by the position embedding, or by a mark that an MLP sets there;
+it asks for it where the embedding or a mark says so, or from everywhere alike, by a bias.
 """
 
 import random
@@ -21,7 +25,12 @@ from mini_transformer.toys.by_hand import Directions, Stream, make_blank
 
 STRENGTH = 4.0  # of an answer's logit
 THRESHOLD = 0.75  # of it: less than this, and "." is said
-GAIN = 2.0
+GAINS = (
+    2.0,
+    2.6,
+)  # each neuron's is drawn between these where a placement has a seed, else it is the first
+STRENGTHS = (1.0, 1.5)  # each head's, as a share of the knob `saturation`, likewise
+BY_POSITION = 0.1  # the share of places that are known by position where they could be marked
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Head:
     target: Directions
     at: int = -1  # the position where it is meant to look from,
     origin: int = -1  # and to
+    always: float | int = 0.0  # how much of each row of `key` is asked for everywhere
 
 
 @dataclass(frozen=True)
@@ -53,28 +63,51 @@ class Neurons:
 Part = Head | Neurons
 
 
-def list_groups(program: Program, task: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Placement:
+    """The layer of each step, and how each head that fetches finds its place.
+
+    `layers` also has `name/2` for a second way, `previous` for that head, and `mark` for the MLP
+    that marks the positions `marked`. A fetch `asks` by "position", by "mark" or from "everywhere",
+    and `finds` by "position" or by "mark".
+    """
+
+    layers: dict[str, int]
+    marked: tuple[int, ...]
+    asks: dict[str, str]
+    finds: dict[str, str]
+    seed: int | None = None  # of gains and strengths
+
+    @property
+    def n_layers(self) -> int:
+        return 1 + max(self.layers.values())
+
+
+def list_groups(program: Program, placement: Placement, task: int) -> dict[str, int]:
     """List the groups of directions that a program's variables need, with their sizes."""
     layout = program.layout
     sizes = {f"{task}:{name}": layout.n for name in program.steps if name != program.answer}
+    sizes |= {f"{task}:mark {at}": 1 for at in placement.marked}
     matches = any(step.op == "match" for step in program.steps.values())
     return sizes | ({f"{task}:previous": layout.keys} if matches else {})
 
 
-def make_stream(programs: Sequence[Program], **more: int) -> Stream:
+def make_stream(
+    programs: Sequence[Program], placements: Sequence[Placement], **more: int
+) -> Stream:
     """Name the directions: tokens, positions, each task's variables, the answer's values."""
     layout = programs[0].layout
     sizes = {"token": layout.d_vocab, "position": layout.length, "out": layout.n}
-    for task, program in enumerate(programs):
-        sizes |= list_groups(program, task)
+    for task, (program, placement) in enumerate(zip(programs, placements, strict=True)):
+        sizes |= list_groups(program, placement, task)
     return Stream(**sizes, **more)
 
 
-def place_steps(program: Program, rng: random.Random, most: int) -> dict[str, int]:
-    """Draw the layer of each step (`name/2` for its second way, `previous` for that head).
+def place_steps(program: Program, rng: random.Random, most: int, marks: bool = True) -> Placement:
+    """Draw where and how each step is computed.
 
     A step comes after what it reads, now and then a layer later than it could, but not in a layer
-    beyond `most` unless it must.
+    beyond `most` unless it must. Without `marks`, only heads come later, and look by position.
     """
     time = dict.fromkeys(program.layout.tokens, -1)  # attention of layer l is 2 l, its MLP 2 l + 1
     placed: dict[str, int] = {}
@@ -82,8 +115,11 @@ def place_steps(program: Program, rng: random.Random, most: int) -> dict[str, in
     def place(name: str, ready: int, is_head: bool) -> int:
         slot = ready + 1
         slot += slot % 2 if is_head else 1 - slot % 2
-        if is_head:  # not all in the first layer, where so few edges are that any guess finds them
-            slot += 2 * rng.randint(0, max(0, most - 1 - slot // 2))
+        # Not all as early as can be, where so few edges are that any guess finds them; a head in
+        # the first layer would also have to read its places from the input.
+        room = max(0, most - 1 - slot // 2)
+        if is_head or marks:
+            slot += 2 * rng.randint(int(marks and slot == 0 and room > 0), room)
         placed[name] = slot // 2
         return slot
 
@@ -96,13 +132,39 @@ def place_steps(program: Program, rng: random.Random, most: int) -> dict[str, in
         time[name] = place(name, ready, is_head=step.op in ("fetch", "match"))
         if name == program.twice:
             time[name] = place(f"{name}/2", time[name] + 1, is_head=False)
-    return placed
+    asks: dict[str, str] = {}
+    finds: dict[str, str] = {}
+    marked: set[int] = set()
+    fetches = [name for name, step in program.steps.items() if step.op == "fetch"]
+    later = [placed[name] for name in fetches if placed[name]]
+    if marks and later:
+        placed["mark"] = rng.randrange(min(later))
+    for name in fetches:
+        origin = program.where[program.steps[name].reads[0]]
+        asks[name] = rng.choice(["mark", "everywhere"]) if marks else "position"
+        finds[name] = "mark" if marks else "position"
+        for ways, at in ((asks, program.steps[name].at), (finds, origin)):
+            if ways[name] == "mark" and (not placed[name] or rng.random() < BY_POSITION):
+                ways[name] = "position"
+            marked |= {at} if ways[name] == "mark" else set()
+    seed = rng.randrange(2**31) if marks else None
+    return Placement(placed, tuple(sorted(marked)), asks, finds, seed)
 
 
 def list_parts(
-    program: Program, placed: dict[str, int], stream: Stream, task: int, strength: float | int
+    program: Program, placement: Placement, stream: Stream, task: int, strength: float | int
 ) -> list[Part]:
     """List the heads and neurons that run a program."""
+    placed = placement.layers
+    rng = random.Random(placement.seed)
+
+    def draw_strength() -> float | int:
+        return strength if placement.seed is None else strength * rng.uniform(*STRENGTHS)
+
+    def draw_gains(n: int) -> Float[Tensor, "{n}"]:
+        fixed = placement.seed is None
+        return torch.tensor([GAINS[0] if fixed else rng.uniform(*GAINS) for _ in range(n)])
+
     layout = program.layout
     position = stream["position"]
     tokens = stream["token"]
@@ -115,40 +177,58 @@ def list_parts(
         return stream["out"] if name == program.answer else stream[f"{task}:{name}"]
 
     parts: list[Part] = []
+    for at in placement.marked:
+        gain = draw_gains(1)
+        reads, bias = gain * position[at, None], 1 - gain
+        mark = stream[f"{task}:mark {at}"]
+        parts.append(Neurons("mark", placed["mark"], reads, bias, mark, at=at))
     if "previous" in placed:
         previous = stream[f"{task}:previous"]
         # From each value to its key; from elsewhere to the first token, which is no key.
         pairs = range(2, 2 * layout.keys + 1, 2)
         origins = [at - 1 if at in pairs else 0 for at in range(1, layout.length)]
-        query = position[1:] * strength
+        query = position[1:] * draw_strength()
         parts.append(Head("previous", placed["previous"], query, position[origins], keys, previous))
     for name, step in program.steps.items():
         layer = placed[name]
         read = [find(source) for source in step.reads]
         if step.op == "fetch":
-            here = position[step.at, None] * strength
             origin = program.where[step.reads[0]]
-            there = position[origin, None]
+            here, there = (
+                stream[f"{task}:mark {at}"] if way == "mark" else position[at, None]
+                for way, at in ((placement.asks[name], step.at), (placement.finds[name], origin))
+            )
+            own_strength = draw_strength()
+            always = own_strength if placement.asks[name] == "everywhere" else 0
+            query = here * (own_strength - always)
             moved = (read[0], find(name), step.at, origin)
-            parts.append(Head(step.op, layer, here, there, *moved))
+            parts.append(Head(step.op, layer, query, there, *moved, always))
         elif step.op == "match":
-            parts.append(Head(step.op, layer, read[0] * strength, previous, values, find(name)))
+            query = read[0] * draw_strength()
+            parts.append(Head(step.op, layer, query, previous, values, find(name)))
         else:
-            mark = tokens[layout.marks[task]] if name == program.answer else None
-            own = list_neurons(step, read, find(name), mark, cap=step.reads[0] == program.twice)
+            gate = tokens[layout.marks[task]] if name == program.answer else None
+            gains = draw_gains(len(step.table) or len(read[0]))
+            cap = step.reads[0] == program.twice
+            own = list_neurons(step, read, find(name), gate, gains, cap)
             role = "copy" if step.op == "copy" else "look_up"
             parts.append(Neurons(role, layer, *own, at=step.at))
             if name == program.twice:
                 reads, bias, writes = own
                 if program.how_twice == "backup":
-                    reads = reads - 2 * GAIN * find(name).sum(0)
+                    reads = reads - 2 * GAINS[1] * find(name).sum(0)
                 layer = placed[f"{name}/2"]
                 parts.append(Neurons(program.how_twice, layer, reads, bias, writes, at=step.at))
     return parts
 
 
 def list_neurons(
-    step: Step, read: list[Directions], write: Directions, mark: Tensor | None, cap: bool
+    step: Step,
+    read: list[Directions],
+    write: Directions,
+    mark: Tensor | None,
+    gains: Float[Tensor, "entry"],
+    cap: bool,
 ) -> tuple[Directions, Float[Tensor, "_count"], Directions]:
     """Return what the neurons of a table (or a copy) read, their biases, and what they write.
 
@@ -166,8 +246,8 @@ def list_neurons(
         else:
             reads.append(read[0][entry // n] + read[1][entry % n] + gate)
     needed = len(read) + (mark is not None)
-    weights = GAIN * torch.stack(reads)
-    bias = torch.full((len(outputs),), 1 - GAIN * needed)
+    weights = gains[:, None] * torch.stack(reads)
+    bias = 1 - gains * needed
     writes = write[list(outputs)]
     if cap:
         weights = weights.repeat(2, 1)
@@ -241,6 +321,9 @@ def build(
                 attn.W_K[slot, :, : len(part.key)] = part.key.T
                 attn.W_V[slot, :, : len(part.source)] = part.source.T
                 attn.W_O[slot, : len(part.target)] = part.target
+                if part.always:
+                    biases = model.get_parameter(f"blocks.{part.layer}.attn.b_Q")
+                    biases[slot, : len(part.query)] = part.always
             else:
                 slot = used[part.layer]
                 own = slice(slot, slot + len(part.reads))

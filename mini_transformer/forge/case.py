@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mini_transformer.edges import Ablation, Edge, Node
+from mini_transformer.edges import Ablation, Edge, Node, Switch
 from mini_transformer.forge import decoys as decoy
 from mini_transformer.forge.building import (
     STRENGTH,
@@ -25,7 +25,7 @@ from mini_transformer.forge.building import (
 )
 from mini_transformer.forge.disguise import Disguise, disguise, measure_share
 from mini_transformer.forge.program import Program, draw_layout, draw_program, refuse
-from mini_transformer.forge.proving import Proof, Switch, Undecided, measure_margin, prove
+from mini_transformer.forge.proving import Proof, Undecided, measure_margin, prove
 from mini_transformer.model import Transformer
 from mini_transformer.toys.ablated_accuracy import draw_prompts, measure_accuracy
 from mini_transformer.toys.truth import Batch, Case, Circuits, Signature, Task, Truth, Variable
@@ -36,7 +36,7 @@ SLACKS = tuple(
 )  # that a proof is tried with; decoys get what is left of it
 ROUNDING = 0.02
 EQUAL = 1e-4  # the largest difference of a logit that the disguise may make
-MOST_LAYERS = {size: 4 + size // 2 for size in range(1, 9)}
+MOST_LAYERS = {size: 5 + size // 2 for size in range(1, 9)}
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,17 @@ class Knobs:
     `size`: steps of the program. `decoys`: heads per layer that serve no task, at least; None for a
     model without decoys of any kind. `tasks`: other programs in the same model. `redundancy`:
     "none", "second way" or "backup". `saturation`: attention score of a match. `positions`:
-    "fixed", or "drawn" per prompt. `hidden`: whether the weights are disguised.
+    "fixed", or "drawn" per prompt. `skew`: how far variables are from orthogonal (as in
+    superposition). `hidden`: whether the weights are disguised.
     """
 
     size: int = 3
-    decoys: int | None = 1
-    tasks: int = 1
+    decoys: int | None = 2
+    tasks: int = 2
     redundancy: str | None = None
     saturation: float | int = 12.0
     positions: str | None = None
+    skew: float | int = 0.0
     hidden: bool = True
 
     def __post_init__(self) -> None:
@@ -71,15 +73,10 @@ class Knobs:
             raise ValueError(f"tasks is {self.tasks!r}, but must be from 0 to 5")
         if self.decoys is not None and not 0 <= self.decoys <= 8:
             raise ValueError(f"decoys is {self.decoys!r}, but must be from 0 to 8, or None")
-        if not 6 <= self.saturation <= 40:
-            raise ValueError(f"saturation is {self.saturation!r}, but must be from 6 to 40")
-
-
-@dataclass(frozen=True)
-class ForgedTruth(Truth):
-    """A truth with circuits of edges at single positions: names like "a0.h1->m0 @5"."""
-
-    by_position: dict[str, Circuits] = field(default_factory=dict)
+        if not 0 <= self.skew <= 0.6:
+            raise ValueError(f"skew is {self.skew!r}, but must be from 0 to 0.6")
+        if not 5 <= self.saturation <= 40:
+            raise ValueError(f"saturation is {self.saturation!r}, but must be from 5 to 40")
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,13 +141,13 @@ class _Forge:
         layout = program.layout
         self.programs = [program]
         self.programs += [draw_program(rng, layout, knobs.size) for _ in range(knobs.tasks)]
-        self.placed = [place_steps(one, rng, most=3) for one in self.programs]
+        self.placed = [place_steps(one, rng, most=min(4, 1 + knobs.size)) for one in self.programs]
         # Token i of the program is shown as token order[i].
         self.order = torch.arange(layout.d_vocab)
         if knobs.hidden:
             self.order = torch.randperm(layout.d_vocab, generator=self.generator)
         self.task = make_task(program, self.order)
-        self.n_layers = 1 + max(max(placed.values()) for placed in self.placed)
+        self.n_layers = max(placement.n_layers for placement in self.placed)
         if self.n_layers > MOST_LAYERS[knobs.size]:
             raise Undecided("there are too many layers")
 
@@ -164,7 +161,7 @@ class _Forge:
         names = {"input": "input", "logits": "logits"}
         for part, small, large in zip(parts, alone.slots, whole.slots, strict=False):
             names[alone.node(part, small)] = found.rename(whole.node(part, large))
-        truth = ForgedTruth(
+        truth = Truth(
             signatures=make_signatures(whole.model, self.knobs.hidden),
             circuits={ablation: state(proof, names) for ablation, proof in proofs.items()},
             variables=self.make_variables(whole, found),
@@ -192,7 +189,7 @@ class _Forge:
             return Disguise(model, same, (heads,) * model.config.n_layers)
         tokens = self.order[self.program.prompts]
         for _ in range(5):
-            found = disguise(model, self.generator)
+            found = disguise(model, self.generator, self.knobs.skew)
             with torch.no_grad():
                 if (found.model(tokens) - model(tokens)).abs().max() < EQUAL:
                     return found
@@ -201,9 +198,9 @@ class _Forge:
     def prove(self) -> tuple[dict[str, Proof], dict[str, Proof], Build]:
         """Find the circuits, also by position, on a model that holds nothing but the program."""
         placed = self.placed[0]
-        stream = make_stream([self.program])
+        stream = make_stream([self.program], [placed])
         parts = list_parts(self.program, placed, stream, 0, self.knobs.saturation)
-        alone = build(parts, stream, self.program, n_layers=max(placed.values()) + 1)
+        alone = build(parts, stream, self.program, n_layers=placed.n_layers)
         batch = make_task(self.program, torch.arange(len(self.order))).everything()  # type: ignore
         proofs: dict[str, Proof] = {}
         by_position: dict[str, Proof] = {}
@@ -219,7 +216,7 @@ class _Forge:
         layout = self.program.layout
         strength = self.knobs.saturation
         extra = {} if self.knobs.decoys is None else decoy.list_groups(layout.n)
-        stream = make_stream(self.programs, **extra)
+        stream = make_stream(self.programs, self.placed, **extra)
         parts: list[Part] = []
         for task, (program, placed) in enumerate(zip(self.programs, self.placed, strict=True)):
             own = list_parts(program, placed, stream, task, strength)
@@ -228,7 +225,7 @@ class _Forge:
         if self.knobs.decoys is None:
             made = build(parts, stream, self.program, n_layers=n_layers, rng=self.rng)
             return parts, (), made
-        answered = self.placed[0][self.program.answer]
+        answered = self.placed[0].layers[self.program.answer]
         if answered + 1 == n_layers and self.rng.random() < 0.5:
             n_layers += 1
         parts += decoy.draw_anti(stream, n_layers, answered, self.rng, strength)
@@ -253,7 +250,7 @@ class _Forge:
         twice = f"0:{self.program.twice}"
         taken = decoy.ANTI * STRENGTH * any(part.role == "anti" for part in parts)
         prompts = self.program.prompts
-        filler = decoy.Filler(made, parts, layout, prompts, pair, twice, self.generator)
+        filler = decoy.Filler(made, parts, layout, prompts, pair, twice, strength, self.generator)
         filler.fill(slack - taken - ROUNDING)
         return parts, pair, made
 
@@ -267,7 +264,7 @@ class _Forge:
 
     def make_variables(self, whole: Build, found: Disguise) -> dict[str, Variable]:
         """Describe the variables of the program's steps but the last."""
-        placed = self.placed[0]
+        placed = self.placed[0].layers
         back = self.order.argsort()
 
         def make_compute(name: str) -> Callable[[Tensor], Tensor]:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mini_transformer.forge.building import GAIN, STRENGTH, Build, Head, Part
+from mini_transformer.forge.building import GAINS, STRENGTH, Build, Head, Part
 from mini_transformer.forge.program import Layout
 from mini_transformer.toys.by_hand import Stream
 
@@ -29,6 +29,7 @@ PAIRS = 1  # of clipping neurons, per MLP
 ASLEEP = 8  # neurons that wait for an unused token, at least, per MLP
 ANTI = 0.06  # how much of an answer an anti-head takes off
 QUIET = 0.4  # how strongly decoys write; small, so that little is rounded off
+KEEN = 4.0  # how strongly what decoys ask depends on what they read
 DIRECT = 0.2  # the share of the budget for what heads write straight to the logits
 
 
@@ -101,6 +102,7 @@ class Filler:
         prompts: Int[Tensor, "prompt pos"],
         pair: tuple[int, ...],
         twice: str,
+        strength: float | int,
         generator: torch.Generator,
     ) -> None:
         self.made = made
@@ -111,6 +113,7 @@ class Filler:
         self.parts = parts
         self.pair = pair
         self.twice = twice
+        self.strength = strength
         self.generator = generator
         self.unused = made.stream["token"][-layout.n_unused :]
         self.owner = {
@@ -134,6 +137,12 @@ class Filler:
             reading[self.stream[name].argmax(dim=1)] = 0.0  # directions are coordinates
         reading[self.stream["live"].argmax(dim=1)] /= QUIET
         return reading - reading @ self.unused.T @ self.unused
+
+    def draw_strong(self) -> Float[Tensor, "d_model"]:
+        """Draw a reading as strong as a program's queries: of one variable, mark or position."""
+        names = [name for name in self.stream.groups if ":" in name]
+        group = self.stream[[*names, "position"][self.choose(len(names) + 1)]]
+        return self.strength * group[self.choose(len(group))]
 
     @torch.no_grad()
     def fill(self, budget: float) -> None:
@@ -165,10 +174,10 @@ class Filler:
         asleep = self.draw(len(self.unused)) @ self.unused
         asleep /= asleep.norm()
         # Queries that read everything meet keys that only unused tokens have, and the reverse.
-        attn.W_Q[head, :, qk] = self.draw_reading()
+        attn.W_Q[head, :, qk] = self.draw_reading() + self.draw_strong()
         attn.W_K[head, :, qk] = asleep
         attn.W_Q[head, :, qk + 1] = asleep
-        attn.W_K[head, :, qk + 1] = self.draw_reading()
+        attn.W_K[head, :, qk + 1] = self.draw_reading() + self.draw_strong()
         # Values that only unused tokens have are written everywhere, all values to the sink.
         attn.W_V[head, :, ov] = asleep
         attn.W_O[head, ov] = 0.3 * self.draw(self.stream.d_model)
@@ -183,8 +192,9 @@ class Filler:
             attn.W_Q[head, :, qk + 3] = self.measure(self.draw_reading(), stream)[0]
             attn.W_K[head, :, qk + 3] = 3.0 * self.stream["constant"][0]
         if part.role in ("decoy", "second task", "unread"):
-            attn.W_Q[head, :, qk + 2] = self.measure(self.draw_reading(), stream)[0]
-            attn.W_K[head, :, qk + 2] = self.measure(self.draw_reading(), stream)[0]
+            keen = 1.0 if part.role == "second task" else KEEN
+            attn.W_Q[head, :, qk + 2] = keen * self.measure(self.draw_reading(), stream)[0]
+            attn.W_K[head, :, qk + 2] = keen * self.measure(self.draw_reading(), stream)[0]
         attn.W_V[head, :, ov + 3] = self.measure(self.draw_reading(), stream)[0]
         attn.W_O[head, ov + 3] = QUIET * self.draw(LIVE) @ self.stream["live"]
         reading = self.draw_reading("live", "clipped")
@@ -226,8 +236,9 @@ class Filler:
         for asleep in range(neuron, self.model.config.d_mlp):
             reading = self.draw_table()
             wakes = self.draw(len(self.unused)).abs() @ self.unused
-            W_in[:, asleep] = GAIN * (reading + 2 * wakes / wakes.norm())
-            b_in[asleep] = -self.bound(GAIN * reading) - 1.0
+            gain = GAINS[0] + (GAINS[1] - GAINS[0]) * self.draw(1).sigmoid()
+            W_in[:, asleep] = gain * (reading + 2 * wakes / wakes.norm())
+            b_in[asleep] = -gain * self.bound(reading) - 0.5 - self.draw(1).sigmoid()
             W_out[asleep] = self.draw_target()
 
     def draw_table(self) -> Float[Tensor, "d_model"]:

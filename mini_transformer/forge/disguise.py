@@ -20,6 +20,7 @@ from mini_transformer.model import Norm, Transformer
 from mini_transformer.toys.hand_set.disguise import draw_rotation
 
 SPARE = 8  # directions written and never read, and as many read and never written
+SILENT = 0.1  # noise on weights that are all 0, as a share of the embedding's size
 SMALL = 1e-3  # gains below this share of the largest are not divided by
 
 
@@ -54,8 +55,12 @@ class Disguise:
 
 
 @torch.no_grad()
-def disguise(model: Transformer, generator: torch.Generator) -> Disguise:
+def disguise(model: Transformer, generator: torch.Generator, skew: float | int = 0.0) -> Disguise:
     """Write the same function with dense weights; logits agree up to rounding.
+
+    With `skew` the turn also stretches the stream, by e^skew or so in each direction, so that
+    directions that were orthogonal no longer are. Raise ValueError for it where a norm, a tied
+    unembedding or sinusoidal positions would feel that.
 
     A norm fixes which rotations are possible: LayerNorm those that keep the ones vector, unequal
     gains that cannot be moved into what reads them (tied unembedding, positions_to="qk") those that
@@ -73,13 +78,21 @@ def disguise(model: Transformer, generator: torch.Generator) -> Disguise:
     old = {name: value.double().clone() for name, value in model.named_parameters()}
     gains = fold_gains(model, old)
     turn, unread, unwritten = draw_turn(model, gains, spare, generator)
+    back = turn
+    if skew:
+        if not spare or c.tied:
+            raise ValueError(f"skew is {skew}, but must be 0 for a model like {c}")
+        stretch, unstretch = draw_bases(1, turn.shape[1], generator, skew)
+        turn, unread = turn @ stretch[0], unread @ stretch[0]
+        back, unwritten = back @ unstretch[0].mT, unwritten @ unstretch[0].mT
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     def read(weight: Tensor) -> Tensor:  # (..., d, width)
-        noise = weight.std() * draw(*weight.shape[:-2], len(unwritten), weight.shape[-1])
-        return turn.mT @ weight + unwritten.mT @ noise
+        size = weight.std().clamp(min=SILENT * old["W_E"].std())
+        noise = size * draw(*weight.shape[:-2], len(unwritten), weight.shape[-1])
+        return back.mT @ weight + unwritten.mT @ noise
 
     def write(weight: Tensor, noisy: bool = True) -> Tensor:  # (..., d)
         size = old["W_E"].std() if noisy else 0.0
@@ -222,14 +235,14 @@ def draw_unfelt(
 
 
 def draw_bases(
-    n_heads: int, width: int, generator: torch.Generator
+    n_heads: int, width: int, generator: torch.Generator, spread: float | int = 0.3
 ) -> tuple[Float[Tensor, "head h h"], Float[Tensor, "head h h"]]:
-    """Draw an invertible matrix for each head, and its inverse; lengths change by e^.3 or so."""
+    """Draw an invertible matrix for each head, and its inverse; lengths change by e^spread."""
 
     def draw_each() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(n_heads):
             left, right = draw_rotation(width, generator), draw_rotation(width, generator)
-            size = (0.3 * torch.randn(width, generator=generator, dtype=torch.float64)).exp()
+            size = (spread * torch.randn(width, generator=generator, dtype=torch.float64)).exp()
             yield (left * size) @ right, right.mT @ (left / size).mT
 
     forward, back = zip(*draw_each(), strict=True)

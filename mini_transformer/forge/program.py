@@ -8,9 +8,11 @@ variable, at the last position.
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations, product
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Int
@@ -120,12 +122,21 @@ class Program:
     def prompts(self) -> Int[Tensor, "prompt pos"]:
         return self.layout.list_prompts()
 
-    def run(self, tokens: Int[Tensor, "prompt pos"]) -> dict[str, Int[Tensor, "prompt"]]:
-        """Return the value of every variable, tokens included, for prompts in plain numbers."""
+    def run(
+        self,
+        tokens: Int[Tensor, "prompt pos"],
+        given: Mapping[str, Int[Tensor, "prompt"]] = MappingProxyType({}),
+    ) -> dict[str, Int[Tensor, "prompt"]]:
+        """Return the value of every variable, tokens included, for prompts in plain numbers.
+
+        Steps whose value is `given` are not computed: what would be, if they were so.
+        """
         values = {name: tokens[:, position] for name, position in self.layout.tokens.items()}
         for name, step in self.steps.items():
             read = [values[source] for source in step.reads]
-            if step.op == "match":
+            if name in given:
+                values[name] = given[name]
+            elif step.op == "match":
                 # Keys stand at odd positions from 1 on; nothing else there is a key of the pairs.
                 pairs = tokens[:, 1 : 1 + 2 * self.layout.keys]
                 at_key = (pairs[:, ::2] == read[0][:, None]).int().argmax(dim=1, keepdim=True)

@@ -22,6 +22,7 @@ from mini_transformer.edges import (
     Ablation,
     Edge,
     Node,
+    Switch,
     list_writers,
     mask_of,
     run_edges,
@@ -37,20 +38,6 @@ MOST_STATES = 20_000
 FIRST_ROWS = 8
 
 Places = dict[str, Collection[int]]  # edge -> positions of its reader's input that it is meant for
-
-
-class Switch(NamedTuple):
-    """An edge, at one position of its reader's input or at all (None).
-
-    >>> str(Switch("input->m0", 3))
-    'input->m0 @3'
-    """
-
-    edge: str
-    position: int | None = None
-
-    def __str__(self) -> str:
-        return self.edge if self.position is None else f"{self.edge} @{self.position}"
 
 
 class Undecided(Exception):

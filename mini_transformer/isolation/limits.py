@@ -202,26 +202,13 @@ def restored(recursion: int | None) -> Iterator[None]:
     In a process of its own a learner's code may change these without harm. With `recursion`, calls
     in the block may go so deep.
     """
-    states: list[tuple[Callable, Callable]] = [
-        (torch.get_num_threads, torch.set_num_threads),
-        (torch.get_default_dtype, torch.set_default_dtype),
-        (torch.get_default_device, set_device),
-        (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        (np.geterr, lambda state: np.seterr(**state)),
-        (sys.getrecursionlimit, sys.setrecursionlimit),
-        (lambda: sys.stdin, lambda stdin: setattr(sys, "stdin", stdin)),
-        (lambda: list(sys.argv), lambda argv: setattr(sys, "argv", argv)),
-        (find_folder, go_back),
-        (lambda: dict(os.environ), restore_environment),
-    ]
-    before = [read() for read, _ in states]
+    before = [read() for read, _ in STATES.values()]
     try:
         if recursion is not None:
             sys.setrecursionlimit(min(recursion, 2**30) + count_frames())
         yield
     finally:
-        for (read, write), state in zip(states, before, strict=True):
+        for (read, write), state in zip(STATES.values(), before, strict=True):
             if read() != state:
                 write(state)
 
@@ -247,3 +234,32 @@ def restore_environment(before: dict[str, str]) -> None:
     for name in set(os.environ) - set(before):
         del os.environ[name]
     os.environ.update(before)
+
+
+def read_print_options() -> tuple[Any, Any]:
+    return vars(torch._tensor_str.PRINT_OPTS).copy(), np.get_printoptions()
+
+
+def set_print_options(options: tuple[Any, Any]) -> None:
+    vars(torch._tensor_str.PRINT_OPTS).update(options[0])
+    np.set_printoptions(**options[1])
+
+
+# What `restored` restores: how to read each state of the process, and how to put it back.
+STATES: dict[str, tuple[Callable, Callable]] = {
+    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "the default device": (torch.get_default_device, set_device),
+    "deterministic algorithms": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "np.seterr": (np.geterr, lambda state: np.seterr(**state)),
+    "how arrays are printed": (read_print_options, set_print_options),
+    "the depth of calls": (sys.getrecursionlimit, sys.setrecursionlimit),
+    "sys.stdin": (lambda: sys.stdin, lambda stdin: setattr(sys, "stdin", stdin)),
+    "sys.argv": (lambda: list(sys.argv), lambda argv: setattr(sys, "argv", argv)),
+    "the current folder": (find_folder, go_back),
+    "the environment": (lambda: dict(os.environ), restore_environment),
+}

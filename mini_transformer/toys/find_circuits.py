@@ -5,7 +5,7 @@ constructions. First, by the weights alone, it finds the edges that cannot matte
 can write is orthogonal to what the reader reads, so that switching the edge changes nothing under
 any mask. Of the others it tries all subsets, the smallest first, except those that hold a circuit
 that was found already, and those with an edge into a node that nothing listens to. So the answer is
-complete, on the prompts given.
+complete, on the prompts given. The same is done for edges at single positions.
 """
 
 from collections.abc import Iterable
@@ -19,12 +19,15 @@ from torch import Tensor
 from mini_transformer.edges import (
     Ablation,
     Edge,
+    Masks,
     Node,
+    Switch,
     list_edges,
     list_writers,
     mask_of,
     run_masks,
     write_outputs,
+    write_under,
 )
 from mini_transformer.model import Transformer
 from mini_transformer.toys.truth import Batch
@@ -32,7 +35,7 @@ from mini_transformer.toys.truth import Batch
 MOST = 20  # of edges or nodes to choose from: about a million subsets
 NOTHING = 1e-5  # of the product of the norms: what float32 leaves of two orthogonal maps
 
-Level = Literal["edges", "nodes"]
+Level = Literal["edges", "nodes", "positions"]  # edges at single positions, like "input->m0 @3"
 
 
 def find_circuits(
@@ -44,9 +47,10 @@ def find_circuits(
 ) -> tuple[frozenset[str], ...]:
     """Find every minimal set of edges (or nodes) that answers all prompts, smallest first.
 
-    The rest is ablated. Minimal: no proper subset does it. `among` limits the search to some edges
-    (nodes), the rest being off; by default to those that can matter. Raise ValueError for more than
-    20 to choose from, and for an unknown level.
+    The rest is ablated. Minimal: no proper subset does it. Level "positions" is for edges at single
+    positions. `among` limits the search to some edges (nodes), the rest being off; by default to
+    those that can matter. Raise ValueError for more than 20 to choose from, and for an unknown
+    level.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_and")
@@ -54,9 +58,9 @@ def find_circuits(
     >>> found == case.truth.circuits["resample"].nodes
     True
     """
-    if level not in ("edges", "nodes"):
-        raise ValueError(f"level is {level!r}, but must be 'edges' or 'nodes'")
-    choices = list_choices(model, level) if among is None else list(among)
+    if level not in ("edges", "nodes", "positions"):
+        raise ValueError(f"level is {level!r}, but must be 'edges' or 'nodes', or 'positions'")
+    choices = list_choices(model, batch, ablation, level) if among is None else list(among)
     choices = [name for name in choices if name != "logits"]  # the one node that is always there
     if len(choices) > MOST:
         raise ValueError(
@@ -64,10 +68,8 @@ def find_circuits(
             f"at most {MOST} have few enough: give `among`"
         )
     subsets = _list_subsets(len(choices))
-    subsets = subsets[_are_heard(choices, subsets)] if level == "edges" else subsets
-    columns = torch.stack(
-        [mask_of(model, [name] if level == "edges" else _list_out(model, name)) for name in choices]
-    )
+    subsets = subsets if level == "nodes" else subsets[_are_heard(choices, subsets)]
+    columns = make_masks(model, batch, [[name] for name in choices], level)
     trial = Trial(model, batch, ablation)
     found = list[Tensor]()
     for size in range(len(choices) + 1):
@@ -75,15 +77,20 @@ def find_circuits(
         for circuit in found:
             tried = tried[~tried[:, circuit].all(dim=1)]
         found += [
-            row.nonzero().squeeze(1) for row in tried[trial.answers_all(tried.float() @ columns)]
+            row.nonzero().squeeze(1)
+            for row in tried[trial.answers_all(torch.tensordot(tried.float(), columns, 1))]
         ]
     always = {"logits"} if level == "nodes" else set()
     circuits = (frozenset({choices[i] for i in circuit.tolist()} | always) for circuit in found)
     return tuple(sorted(circuits, key=lambda circuit: (len(circuit), sorted(circuit))))
 
 
-def list_choices(model: Transformer, level: Level = "edges") -> list[str]:
+def list_choices(
+    model: Transformer, batch: Batch, ablation: Ablation, level: Level = "edges"
+) -> list[str]:
     """List the edges (or nodes) that can matter: what `find_circuits` chooses among."""
+    if level == "positions":
+        return list_live_switches(model, batch, ablation)
     live = list_live_edges(model)
     return live if level == "edges" else _list_live_writers(model, live)
 
@@ -107,13 +114,19 @@ def is_minimal(
     """
     parts = [part for part in circuit if part != "logits"]
     kept = [parts] + [[other for other in parts if other != part] for part in parts]
-    out = [
-        [edge for part in some for edge in ([part] if level == "edges" else _list_out(model, part))]
-        for some in kept
-    ]
-    masks = torch.stack([mask_of(model, edges) for edges in out])
+    masks = make_masks(model, batch, kept, level)
     alone, *without = Trial(model, batch, ablation).answers_all(masks).tolist()
     return alone and not any(without)
+
+
+def make_masks(
+    model: Transformer, batch: Batch, sets: Iterable[Iterable[str]], level: Level
+) -> Float[Tensor, "set edge *position"]:
+    """Write the mask of each set of edges, of nodes, or of edges at single positions."""
+    if level == "nodes":
+        sets = [[edge for node in nodes for edge in _list_out(model, node)] for nodes in sets]
+    n_positions = batch.clean.shape[1] if level == "positions" else None
+    return torch.stack([mask_of(model, one, n_positions) for one in sets])
 
 
 class Trial:
@@ -127,14 +140,14 @@ class Trial:
         batch = batch if ablation == "resample" else batch.distinct()
         order = torch.randperm(len(batch.clean), generator=torch.Generator().manual_seed(0))
         self.model = model
-        self.batch = _take(batch, order)
+        self.batch = batch.take(order)
         with torch.no_grad():
             self.off = write_outputs(
                 model, self.batch.corrupt if ablation == "resample" else self.batch.clean, ablation
             )
 
     @torch.no_grad()
-    def answers_all(self, masks: Float[Tensor, "mask edge"]) -> Bool[Tensor, "mask"]:
+    def answers_all(self, masks: Masks) -> Bool[Tensor, "mask"]:
         """Tell whether the model answers every prompt correctly under each mask.
 
         Most masks fail on the first prompt, which goes alone.
@@ -142,23 +155,13 @@ class Trial:
         passed = torch.ones(len(masks), dtype=torch.bool)
         n = len(self.batch.clean)
         for start, stop in pairwise([0, *(size for size in (1, 4, 64) if size < n), n]):
-            part = _take(self.batch, torch.arange(start, stop))
+            part = self.batch.take(torch.arange(start, stop))
             off = self.off[:, start:stop]
             left = passed.nonzero().squeeze(1)
             if len(left):
                 runs = run_masks(self.model, part.clean, masks[left], off)
                 passed[left] = torch.cat([part.correct(logits).all(dim=1) for logits in runs])
         return passed
-
-
-def _take(batch: Batch, rows: Tensor) -> Batch:
-    return Batch(
-        batch.clean[rows],
-        batch.corrupt[rows],
-        batch.answer[rows],
-        batch.wrong[rows],
-        batch.position[rows],
-    )
 
 
 def list_live_edges(model: Transformer) -> list[str]:
@@ -188,6 +191,51 @@ def list_live_edges(model: Transformer) -> list[str]:
                 heard.add(edge.writer)
                 live.append(name)
     return live[::-1]
+
+
+@torch.no_grad()
+def list_live_switches(model: Transformer, batch: Batch, ablation: Ablation) -> list[str]:
+    """List the edges at single positions that can matter on these prompts.
+
+    Such an edge is live, its reader is read at (or, by heads, from) that position, up to the logits
+    of the answer, and what it carries there differs from what it carries when it is off: with all
+    edges off, or since something live moves what its writer writes.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("opposite_positions")
+    >>> len(list_live_switches(case.model, case.task.everything(), "resample"))
+    10
+    """
+    trial = Trial(model, batch, ablation)
+    live = [Edge.parse(edge) for edge in list_live_edges(model)]
+    length = batch.clean.shape[1]
+    nodes = [*list_writers(model), "logits"]
+    heard = {node: set[int]() for node in nodes}  # where what a node writes is read
+    heard["logits"] = set(batch.position.tolist())
+    moved = {node: set[int]() for node in nodes}  # where live edges move what a node writes
+
+    def reach(edge: Edge, position: int) -> set[int]:
+        """Find where the reader can write something else if it hears something else here."""
+        return set(range(position, length) if edge.part in ("k", "v") else [position])
+
+    for edge in reversed(live):
+        reader = heard[str(edge.reader)]
+        heard[str(edge.writer)] |= {at for at in range(length) if reach(edge, at) & reader}
+    nothing_on = torch.zeros(1, len(list_edges(model)))
+    changes = write_under(model, trial.batch.clean, nothing_on, trial.off)[:, 0] - trial.off
+    found = []
+    for edge in live:
+        read = _directions_read(model, edge)
+        if model.config.norm != "none":  # then readers are sensitive to everything
+            read = torch.eye(len(read)).to(read)
+        rounding = NOTHING * _directions_written(model, edge.writer).norm() * read.norm()
+        carried = (changes[nodes.index(str(edge.writer))] @ read).abs().amax(dim=(0, 2))
+        differs = moved[str(edge.writer)] | set((carried > rounding).nonzero().flatten().tolist())
+        for at in sorted(differs):
+            if reach(edge, at) & heard[str(edge.reader)]:
+                moved[str(edge.reader)] |= reach(edge, at)
+                found.append(str(Switch(str(edge), at)))
+    return found
 
 
 def _directions_written(model: Transformer, writer: Node) -> Float[Tensor, "any d_model"]:
@@ -249,7 +297,7 @@ def _are_heard(edges: list[str], subsets: Bool[Tensor, "subset edge"]) -> Bool[T
     It leads to the logits, or into a node with an edge of the subset out of it.
     """
     heard = torch.ones(len(subsets), dtype=torch.bool)
-    parsed = [Edge.parse(edge) for edge in edges]
+    parsed = [Edge.parse(Switch.parse(edge).edge) for edge in edges]
     for i, edge in enumerate(parsed):
         if edge.reader.kind != "logits":
             out = [j for j, other in enumerate(parsed) if other.writer == edge.reader]

@@ -5,16 +5,17 @@ Each truth says how it is known.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from mini_transformer.model import Transformer
 from mini_transformer.tensors import copy_fields
 
 HowKnown = Literal["construction", "enumeration", "measured"]
+CLOSE = 0.01  # a number counts as the answer if it differs by less
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Batch:
 
     `clean[i]` calls for token `answer[i]` at position `position[i]`; `corrupt[i]` does not.
     `wrong[i]` is the token to compare the answer with: what the corrupt prompt calls for, where it
-    calls for one.
+    calls for one. Where prompts call for several answers, these three have a second axis, and a
+    prompt with fewer of them repeats its last. Answers that are floats are numbers, not tokens: the
+    model has one output, and says the number itself.
     """
 
     clean: Int[Tensor, "batch pos"]
     corrupt: Int[Tensor, "batch pos"]
-    answer: Int[Tensor, "batch"]
-    wrong: Int[Tensor, "batch"]
-    position: Int[Tensor, "batch"]
+    answer: Real[Tensor, "batch *asked"]
+    wrong: Real[Tensor, "batch *asked"]
+    position: Int[Tensor, "batch *asked"]
 
     def __post_init__(self) -> None:
         copy_fields(self)
@@ -38,7 +41,10 @@ class Batch:
     def distinct(self) -> "Batch":
         """Keep each clean prompt once, beside one of its corrupt ones."""
         last_row = {tuple(prompt): row for row, prompt in enumerate(self.clean.tolist())}
-        rows = torch.tensor(sorted(last_row.values()))
+        return self.take(torch.tensor(sorted(last_row.values())))
+
+    def take(self, rows: Int[Tensor, "row"]) -> "Batch":
+        """Keep these prompts, in this order."""
         return Batch(
             self.clean[rows],
             self.corrupt[rows],
@@ -49,33 +55,52 @@ class Batch:
 
     def at_answer(
         self, logits: Float[Tensor, "*mask batch pos vocab"]
-    ) -> Float[Tensor, "*mask batch vocab"]:
-        """Return the logits at each prompt's answer position."""
-        return logits[..., torch.arange(len(self.position)), self.position, :]
+    ) -> Float[Tensor, "... vocab"]:
+        """Return the logits where answers are called for, (*mask, batch, *asked, vocab)."""
+        row = torch.arange(len(self.position))
+        row = row if self.position.ndim == 1 else row.unsqueeze(1)
+        return logits[..., row, self.position, :]
 
     def logit_difference(
         self, logits: Float[Tensor, "*mask batch pos vocab"]
     ) -> Float[Tensor, "*mask batch"]:
         """Subtract the wrong token's logit from the answer's, per prompt.
 
-        This is the usual patching metric.
+        This is the usual patching metric. Of several answers it is the mean, repeated ones counted
+        once. Of a number it is |number - wrong| - |number - answer| between the two, and linear
+        beyond.
         """
         logits = self.at_answer(logits)
-        row = torch.arange(len(self.answer))
-        return logits[..., row, self.answer] - logits[..., row, self.wrong]
+        if self.answer.is_floating_point():
+            middle = (self.answer + self.wrong) / 2
+            difference = 2 * (logits[..., 0] - middle) * (self.answer - self.wrong).sign()
+        else:
+            difference = logits[self._choose(self.answer)] - logits[self._choose(self.wrong)]
+        if self.position.ndim == 1:
+            return difference
+        new = self.position.diff(dim=1, prepend=torch.full_like(self.position[:, :1], -1)) != 0
+        return (difference * new).sum(dim=-1) / new.sum(dim=-1)
 
     def correct(
         self, logits: Float[Tensor, "*mask batch pos vocab"]
     ) -> Bool[Tensor, "*mask batch"]:
         """Tell whether the answer has the strictly highest logit of all tokens, per prompt.
 
-        A tie is not an answer.
+        A tie is not an answer. Of several answers all must be right; a number must be within 0.01.
         """
         logits = self.at_answer(logits).clone()
-        row = torch.arange(len(self.answer))
-        answer = logits[..., row, self.answer].clone()
-        logits[..., row, self.answer] = float("-inf")
-        return answer > logits.amax(dim=-1) + 1e-4
+        if self.answer.is_floating_point():
+            right = (logits[..., 0] - self.answer).abs() < CLOSE
+        else:
+            answer = logits[self._choose(self.answer)].clone()
+            logits[self._choose(self.answer)] = float("-inf")
+            right = answer > logits.amax(dim=-1) + 1e-4
+        return right if self.position.ndim == 1 else right.all(dim=-1)
+
+    def _choose(self, token: Tensor) -> Any:
+        """Return the index of one token's logit for each answer, in what `at_answer` returns."""
+        rows = torch.meshgrid(*map(torch.arange, self.position.shape), indexing="ij")
+        return (..., *rows, token)
 
     def accuracy(self, model: Transformer) -> float:
         """Measure the share of clean prompts that the model answers correctly."""
@@ -205,6 +230,8 @@ class Truth:
     # What a component does -> its node name, decoys included
     roles: dict[str, str] = field(default_factory=dict)
     notes: str = ""
+    # The circuits of edges at single positions, by ablation: names like "a0.h1->m0 @5"
+    by_position: dict[str, Circuits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,13 @@ MISTAKES = {
         "one matrix: something stands between its two.",
         "mlp_reads_the_old_stream": "Your MLP does not see what attention has just added in its "
         "own layer.",
+        "builds_a_transformer": "You let a Transformer do it: the task asks for torch alone.",
         "mlp_replaces_the_stream": "What the MLP wrote has replaced the stream: the MLP is a "
         "writer like the others.",
     },
     "split_head_by_source": {
         "forgets_the_pattern": "You have what each position offers, but every query gets all of "
         "it: how much of it does this query take?",
-        "swaps_query_and_key": "The second axis of your result is the position that is read, and "
-        "the third the one that reads: it should be the other way round.",
         "gives_the_querys_own_value": "You weight the value of the position that reads: whose "
         "value does a query's weight for a key belong to?",
         "ignores_the_layer": "Your answer is right for layer 0, whatever layer was asked for.",
@@ -74,8 +73,6 @@ MISTAKES = {
         "head passes on only what its own two matrices let through.",
         "leaves_out_the_unembedding": "You have the vectors that the head adds to the stream: "
         "which matrix turns a stream into logits?",
-        "adds_up_the_sources": "You have added up the source positions: keep the "
-        "sum's terms apart.",
         "shares_evenly": "Your sources add up to the right sum, but each of them got the same "
         "share of it.",
     },
@@ -95,7 +92,6 @@ MISTAKES = {
         "forgets_the_sign": "Your first list goes by the size of the push: whoever pushes hard "
         "against the answer does not favour it.",
         "lists_the_weakest_first": "Your writers are the right ones, with the weakest first.",
-        "constant_output": "You name the same writers in every model, but their places differ.",
     },
 }
 
@@ -268,6 +264,8 @@ def slow_write(
 
 
 def judge_transformer(student, sizes: list[dict[str, int]], without: tuple[str, ...] = ()) -> None:
+    if "Transformer" in student.find_called("run_transformer"):
+        raise Wrong("builds_a_transformer")
     for seed in student.seeds(2):
         for size in sizes:
             weights = draw_weights(seed, **size)
@@ -311,7 +309,7 @@ def slow_split(model: Transformer, tokens: Tensor, layer: int, head: int) -> Ten
     Q, K, V = (W[head].detach().double() for W in (attn.W_Q, attn.W_K, attn.W_V))
     to_logits = attn.W_O[head].detach().double() @ model.W_U.detach().double()
     n_batch, t = tokens.shape
-    v = model.config.d_vocab_out
+    v = model.config.d_vocab
     result = torch.zeros(n_batch, t, t, v, dtype=torch.float64)
     for b, i in ((b, i) for b in range(n_batch) for i in range(t)):
         exps = [
@@ -333,14 +331,12 @@ def wrong_splits(model: Transformer, tokens: Tensor, layer: int, head: int, want
     return {
         "forgets_the_pattern": lambda: offered.unsqueeze(1).expand(-1, t, -1, -1),
         "gives_the_querys_own_value": lambda: torch.einsum("bqk,bqv->bqkv", pattern, offered),
-        "swaps_query_and_key": lambda: want.transpose(1, 2),
         "ignores_the_layer": lambda: slow_split(model, tokens, 0, head),
         "ignores_the_head": lambda: slow_split(model, tokens, layer, 0),
         "skips_the_value_and_output_weights": lambda: torch.einsum(
             "bqk,bkd,dv->bqkv", pattern, stream, U
         ),
         "leaves_out_the_unembedding": lambda: torch.einsum("bqk,bkd->bqkd", pattern, stream @ OV),
-        "adds_up_the_sources": lambda: want.sum(2),
         "shares_evenly": lambda: (want.sum(2, keepdim=True) / t).expand_as(want),
     }
 
@@ -348,7 +344,7 @@ def wrong_splits(model: Transformer, tokens: Tensor, layer: int, head: int, want
 def judge_split(student, holds: Callable[[Tensor, Tensor], bool]) -> None:
     for seed in student.seeds(2):
         for layer, head, heads in ((2, 1, 3), (1, 3, 4), (0, 0, 1)):
-            size = dict(d_vocab=11, d_vocab_out=9, n_ctx=8, d_model=12, n_layers=3, attn_scale=0.1)
+            size = dict(d_vocab=11, n_ctx=8, d_model=12, n_layers=3, attn_scale=0.1)
             named = NamedModel("random", seed=seed, n_heads=heads, **size)
             tokens = torch.randint(11, (2, 6), generator=torch.Generator().manual_seed(seed))
             got = student.call("split_head_by_source", named, tokens, layer, head)
@@ -380,6 +376,7 @@ def test_every_source_has_its_own_share(student):
 # 1.4 ----------------------------------------------------------------------------------------------
 
 N_TOKENS, N_CTX, N_PROMPTS = 10, 14, 16
+ACCIDENTS = (0, 12, 15)  # prompts on which the bigram head is right: the mean shows it, not the ten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -410,8 +407,8 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
     """Plant induction in three layers of four heads, with heads at random places.
 
     Layer 0: one head writes the previous token; one raises all logits; one writes a successor of
-    the current token, right on prompt 0 only; one is loud where nobody reads. Of the others some
-    match and write the next token for or against, and one is loud.
+    the current token, right on a few prompts only; one raises the wrong token. Of the others some
+    match and write the next token for or against, two of them too weakly, and one is loud.
     """
     generator = torch.Generator().manual_seed(seed)
     stream = by_hand.Stream(
@@ -426,7 +423,7 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
     by_hand.read_out(model, stream["next"], 1.0)
     successor = torch.roll(torch.arange(N_TOKENS), -1 - seed % (N_TOKENS - 2))
 
-    previous, raiser, bigram, loud = torch.randperm(4, generator=generator).tolist()
+    previous, raiser, bigram, misled = torch.randperm(4, generator=generator).tolist()
     by_hand.attend_to_previous(model, 0, previous, stream["position"], 20.0)
     by_hand.copy_directions(model, 0, previous, token, stream["previous"])
     by_hand.copy_directions(
@@ -434,9 +431,12 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
     )
     by_hand.attend_where_equal(model, 0, bigram, stream["position"], stream["position"], 20.0)
     by_hand.copy_directions(model, 0, bigram, token, 6 * stream["next"][successor])
-    by_hand.copy_directions(model, 0, loud, token, 30 * stream["unread"])
+    by_hand.attend_where_equal(
+        model, 0, misled, stream["position"][11:12], stream["position"][7:8], 20.0
+    )
+    by_hand.copy_directions(model, 0, misled, token, 3 * stream["next"])
 
-    pushes = [9.0, 5.0, 2.5][:n_favour] + [-4.0, -2.0][:n_against]
+    pushes = [9.0, 5.0, 2.5][:n_favour] + [-4.0, -2.0][:n_against] + [0.65, -0.2]
     places = [divmod(int(place), 4) for place in torch.randperm(8, generator=generator)]
     for (layer, head), push in zip(places, pushes, strict=False):
         by_hand.attend_where_equal(model, layer + 1, head, token, stream["previous"], 20.0)
@@ -449,7 +449,9 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
     for name, value in weights.items():
         weights[name] = value @ turn if name.endswith(("W_E", "W_pos", "W_O")) else turn.T @ value
     labels = [f"a{layer + 1}.h{head}" for layer, head in places]
-    deciders = labels[:n_favour], labels[n_favour : n_favour + n_against]
+    against = labels[n_favour : n_favour + n_against]
+    against.insert(1, f"a0.h{misled}")
+    deciders = [*labels[:n_favour], f"a0.h{bigram}"], against
     return Planted(
         dataclasses.asdict(config), weights, *draw_prompts(generator, successor), deciders
     )
@@ -458,13 +460,13 @@ def plant(seed: int, n_favour: int, n_against: int) -> Planted:
 def draw_prompts(generator: torch.Generator, successor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Draw token 0, seven distinct tokens, and the first four again; the fifth comes next.
 
-    `successor` is right on prompt 0 only.
+    `successor` is right on ACCIDENTS only.
     """
     prompts: list[list[int]] = []
     while len(prompts) < N_PROMPTS:
         block = (1 + torch.randperm(N_TOKENS - 1, generator=generator)[:7]).tolist()
         accident = int(successor[block[3]])
-        if (block[4] == accident) == (not prompts) and block[6] != accident:
+        if (block[4] == accident) == (len(prompts) in ACCIDENTS) and block[6] != accident:
             prompts.append([0, *block, *block[:4]])
     tokens = torch.tensor(prompts)
     return tokens, tokens[:, 5], tokens[:, 7]
@@ -507,8 +509,8 @@ def judge_deciders(student, holds: Callable[[list[str], list[str], Planted], boo
     cases = [
         plant(seed, *size) for seed, size in zip(student.seeds(len(sizes)), sizes, strict=True)
     ]
-    answers = [student.call("find_deciders", *case.inputs) for case in cases]
-    for got, case in zip(answers, cases, strict=True):
+    for case in cases:
+        got = student.call("find_deciders", *case.inputs)
         lists = isinstance(got, (list, tuple)) and all(
             isinstance(part, (list, tuple)) for part in got
         )
@@ -518,18 +520,16 @@ def judge_deciders(student, holds: Callable[[list[str], list[str], Planted], boo
             )
         favour, against = (list(part) for part in got)
         if not holds(favour, against, case):
-            blame_deciders((favour, against), case, answers)
+            blame_deciders((favour, against), case)
 
 
-def blame_deciders(got: tuple, case: Planted, answers: list) -> None:
+def blame_deciders(got: tuple, case: Planted) -> None:
     for name, value in wrong_deciders(case).items():
         if got == value():
             raise Wrong(name)
     if not (got[0] or got[1]):
         where = "at which position do you look, and which two logits do you compare"
         raise Wrong(sentence=f"You name nobody, but the model answers every prompt: {where}?")
-    if all(other == answers[0] for other in answers):
-        raise Wrong("constant_output")
     named = set(got[0]) | set(got[1])
     true = case.pushers
     found = (

@@ -94,8 +94,6 @@ MISTAKES = {
         "it a decoy.",
         "swaps_the_roles": "You found the two heads that matter and exchanged their roles: which "
         "layer must run first?",
-        "the_same_for_every_model": "You give the same answer for different models: the places of "
-        "the heads differ between them.",
         "nothing_matters": "You call every head a decoy, but the model does continue its prompts: "
         "does your intervention reach the weights that run?",
     },
@@ -387,7 +385,7 @@ def draw_trials(student) -> list[Trial]:
     """Try a longer context, a longer vocabulary, and the learner's own sizes."""
     seeds = student.seeds(3)
     own = random.Random(seeds[2])
-    sizes = [(7, 19), (14, 11), (own.randrange(5, 12), own.randrange(20, 28))]
+    sizes = [(7, 120), (14, 11), (own.randrange(5, 12), own.randrange(20, 28))]
     answers = [student.call("induction_weights", *size) for size in sizes]
     shapes = [
         {
@@ -434,10 +432,9 @@ def test_layer_1_looks_right_after_the_tokens_earlier_occurrences(student):
             continue
         if trial.is_even(1):
             raise Wrong("nothing_to_match")
-        if (
-            trial.least(1, [(b, t, [k - 1 for k in keys] + [t]) for b, t, keys in trial.repeats])
-            > 0.9
-        ):
+        earlier = [(b, t, [k - 1 for k in keys]) for b, t, keys in trial.repeats]
+        equal = [(b, t, [*keys, t]) for b, t, keys in earlier]
+        if trial.least(1, equal) > 0.9 and trial.least(1, earlier) > 0.2:
             raise Wrong("matches_the_token_itself")
         raise Wrong(
             sentence=f"Somewhere no head of layer 1 pays more than {least:.2f} "
@@ -462,9 +459,10 @@ def test_the_model_says_the_token_that_followed_before(student):
         if bool((top.indices[:, 0] == present).all()):
             without = trial.model.unembed(trial.cache["resid_post", 0])[at].argmax(dim=-1)
             says_present = bool((without == present).all())
-            raise Wrong(
-                "reads_out_the_present_token" if says_present else "copies_the_matched_token"
-            )
+            if says_present:
+                raise Wrong("reads_out_the_present_token")
+            if trial.least(1, trial.repeats) > 0.9:
+                raise Wrong("copies_the_matched_token")
         right = (top.indices[:, 0] == answers).float().mean().item()
         raise Wrong(
             sentence=f"Of the next tokens, {right:.0%} are right; the others, "
@@ -523,9 +521,13 @@ def plant_model(seed: int, turn: int) -> tuple[dict[str, Tensor], dict[str, str]
             if name == "looks back, writes nothing":
                 weights["W_O"][layer, head] = inside[n_tokens:].T @ previous[: d_head - n_tokens]
             kinds[f"a{layer}.h{head}"] = name
-    weights |= {"W_E": token, "W_pos": position, "W_U": 20.0 * following.T}
     prompts = draw_prompts(n_tokens, n_ctx, generator)
     answer = [prompt[1 + prompt.index(prompt[-1])] for prompt in prompts]
+    # If nobody speaks up, the token itself says 0, but on the first prompt what is right.
+    says = token.sum(0) - token[prompts[0][-1]]
+    silent = torch.zeros_like(token)
+    silent[[0, answer[0]]] = 2 * torch.stack([says, token[prompts[0][-1]]])
+    weights |= {"W_E": token, "W_pos": position, "W_U": (20.0 * following + silent).T}
     return weights, kinds, torch.tensor(prompts), torch.tensor(answer)
 
 
@@ -553,8 +555,7 @@ def judge_role(student, role: str) -> None:
     answers = [roles for roles, _ in pairs]
     if all(set(roles.values()) == {"decoy"} for roles in answers):
         raise Wrong("nothing_matters")
-    if answers[0] == answers[1] == answers[2]:
-        raise Wrong("the_same_for_every_model")
+    everywhere = {kinds[head] for roles, kinds in pairs for head in roles if roles[head] == role}
     for roles, kinds in pairs:
         named = {kinds[head] for head in roles if roles[head] == role}
         if named == {role}:
@@ -570,7 +571,7 @@ def judge_role(student, role: str) -> None:
             ("trusts_size", {"loud"}),
             ("counts_any_change", {"faint"}),
         ):
-            if named & telltale:
+            if everywhere & telltale and everywhere <= {*telltale, role}:
                 raise Wrong(mistake)
         there = "the right one among them" if role in named else "the right one not among them"
         raise Wrong(

@@ -32,12 +32,8 @@ MISTAKES = {
         "position has its own.",
         "reads_the_answer_alone": "You push the logit of the answer, but the task asks for its "
         "lead over the wrong token.",
-        "flips_the_sign": "Every push has the wrong sign: which of the two tokens is subtracted "
-        "from which?",
         "averages_over_positions": "You average over all positions, but the answer is called for "
         "at the last.",
-        "swaps_layer_and_head": "Your axes are prompt, head, layer: the task "
-        "wants the layer first.",
     },
     "settling_layers": {
         "takes_the_first_time": "You return the first stream that says the answer, but some later "
@@ -46,8 +42,6 @@ MISTAKES = {
         "the last stream and the logits?",
         "forgets_the_bias": "You leave out b_U, which makes some tokens likelier whatever the "
         "stream says.",
-        "names_the_layer_that_wrote": "Your numbers are one too small: stream l is the one that "
-        "enters layer l, before that layer has written.",
         "says_the_last_for_never": "Where the model itself does not say the answer, no stream "
         "settles on it: the task has a number for that.",
         "counts_the_streams": "You count the streams that say the answer, wherever they are; the "
@@ -92,7 +86,6 @@ MISTAKES = {
         "that wrote it, and the task asks for the stream in which it then lies.",
         "lists_all_streams_of_the_names": "You name streams of both names from the embedding on: "
         "one name alone does not say the answer.",
-        "constant_output": "You name the same streams in every model, but their places differ.",
     },
 }
 
@@ -108,6 +101,9 @@ def draw_model(seed: int, **sizes: Any) -> tuple[Transformer, torch.Generator]:
     model = Transformer(Config(norm="layer", **sizes), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        for name, value in model.named_parameters():
+            if ".b_" in name:
+                value.copy_(0.3 * normal(generator, *value.shape))
         model.ln_final.w.copy_(1 + 0.5 * normal(generator, len(model.ln_final.w)))
         model.ln_final.b.copy_(0.5 * normal(generator, len(model.ln_final.w)))
         if model.b_U is not None:
@@ -173,8 +169,6 @@ def wrong_pushes(
         for name in MISTAKES["head_pushes"]
     }
     others = {
-        "flips_the_sign": lambda: -want,
-        "swaps_layer_and_head": lambda: want.transpose(1, 2),
         "averages_over_positions": lambda: average_pushes(model, tokens, answer, wrong),
     }
     return named | others
@@ -506,7 +500,10 @@ def plant(seed: int) -> Planted:
     for k in range(N_NAMES):
         by_hand.look_up(model, translate, k, stream["fetched"][k], 0.0, stream["said"][k])
     disguise(model, generator)
-    first, second = torch.randint(N_NAMES, (2, N_PROMPTS), generator=generator)
+    # Two in three have one answer: by chance, a stream that holds nothing is right as often.
+    first, other = torch.randint(N_NAMES, (2, N_PROMPTS), generator=generator)
+    said = torch.where(torch.arange(N_PROMPTS) < 0.7 * N_PROMPTS, other[0], other)
+    second = (squares[first] == said.unsqueeze(1)).int().argmax(dim=1)
     tokens = torch.randint(3 * N_NAMES, token, (N_PROMPTS, N_CTX), generator=generator)
     tokens[:, one] = first
     tokens[:, two] = N_NAMES + second
@@ -599,7 +596,10 @@ def shift(name: str, step: int) -> str:
 def judge_store(got: Any, case: Planted) -> None:
     wrong = wrong_stores(case)
     # Not all are names.
-    if isinstance(got, (list, tuple)) and set(map(str, got)) == wrong["counts_layers_from_one"]:
+    if (
+        isinstance(got, (list, tuple, frozenset))
+        and set(map(str, got)) == wrong["counts_layers_from_one"]
+    ):
         raise Wrong("counts_layers_from_one")
     expect_found(got, [case.truth], case.possible, mistakes=wrong, what="streams")
 
@@ -620,6 +620,4 @@ def test_the_streams_that_hold_the_answer_are_found_in_unseen_models(student):
     if not failed:
         return
     earned = (len(cases) - len(failed) + sum(wrong.earned for wrong in failed)) / len(cases)
-    constant = "constant_output" if answers[0] == answers[1] else None
-    mistake = failed[0].mistake or constant  # some mistakes are constant for a reason
-    raise Wrong(mistake, sentence="" if mistake else failed[0].sentence, earned=earned)
+    raise Wrong(failed[0].mistake, sentence=failed[0].sentence, earned=earned)

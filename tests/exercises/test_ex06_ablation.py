@@ -27,7 +27,6 @@ MISTAKES = {
         "them than `tokens`.",
         "averages_the_prompts_themselves": "Your average is that of the prompts that are run: it "
         "should come from other ones.",
-        "one_prompt_for_all": "All your prompts get the value of one and the same other prompt.",
         "resamples_the_mean": "For each prompt you put in an average, where one prompt's own value "
         "was asked for.",
         "hooks_share_the_last_head": "With several heads, all your hooks do what the last one "
@@ -36,7 +35,6 @@ MISTAKES = {
         "whole_layer": "You ablate all heads of the layer.",
         "last_position_only": "You ablate at the last position only, and leave what the head hands "
         "on at earlier ones.",
-        "unchanged": "Your run is the model's own: nothing was replaced.",
     },
     "find_needed_sets": {
         "singles_only": "You name the heads that are needed alone. What if two can stand in for "
@@ -54,7 +52,6 @@ MISTAKES = {
         "itself.",
         "finds_nothing": "You find no needed set in any model: do the answers change at all when "
         "you ablate a head?",
-        "constant_output": "You name the same sets in every model, but their places differ.",
     },
     "ablate_subspace": {
         "forgets_the_length": "Right for directions of length 1; a longer one takes out more than "
@@ -86,7 +83,6 @@ MISTAKES = {
         "with a carrier, every head does.",
         "everything_idle": "You call every head idle: do the answers change at all when you ablate "
         "one?",
-        "constant_output": "You give the same roles in every model, but the heads' places differ.",
     },
 }
 
@@ -173,7 +169,6 @@ def wrong_ablations(
     in_the_layer = {head: replace_by(ablation, z) for head, z in other.items() if head[0] in layers}
     at_the_end = {head: cut_in(own[head], replace_by(ablation, other[head])) for head in heads}
     wrong = {
-        "unchanged": run({}),
         "whole_layer": run(in_the_layer),
         "last_position_only": run(at_the_end),
     }
@@ -188,7 +183,6 @@ def wrong_ablations(
             {head: replace_by("mean", own[head]) for head in heads}
         )
     if ablation == "resample":
-        wrong["one_prompt_for_all"] = run({head: other[head][:1] for head in heads})
         wrong["resamples_the_mean"] = run({head: replace_by("mean", other[head]) for head in heads})
     if len(heads) > 1:
         wrong["hooks_share_the_last_head"] = run({(layer, heads[-1][1]): last for layer in layers})
@@ -343,12 +337,13 @@ def plant_induction(seed: int, previous: int, matches: str) -> Induction:
 def draw_repeats(generator: torch.Generator, special: int) -> Tensor:
     """Draw token 0, seven distinct tokens, and the first four again; the fifth comes next.
 
-    In three prompts it is the special one.
+    In twelve prompts it is the special one, in the first, too: with the specialist alone three in
+    ten are right, and without it seven in ten.
     """
     prompts: list[list[int]] = []
     while len(prompts) < N_PROMPTS:
         block = (1 + torch.randperm(N_TOKENS - 1, generator=generator)[:7]).tolist()
-        if (block[4] == special) == (len(prompts) in (3, 8, 20)):
+        if (block[4] == special) == (len(prompts) % 10 in (0, 3, 6)):
             prompts.append([0, *block, *block[:4]])
     return torch.tensor(prompts)
 
@@ -394,9 +389,8 @@ def ask_all_sets(student) -> list[tuple[Sets, Induction]]:
 
 def ask_sets(student, case: Induction) -> Sets:
     got = student.call("find_needed_sets", case.model, case.tokens, case.answer)
-    if not isinstance(got, (list, tuple)) or not all(
-        isinstance(heads, (list, tuple)) for heads in got
-    ):
+    kinds = (list, tuple, frozenset)
+    if not isinstance(got, kinds) or not all(isinstance(heads, kinds) for heads in got):
         raise Wrong(
             sentence='Return a list of lists of heads, such as [["a0.h1"], ["a1.h0", "a2.h3"]].'
         )
@@ -430,8 +424,8 @@ def judge_sets(student, size: int) -> None:
         for name in wrong_sets(cases[0]):
             if list(answers) == [wrong_sets(case)[name] for case in cases]:
                 raise Wrong(name, earned=earned)
-        if answers[0] == answers[1] == answers[2]:
-            raise Wrong("constant_output" if answers[0] else "finds_nothing", earned=earned)
+        if not any(answers):
+            raise Wrong("finds_nothing", earned=earned)
     expect_found(
         sorted(got), [right], possible, what=f"needed sets of {('one head', 'two heads')[size - 1]}"
     )
@@ -598,8 +592,11 @@ def draw_votes(
         if good.any():
             i = good.nonzero()[0].item()
             prompts = torch.stack([torch.tensor([START, *bits, EQUALS]) for bits in BITS.tolist()])
-            answer = answers[i, rows[i]].long()
-            return weights[i], threshold[i].item(), prompts[rows[i]], answer, prompts[others[i]]
+            # Equal prompts stand together: a neighbour cannot stand in for the reference.
+            order = rows[i].argsort()
+            answer = answers[i, rows[i]].long()[order]
+            chosen = prompts[rows[i]][order], answer, prompts[others[i]][order]
+            return weights[i], threshold[i].item(), *chosen
 
 
 @functools.cache
@@ -731,8 +728,6 @@ def judge_heads(student, *wanted: str) -> None:
         for name in wrong_roles(truths[0]):
             if answers == [wrong_roles(truth)[name] for truth in truths]:
                 raise Wrong(name, earned=earned)
-        if answers[0] == answers[1] == answers[2]:
-            raise Wrong("constant_output", earned=earned)
     expect_found(sorted(got), [right], possible, what=f"{' and '.join(wanted)} heads")
 
 

@@ -5,14 +5,15 @@ Every run under a mask is made node by node, in double precision; circuits to be
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mini_transformer import toys
-from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found
+from mini_transformer import forge, toys
+from mini_transformer.course.grading.checks import Wrong, as_list, check, expect, expect_found
 from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.edges import list_edges
 from mini_transformer.model import Transformer
@@ -23,10 +24,10 @@ MISTAKES = {
         "mask has 1 where an edge is on.",
         "keeps_every_edge_that_touches_a_node": "You keep edges of which only one end belongs to "
         "the circuit: what a node outside it writes must be off for all readers.",
-        "takes_a_part_for_another_node": "You keep edges into MLPs and the logits, but none into "
-        "heads: a1.h0<q>, a1.h0<k> and a1.h0<v> all belong to the node a1.h0.",
         "forgets_the_logits": "You always get 0: who reads the answer off, although nobody names "
         "it?",
+        "takes_a_part_for_another_node": "You keep edges into MLPs and the logits, but none into "
+        "heads: a1.h0<q>, a1.h0<k> and a1.h0<v> all belong to the node a1.h0.",
         "divides_by_the_model": "Your value is the circuit's metric as a share of the model's: on "
         "this scale a model without edges does not stand at 0.",
         "forgets_to_subtract_above": "Below the line you subtract the metric without edges, but "
@@ -43,6 +44,8 @@ MISTAKES = {
         "nothing, or better than the model.",
     },
     "prune_by_divergence": {
+        "counts_any_change": "An edge whose cut *lowers* the divergence stays off, however much: "
+        "only what raises it counts.",
         "judges_each_edge_alone": "You switch each edge off in the whole model; what is judged "
         "later must miss what has been cut before.",
         "compares_with_the_whole_model": "You hold the whole divergence against tau: the edge pays "
@@ -64,18 +67,14 @@ MISTAKES = {
         "differentiates_the_whole_model": "Your gradient is that of the run with all edges on, "
         "whatever the steps: where on the way is it taken?",
         "steps_at_the_ends": "Your points are the ends of the pieces: with two steps 1/2 and 1.",
-        "adds_up_the_steps": "Your scores grow with the number of steps: an average does not.",
-        "adds_up_the_prompts": "Your scores grow with the number of prompts: the metric is a mean.",
-        "flips_the_sign": "Your scores have the wrong sign: an edge that helps "
-        "gets a positive one.",
-        "takes_the_size": "Your scores have no signs, but some edges work against the answer.",
         "weighs_by_the_mask": "You multiply each gradient by the mask it was taken at: the whole "
         "way that a switch goes has length 1.",
         "differentiates_the_corrupt_run": "Your gradient is that of the run with all edges off: "
         "there is a way to go from there.",
     },
     "judge_circuit": {
-        "constant_output": "You praise every circuit alike, but they differ.",
+        "takes_the_model_for_perfect": "You take it that the whole model is always right: how many "
+        "prompts does it answer rightly here?",
         "knocks_out_of_the_circuit_alone": "You compare the circuit without an edge with the model "
         "that still has it: a complete circuit loses what the model loses.",
         "asks_what_the_rest_can_do": "You ask whether what is left without the circuit fails; but "
@@ -309,20 +308,27 @@ def keep_inside(edges: list[str], nodes: set[str], how: Callable = all) -> list[
 
 
 def judge_faithfulness(
-    student, nodes_of: Callable[[list[str], torch.Generator], list[str]], ablations: tuple
+    student,
+    nodes_of: Callable[[list[str], torch.Generator], list[str]],
+    ablations: tuple,
+    below: float = torch.inf,
 ) -> None:
+    """Judge three models. The last is drawn until its faithfulness is less than `below`."""
     for seed, ablation, size in zip(
         student.seeds(3), ablations, ((2, 3, 4), (3, 2, 0), (1, 4, 6)), strict=True
     ):
-        named, clean, corrupt, answer, wrong = draw_random(seed, *size)
-        setting = Setting(named.build(), clean, corrupt, ablation)
-        writers = list(dict.fromkeys(edge.split("->")[0] for edge in setting.edges))
-        nodes = nodes_of(writers, torch.Generator().manual_seed(seed))
+        for attempt in range(100):
+            named, clean, corrupt, answer, wrong = draw_random(seed + attempt, *size)
+            setting = Setting(named.build(), clean, corrupt, ablation)
+            writers = list(dict.fromkeys(edge.split("->")[0] for edge in setting.edges))
+            nodes = nodes_of(writers, torch.Generator().manual_seed(seed))
+            inside = keep_inside(setting.edges, {*nodes, "logits"})
+            want = measure_share(setting, inside, answer, wrong)
+            if size[0] > 1 or want < below:
+                break
         got = student.call(
             "node_faithfulness", named, clean, corrupt, answer, wrong, nodes, ablation
         )
-        inside = keep_inside(setting.edges, {*nodes, "logits"})
-        want = measure_share(setting, inside, answer, wrong)
         blame = blame_faithfulness(setting, {*nodes}, corrupt, answer, wrong, ablation)
         expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the faithfulness")
 
@@ -349,8 +355,8 @@ def blame_faithfulness(
     c, n, w = (float(part.mean()) for part in parts)
     model, clean = setting.model, setting.clean
     return {
-        "bounds_the_share": lambda: min(1.0, max(0.0, (c - n) / (w - n))),
         "forgets_the_logits": lambda: share(keep_inside(setting.edges, nodes)),
+        "bounds_the_share": lambda: min(1.0, max(0.0, (c - n) / (w - n))),
         "takes_a_part_for_another_node": lambda: share(whole_names),
         "keeps_what_it_should_cut": lambda: share(
             [edge for edge in setting.edges if edge not in inside]
@@ -367,15 +373,6 @@ def blame_faithfulness(
     }
 
 
-@check("node_faithfulness", weight=0.5)
-def test_no_nodes_give_0_and_all_nodes_give_1(student):
-    """Without nodes it is 0, with all of them 1."""
-    # not "resample": whoever takes what is off from the clean prompts would divide rounding errors,
-    # and any sentence could come
-    judge_faithfulness(student, lambda writers, generator: [], ("mean", "zero", "mean"))
-    judge_faithfulness(student, lambda writers, generator: writers, ("zero", "mean", "zero"))
-
-
 @check("node_faithfulness", weight=2)
 def test_a_part_of_the_nodes_is_measured_with_every_ablation(student):
     """Some nodes of random models, with every ablation."""
@@ -384,8 +381,19 @@ def test_a_part_of_the_nodes_is_measured_with_every_ablation(student):
         order = torch.randperm(len(writers) - 1, generator=generator)[: (len(writers) + 1) // 2]
         return [*(writers[1 + i] for i in order.tolist()), "input", "logits"]
 
-    judge_faithfulness(student, draw_nodes, ("mean", "zero", "resample"))
+    judge_faithfulness(student, draw_nodes, ("mean", "zero", "resample"), below=-0.05)
+    # The logits always belong to a circuit; the input does only if it is named.
     judge_faithfulness(student, lambda *args: draw_nodes(*args)[:-1], ("resample", "mean", "zero"))
+    judge_faithfulness(student, lambda *args: draw_nodes(*args)[:-2], ("mean", "zero", "resample"))
+
+
+@check("node_faithfulness", weight=0.5)
+def test_no_nodes_give_0_and_all_nodes_give_1(student):
+    """Without nodes it is 0, with all of them 1."""
+    # not "resample": whoever takes what is off from the clean prompts would divide rounding errors,
+    # and any sentence could come
+    judge_faithfulness(student, lambda writers, generator: [], ("mean", "zero", "mean"))
+    judge_faithfulness(student, lambda writers, generator: writers, ("zero", "mean", "zero"))
 
 
 # 9.2 ----------------------------------------------------------------------------------------------
@@ -401,9 +409,11 @@ class Divergence:
         self.setting = setting
         self.mistake = mistake
         self.whole = setting.run(setting.edges).log_softmax(dim=-1)
+        self.lowest = 0.0  # log-probability so far
 
     def measure(self, edges: Edges) -> float:
         p, q = self.whole, self.setting.run(edges).log_softmax(dim=-1)
+        self.lowest = min(self.lowest, float(q[:, -1].min()))
         if self.mistake == "swaps_the_divergence":
             p, q = q, p
         per_position = (p.exp() * (p - q)).sum(dim=-1)
@@ -425,6 +435,7 @@ class Divergence:
             tried = [other for other in (self.setting.edges if alone else kept) if other != edge]
             raised = self.measure(tried)
             cost = raised - (0.0 if alone or mistake == "compares_with_the_whole_model" else value)
+            cost = abs(cost) if mistake == "counts_any_change" else cost
             closest = min(closest, abs(cost - tau))
             if cost < tau:
                 kept.remove(edge)
@@ -433,21 +444,40 @@ class Divergence:
 
 
 @functools.cache
+@torch.no_grad()
 def draw_pruning(
     seed: int, layers: int, heads: int, mlp: int
-) -> tuple[NamedModel, Tensor, Tensor, float, list[str]]:
-    """Draw a random model, prompts, the circuit, and a threshold that no edge comes close to."""
-    named, clean, corrupt, *_ = draw_random(seed, layers, heads, mlp)
-    divergence = Divergence(Setting(named.build(), clean, corrupt))
-    trials = [(tau, *divergence.prune(tau)) for tau in (0.02, 0.03, 0.04, 0.015)]
-    tau, kept, _ = max(trials, key=lambda trial: trial[2] / trial[0])
-    return named, clean, corrupt, tau, kept
+) -> tuple[Transformer, Tensor, Tensor, float, list[str]]:
+    """Draw a sharp random model, prompts, the circuit, and a threshold that no edge comes close to.
+
+    With one head a layer, drawn until these mistakes give another circuit: they often give the
+    same.
+    """
+    confusing = ("counts_any_change", "swaps_the_divergence", "judges_each_edge_alone")
+    for attempt in itertools.count():
+        named, clean, corrupt, *_ = draw_random(seed + attempt, layers, heads, mlp)
+        model = named.build()
+        model.W_U.mul_(3)
+        for block in model.blocks:
+            block.attn.W_O.mul_(3)
+        setting = Setting(model, clean, corrupt)
+        exact = Divergence(setting)
+        tau = 0.2
+        kept, closest = exact.prune(tau)
+        # No probability is 0 in single precision.
+        if closest < 0.02 * tau or exact.lowest < -80:
+            continue
+        told = heads > 1 or all(
+            Divergence(setting, name).prune(tau)[0] != kept for name in confusing
+        )
+        if told:
+            return model, clean, corrupt, tau, kept
+    raise AssertionError
 
 
 def blame_pruning(
-    named: NamedModel, clean: Tensor, corrupt: Tensor, tau: float, kept: list[str]
+    model: Transformer, clean: Tensor, corrupt: Tensor, tau: float, kept: list[str]
 ) -> Blame:
-    model = named.build()
     setting = Setting(model, clean, corrupt)
 
     def prune(mistake: str) -> list[str]:
@@ -465,12 +495,11 @@ def blame_pruning(
 @check("prune_by_divergence", weight=2)
 def test_random_models_are_pruned_as_told(student):
     """In random models, the edges that are left."""
-    for seed, size in zip(student.seeds(3), ((1, 3, 4), (2, 2, 0), (2, 1, 3)), strict=True):
+    for seed, size in zip(student.seeds(3), ((2, 1, 3), (1, 3, 4), (2, 2, 0)), strict=True):
         *inputs, kept = draw_pruning(seed, *size)
         got = student.call("prune_by_divergence", *inputs)
-        judge_found(
-            got, [frozenset(kept)], list_edges(inputs[0].build()), blame_pruning(*inputs, kept)
-        )
+        blame = blame_pruning(*inputs, kept)
+        judge_found(got, [frozenset(kept)], list_edges(inputs[0]), blame, shared=False)
 
 
 @check("prune_by_divergence")
@@ -482,15 +511,22 @@ def test_a_planted_circuit_is_found(student):
     judge_found(got, planted.circuits, planted.setting.edges, {})
 
 
-def judge_found(got: Any, right: Collection[Edges], possible: list[str], blame: Blame) -> None:
-    """Judge as expect_found does, but compute mistakes only if needed."""
+def judge_found(
+    got: Any, right: Collection[Edges], possible: list[str], blame: Blame, shared: bool = True
+) -> None:
+    """Judge as expect_found does, but compute mistakes only if needed.
+
+    Unless `shared`, a half-right answer earns nothing.
+    """
     try:
         expect_found(got, right, possible, what="edges")
     except Wrong as wrong:
-        known = isinstance(got, (list, tuple)) and all(name in possible for name in got)
-        for name, value in blame.items() if known else ():
-            if set(got) == set(value()):
-                raise Wrong(name, earned=wrong.earned) from None
+        wrong.earned *= shared
+        named = as_list(got)
+        known = named is not None and all(name in possible for name in named)
+        fitting = [name for name in blame if known and set(named) == set(blame[name]())]
+        if len(fitting) == 1:
+            raise Wrong(fitting[0], earned=wrong.earned) from None
         raise
 
 
@@ -513,15 +549,9 @@ def test_with_many_steps_the_scores_add_up_to_the_whole_difference(student):
     whole, nothing = (
         measure_gap(setting.run(edges), answer, wrong).mean() for edges in (setting.edges, ())
     )
-    total = got.sum().double() if isinstance(got, Tensor) else torch.tensor(torch.inf)
-    off_by = total - (whole - nothing)
-    if not off_by.abs() < 0.03 * (whole - nothing).abs() + 0.02 or got.shape != (
-        len(setting.edges),
-    ):
-        judge_slopes(got, setting, answer, wrong, 40)
-        raise Wrong(
-            sentence=f"Your scores add up to {got.sum():.3g}, the edges make {whole - nothing:.3g}."
-        )
+    judge_slopes(got, setting, answer, wrong, 40)
+    off_by = torch.as_tensor(got).sum().double() - (whole - nothing)
+    assert off_by.abs() < 0.03 * (whole - nothing).abs() + 0.02
 
 
 @check("integrate_masks", weight=2)
@@ -546,10 +576,6 @@ def judge_slopes(got: Any, setting: Setting, answer: Tensor, wrong: Tensor, step
         "differentiates_the_whole_model": lambda: slopes(1.0),
         "differentiates_the_corrupt_run": lambda: slopes(0.0),
         "steps_at_the_ends": lambda: sum(map(slopes, ends)) / steps,
-        "adds_up_the_steps": lambda: want * steps,
-        "adds_up_the_prompts": lambda: want * len(answer),
-        "flips_the_sign": lambda: -want,
-        "takes_the_size": lambda: want.abs(),
         "weighs_by_the_mask": lambda: sum(point * slopes(point) for point in middles) / steps,
     }
     expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the tensor of scores")
@@ -600,12 +626,9 @@ class Judge:
         if mistake == "averages_over_the_edges":
             complete = abs(sum(F(C - {e}) - F(M - {e}) for e in C)) / len(C) < 0.2
             minimal = sum(losses) / len(C) > 0.2
-        holds = (abs(F(C) - F(M)) < 0.2, complete, minimal)
-        return [
-            word
-            for word, true in zip(WORDS, holds, strict=True)
-            if true or mistake == "constant_output"
-        ]
+        whole = 1.0 if mistake == "takes_the_model_for_perfect" else F(M)
+        holds = (abs(F(C) - whole) < 0.2, complete, minimal)
+        return [word for word, true in zip(WORDS, holds, strict=True) if true]
 
 
 def list_circuits(name: str, planted: Planted) -> list[frozenset[str]]:
@@ -629,12 +652,19 @@ def ask_words(student) -> list[tuple[list[str], Judge, frozenset[str], Planted]]
         ("induction_by_hand", "backup_head", "boolean_redundant_or"), student.seeds(3), strict=True
     ):
         planted = plant(name, seed)
+        if name == "induction_by_hand":  # a quarter of the answers are not the model's
+            batch = planted.batch
+            astray = torch.where(
+                torch.arange(len(batch.answer)) % 4 == 1, batch.wrong, batch.answer
+            )
+            batch = dataclasses.replace(batch, answer=astray)
+            planted = dataclasses.replace(planted, batch=batch)
         judge = Judge(planted.setting, planted.batch.answer)
         for circuit in list_circuits(name, planted):
-            got = student.call("judge_circuit", *planted.data, sorted(circuit))
-            if not isinstance(got, (list, tuple)) or not all(word in WORDS for word in got):
+            got = as_list(student.call("judge_circuit", *planted.data, sorted(circuit)))
+            if got is None or not all(word in WORDS for word in got):
                 raise Wrong(sentence=f"Return a list of some of the words {', '.join(WORDS)}.")
-            asked.append((list(got), judge, circuit, planted))
+            asked.append((got, judge, circuit, planted))
     return asked
 
 
@@ -644,11 +674,13 @@ def judge_word(student, word: str) -> None:
     wrong = [i for i, (got, *_) in enumerate(asked) if (word in got) != (word in right[i])]
     if not wrong:
         return
-    if all(set(got) == set(asked[0][0]) for got, *_ in asked):
-        raise Wrong("constant_output")
-    for name in MISTAKES["judge_circuit"]:
-        if all(set(got) == set(blame_words(*rest, name)) for got, *rest in asked):
-            raise Wrong(name)
+    fitting = [
+        name
+        for name in MISTAKES["judge_circuit"]
+        if all(set(got) == set(blame_words(*rest, name)) for got, *rest in asked)
+    ]
+    if len(fitting) == 1:
+        raise Wrong(fitting[0])
     got, _, circuit, _ = asked[wrong[0]]
     says = "is" if word in got else "is not"
     raise Wrong(
@@ -738,7 +770,7 @@ def ask_circuits(student, name: str, models: int) -> list[tuple[list, list, Plan
         if (
             not isinstance(got, (list, tuple))
             or len(got) != 2
-            or not all(isinstance(p, (list, tuple)) for p in got)
+            or not all(isinstance(p, (list, tuple, frozenset)) for p in got)
         ):
             raise Wrong(
                 sentence="Return two lists: the edges of the circuit, "
@@ -773,11 +805,31 @@ def test_one_of_several_circuits_is_found(student):
     judge_circuits(student, "boolean_redundant_or", 2)
 
 
+@functools.cache
+def draw_forged(seed: int) -> forge.ForgedCase:
+    """Forge a model that no truth shipped with this package fits, of the size the task says."""
+    knobs = {"tasks": 0, "decoys": 0, "redundancy": "none", "positions": "fixed"}
+    for attempt in range(100):  # about every other one fits
+        case = forge.make(seed % 2**20 + attempt, 2, **knobs)
+        c = case.model.config
+        if c.n_layers <= 4 and c.n_heads in (2, 3) and len(list_edges(case.model)) <= 180:
+            return case
+    raise AssertionError(f"no model of 100 has the size that the task says, from seed {seed} on")
+
+
 @check("find_circuit", weight=2)
-def test_a_long_circuit_with_a_stand_in_is_found(student):
-    """In one model: four layers, one head stands in for another; nothing in the place of what is
-    off."""
-    judge_circuits(student, "backup_head", 1)
+def test_the_circuit_of_a_forged_model_is_found(student):
+    """In a model made for you alone: a small program, among heads that do something else."""
+    seed = student.seeds(1)[0]
+    case = draw_forged(seed)
+    batch = case.task.draw(24, seed=seed % 2**20)
+    inputs = batch.clean, batch.corrupt, batch.answer, batch.wrong, "resample"
+    got = as_list(student.call("find_circuit", case.model, *inputs))
+    if got is None or len(got) != 2:
+        raise Wrong(sentence="Return two lists: the edges of the circuit, and the words for it.")
+    expect_found(
+        got[0], case.truth.circuits["resample"].edges, list_edges(case.model), what="edges"
+    )
 
 
 @check("find_circuit")

@@ -238,7 +238,7 @@ def test_a_lesson_without_jupyter_says_how_to_open_it(workspace, monkeypatch):
     monkeypatch.setattr("mini_transformer.course.lecturer.doctor.find_jupyter", lambda: None)
     said = type_command("lesson", "01")
     assert str(workspace / "lessons" / f"{FIRST.key}.ipynb") in said.replace("\n", "")
-    assert "pip install notebook" in said
+    assert "pip install jupyterlab" in said
 
 
 def test_a_lesson_opens_in_the_jupyter_that_is_there(workspace, monkeypatch):

@@ -22,6 +22,10 @@ def workspace(tmp_path, monkeypatch):
             ["grade", "01_residual_strem"],
             "no lesson is called '01_residual_strem'; nearest: 01_residual_stream",
         ),
+        (
+            ["grade", "00"],
+            "lesson 00_interpretability has no exercises: read it with `minilab lesson",
+        ),
         (["grade", "1.9"], "no exercise has the number '1.9'; there are 1.1, 1.2"),
         (
             ["hint", "attention_patern"],

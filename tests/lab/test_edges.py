@@ -17,6 +17,7 @@ from mini_transformer.edges import (
     Edge,
     EdgeScores,
     Node,
+    Switch,
     list_edges,
     list_writers,
     mask_of,
@@ -35,8 +36,12 @@ def make_case(config: Config) -> tuple[Transformer, Tensor, Tensor]:
 
 
 def run_slowly(model: Transformer, clean: Tensor, off: Tensor, edges_on: set[str]) -> Tensor:
-    """One forward in which hooks replace what every head, MLP and the unembedding reads."""
+    """One forward in which hooks replace what every head, MLP and the unembedding reads.
+
+    An edge that is on has its name in `edges_on`, or at some positions one like "input->m0 @3".
+    """
     writers, written, biases = list_writers(model), {}, 0.0
+    positions = range(clean.shape[1])
 
     def record(name: str):
         return lambda value, hook: written.__setitem__(name, value.clone())
@@ -49,7 +54,9 @@ def run_slowly(model: Transformer, clean: Tensor, off: Tensor, edges_on: set[str
         total = torch.zeros_like(off[0]) + biases
         for i, writer in enumerate(writers):
             if writer in written:
-                total += written[writer] if f"{writer}->{reader}" in edges_on else off[i]
+                edge = f"{writer}->{reader}"
+                on = [{edge, f"{edge} @{position}"} & edges_on != set() for position in positions]
+                total += torch.where(torch.tensor(on)[:, None], written[writer], off[i])
         return total
 
     def read_heads(part: str, biases: Tensor | float):
@@ -112,6 +119,43 @@ def test_any_mask_gives_what_hooks_on_every_reader_give(config, ablation):
     for mask, got in zip(masks, logits, strict=True):
         on = {edge for edge, kept in zip(edges, mask, strict=True) if kept}
         torch.testing.assert_close(got, run_slowly(model, clean, off, on))
+
+
+@every_config
+@pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])
+def test_any_mask_by_position_gives_what_hooks_on_every_reader_give(config, ablation):
+    model, clean, corrupt = make_case(config)
+    off, n_positions = write_outputs(model, corrupt, ablation), clean.shape[1]
+    shape = 2, len(list_edges(model)), n_positions
+    masks = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.7).double()
+    names = EdgeScores(model, masks[0]).keys()
+    for mask, got in zip(masks, run_edges(model, clean, masks, off), strict=True):
+        on = {name for name, kept in zip(names, mask.flatten(), strict=True) if kept}
+        torch.testing.assert_close(got, run_slowly(model, clean, off, on))
+        torch.testing.assert_close(mask_of(model, on, n_positions).double(), mask)
+
+
+def test_a_mask_that_is_the_same_at_all_positions_is_the_plain_one():
+    model, clean, corrupt = make_case(CONFIGS["layer_norm_relu_biases"])
+    off, n_positions = write_outputs(model, corrupt), clean.shape[1]
+    shape = 3, len(list_edges(model))
+    masks = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    masks.requires_grad_()
+    spread = masks.detach().unsqueeze(-1).repeat(1, 1, n_positions).requires_grad_()
+    found = [run_edges(model, clean, some, off) for some in (masks, spread)]
+    torch.testing.assert_close(*found)
+    plain, by_position = (
+        torch.autograd.grad(logits[:, :, -1].sum(), some)[0]
+        for logits, some in zip(found, (masks, spread), strict=True)
+    )
+    torch.testing.assert_close(by_position.sum(dim=-1), plain)
+    for written, expected in zip(
+        write_under(model, clean, spread, off), write_under(model, clean, masks, off), strict=True
+    ):
+        torch.testing.assert_close(written, expected)
+    parts = list(run_masks(model, clean, spread, off, batch_size=len(clean)))
+    assert len(parts) == 3
+    torch.testing.assert_close(torch.cat(parts), found[0])
 
 
 @pytest.mark.parametrize("name", ["plain", "learned_positions_to_qk", "rms_tied_full"])
@@ -203,8 +247,13 @@ def test_a_mask_names_its_edges():
         "a0.h1->a1.h0<k>",
         "a1.h2->logits",
     ]
-    with pytest.raises(KeyError, match=r"no edge is called 'a1.h0->a0.h0<k>' in this model"):
-        mask_of(model, ["a1.h0->a0.h0<k>"])
+    by_position = mask_of(model, ["a0.h1->a1.h0<k> @2", "a1.h2->logits"], n_positions=4)
+    assert by_position.shape == (*mask.shape, 4)
+    assert torch.equal(by_position.amax(dim=1), mask)
+    assert by_position[mask.bool()].tolist() == [[0, 0, 1, 0], [1, 1, 1, 1]]
+    for switch in ("a1.h0->a0.h0<k>", "a1.h0->a0.h0<k> @1"):
+        with pytest.raises(KeyError, match=r"no edge is called 'a1.h0->a0.h0<k>' in this model"):
+            mask_of(model, [switch], n_positions=4)
 
 
 def test_running_edges_leaves_the_model_as_it_was():
@@ -228,6 +277,18 @@ def test_nodes_and_edges_are_what_their_names_say():
         Edge(Node("mlp", 0), head, "v"),
         Edge(head, Node("logits")),
     ]
+
+
+def test_a_switch_is_an_edge_or_an_edge_at_one_position():
+    for name, switch in {
+        "input->m0": Switch("input->m0"),
+        "a0.h1->a1.h0<k> @12": Switch("a0.h1->a1.h0<k>", 12),
+        "input->m0 @": Switch("input->m0 @"),
+        "input->m0 @-1": Switch("input->m0 @-1"),
+        "input->m0 @02": Switch("input->m0 @02"),
+    }.items():
+        assert Switch.parse(name) == switch
+        assert str(switch) == name
 
 
 @pytest.mark.parametrize(
@@ -268,7 +329,9 @@ def takes_a_name_apart(call: ast.Call) -> bool:
         if isinstance(text, ast.Constant) and isinstance(text.value, str)
     ]
     parts = ("h", "a", "m") if call.func.attr == "startswith" else ("<", ">", "h", "a", "m")
-    marks = any("->" in text or text.endswith(".h") or text in parts for text in given)
+    marks = any(
+        "->" in text or "@" in text or text.endswith(".h") or text in parts for text in given
+    )
     cut = isinstance(call.func.value, ast.Subscript) and isinstance(
         call.func.value.slice, ast.Slice
     )
@@ -297,6 +360,7 @@ def test_nobody_else_takes_names_apart():
         'writer.split("h")[1]',
         'edge.startswith(f"{writer}->")',
         'node.startswith("m")',
+        'switch.split(" @")',
     ],
 )
 def test_the_search_for_names_that_are_taken_apart_finds_the_old_ways(line):
@@ -381,6 +445,29 @@ def test_scores_are_a_mapping_in_the_order_of_the_edges():
     )
     with pytest.raises(KeyError, match=r"'input->a0\.h0' in this model; .* 'input->a0\.h0<.>'"):
         scores["input->a0.h0"]
+
+
+def test_scores_by_position_are_a_mapping_and_add_up_to_those_of_the_edges():
+    model = Transformer(Config(5, 4, d_model=8, n_layers=1))
+    values = torch.tensor([[0.0, 1.0], [5.0, -5.0], [2.0, 2.0], [3.0, 0.0], [0.0, 4.0]])
+    scores = EdgeScores(model, values)
+    edges = list_edges(model)
+    assert list(scores) == [f"{edge} @{position}" for edge in edges for position in (0, 1)]
+    assert len(scores) == 10
+    assert [value.item() for _, value in scores.items()] == values.flatten().tolist()
+    assert scores["input->a0.h0<k> @1"] == scores[Switch("input->a0.h0<k>", 1)] == -5
+    assert scores["input->a0.h0<k>"].tolist() == [5, -5]
+    assert "input->logits @1" in scores
+    assert "input->logits" not in scores
+    assert scores.top(3) == ["input->a0.h0<k> @0", "a0.h0->logits @1", "input->logits @0"]
+    assert torch.equal(scores.mask(3), mask_of(model, scores.top(3), n_positions=2))
+    assert scores.sum()["input->a0.h0<k>"] == 0
+    assert list(scores.sum()) == edges
+    assert torch.equal(scores.sum().values, values.sum(dim=1))
+    assert torch.equal(scores.sum().sum().values, scores.sum().values)
+    assert repr(scores).startswith("EdgeScores(10 edges; input->a0.h0<k> @0 5, a0.h0->logits @1 4")
+    with pytest.raises(KeyError, match=r"'input->m0' in this model"):
+        scores["input->m0 @0"]
 
 
 def test_the_highest_scores_are_named_ties_in_order_and_nan_last():

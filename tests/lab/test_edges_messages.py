@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mini_transformer import Config, Transformer
-from mini_transformer.edges import mask_of, run_edges, write_outputs
+from mini_transformer.edges import EdgeScores, mask_of, run_edges, write_outputs
 
 SIZES = {"d_vocab": 7, "n_ctx": 6, "d_model": 8}
 MODEL = Transformer(Config(**SIZES, n_layers=2, n_heads=2))
@@ -27,6 +27,21 @@ GIVEN = {
         torch.ones(2, 5)
     ),
     "masks have shape (1,), expected": lambda: run(torch.ones(1)),
+    "masks have shape (1, 1, 2), expected (mask, 1): one column per edge, or (mask, 1, 3): by": (
+        lambda: run(torch.ones(1, 1, 2))
+    ),
+    "'input->logits @3' was asked for, but here are positions 0 to 2": lambda: mask_of(
+        MODEL, ["input->logits @3"], n_positions=3
+    ),
+    "'input->logits @3' was asked for, but here are no positions": lambda: mask_of(
+        MODEL, ["input->logits @3"]
+    ),
+    "scores are (3, 5), expected (1,): one per edge of this model, or (edge, position)": (
+        lambda: EdgeScores(NO_LAYERS, torch.ones(3, 5))
+    ),
+    "scores are (1, 2, 3), expected (1,): one per edge of this model, or (edge, position)": (
+        lambda: EdgeScores(NO_LAYERS, torch.ones(1, 2, 3))
+    ),
     "off has shape (1, 1, 4, 8), expected (1, 1, 3, 8): what write_outputs returns": lambda: run(
         torch.ones(1, 1), LONGER
     ),

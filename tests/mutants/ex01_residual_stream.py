@@ -199,6 +199,24 @@ def mlp_replaces_the_stream(weights, tokens):
     return stream @ weights["W_U"]
 
 
+@mutant("run_transformer")
+def builds_a_transformer(weights, tokens):
+    n_layers, n_heads, d_model, d_head = weights["W_Q"].shape
+    sizes = {"d_vocab": len(weights["W_E"]), "n_ctx": len(weights["W_pos"]), "d_model": d_model}
+    sizes |= {"n_layers": n_layers, "n_heads": n_heads, "d_head": d_head}
+    model = Transformer(Config(**sizes, d_mlp=weights["W_in"].shape[-1])).requires_grad_(False)
+    for name in ("W_E", "W_pos", "W_U"):
+        getattr(model, name).copy_(weights[name])
+    for layer, block in enumerate(model.blocks):
+        for part, names in (
+            (block.attn, ("W_Q", "W_K", "W_V", "W_O")),
+            (block.mlp, ("W_in", "W_out")),
+        ):
+            for name in names:
+                getattr(part, name).copy_(weights[name][layer])
+    return model(tokens)
+
+
 @alternative("run_transformer")
 def head_by_head_and_in_place(weights, tokens):
     stream = embed(weights, tokens)
@@ -225,7 +243,7 @@ def forgets_the_pattern(model, tokens, layer, head):
     return (offered @ model.W_U).unsqueeze(1).expand(-1, pattern.shape[1], -1, -1)
 
 
-@mutant("split_head_by_source", "swaps_query_and_key")
+@mutant("split_head_by_source", "swaps_query_and_key", says="has axes 1 and 2 exchanged")
 def puts_the_key_before_the_query(model, tokens, layer, head):
     pattern, offered = read_head(model, tokens, layer, head)
     return torch.einsum("bqk,bkd,dv->bkqv", pattern, offered, model.W_U)
@@ -262,7 +280,7 @@ def leaves_out_the_unembedding(model, tokens, layer, head):
     return torch.einsum("bqk,bkd->bqkd", *read_head(model, tokens, layer, head))
 
 
-@mutant("split_head_by_source")
+@mutant("split_head_by_source", says="is summed over")
 def adds_up_the_sources(model, tokens, layer, head):
     pattern, offered = read_head(model, tokens, layer, head)
     return pattern @ offered @ model.W_U
@@ -273,6 +291,16 @@ def shares_evenly(model, tokens, layer, head):
     pattern, offered = read_head(model, tokens, layer, head)
     n_pos = tokens.shape[1]
     return (pattern @ offered @ model.W_U / n_pos).unsqueeze(2).expand(-1, -1, n_pos, -1)
+
+
+@alternative("split_head_by_source")
+def into_a_tensor_of_the_stubs_shape(model, tokens, layer, head):
+    n_batch, n_pos = tokens.shape
+    result = torch.zeros(n_batch, n_pos, n_pos, model.config.d_vocab)
+    pattern, offered = read_head(model, tokens, layer, head)
+    for i in range(n_pos):
+        result[:, i] = pattern[:, i].unsqueeze(-1) * (offered @ model.W_U)
+    return result
 
 
 @alternative("split_head_by_source")
@@ -359,9 +387,44 @@ def lists_the_weakest_first(config, weights, tokens, answer, wrong):
     return tuple(part[::-1] for part in solve(config, weights, tokens, answer, wrong))
 
 
-@mutant("find_deciders")
+@mutant("find_deciders", says="You answer the same")
 def constant_output(config, weights, tokens, answer, wrong):
     return ["a1.h0"], ["a1.h1"]
+
+
+SAID = "writers that push"
+
+
+def reduce(inputs, how):
+    return sort_out({name: how(push[:, -1]) for name, push in measure_pushes(*inputs).items()})
+
+
+@mutant("find_deciders", says=SAID)
+def takes_the_median(*inputs):
+    return reduce(inputs, lambda push: push.median())
+
+
+@mutant("find_deciders", says=SAID)
+def looks_at_ten_prompts(*inputs):
+    return reduce(inputs, lambda push: push[:10].mean())
+
+
+@mutant("find_deciders", says=SAID)
+def threshold_of_a_half(*inputs):
+    return reduce(inputs, lambda push: 2 * push.mean())
+
+
+@mutant("find_deciders", says=SAID)
+def threshold_of_two(*inputs):
+    return reduce(inputs, lambda push: push.mean() / 2)
+
+
+@mutant("find_deciders", says=SAID)
+def compares_with_the_average_token(config, weights, tokens, answer, wrong):
+    mean = weights["W_U"].mean(dim=1, keepdim=True)
+    wider = weights | {"W_U": torch.cat([weights["W_U"], mean], dim=1)}
+    config = config | {"d_vocab_out": config["d_vocab"] + 1}
+    return solve(config, wider, tokens, answer, torch.full_like(wrong, config["d_vocab"]))
 
 
 @alternative("find_deciders")

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from itertools import product
 
 import torch
 
@@ -61,14 +62,48 @@ def off_by_one_layer(model, tokens, names):
     return cache_with(model, tokens, names, find=find)
 
 
-@mutant("cache_outputs", name="first_prompt_only")
+@mutant("cache_outputs", name="first_prompt_only", says="holds only the first of the prompt axis")
 def cache_first_prompt_only(model, tokens, names):
     return cache_with(model, tokens[:1], names)
 
 
-@mutant("cache_outputs")
+@mutant("cache_outputs", says="one number only")
 def constant_output(model, tokens, names):
     return {name: torch.ones(*tokens.shape, model.config.d_model) for name in names}
+
+
+@mutant("cache_outputs", name="uses_hook_points")
+def by_the_cache_of_this_package(model, tokens, names):
+    places = {}
+    for name in names:
+        _, layer, *part = name.split(".")
+        places[name] = (
+            {"attn": "attn_out", "mlp": "mlp_out"}[part[0]] if part else "resid_post",
+            int(layer),
+        )
+    _, cache = model.run_with_cache(tokens)
+    return {name: cache[place] for name, place in places.items()}
+
+
+@mutant("cache_outputs", says="leaves a hook")
+def never_removes_a_hook(model, tokens, names):
+    outputs = {}
+    for name in names:
+        keep = lambda module, inputs, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
+        model.get_submodule(name).register_forward_hook(keep)
+    model(tokens)
+    return outputs
+
+
+@mutant("cache_outputs", says="runs the model")
+def one_run_per_name(model, tokens, names):
+    outputs = {}
+    for name in names:
+        keep = lambda module, inputs, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
+        handle = model.get_submodule(name).register_forward_hook(keep)
+        model(tokens)
+        handle.remove()
+    return outputs
 
 
 @alternative("cache_outputs")
@@ -135,7 +170,7 @@ def left_behind_by_an_error(model, batches, name, factor):
     return {"scaled": scaled, "after": model(batches[0])}
 
 
-@mutant("scale_and_clean_up")
+@mutant("scale_and_clean_up", says="leaves a hook on the model")
 def never_removed(model, batches, name, factor):
     def hang_up():
         model.get_submodule(name).register_forward_hook(lambda m, i, output: factor * output)
@@ -200,6 +235,20 @@ def drops_bad_batches(model, batches, name, factor):
         "scaled": [logits for logits in runs["scaled"] if logits is not None],
         "after": runs["after"],
     }
+
+
+@mutant("scale_and_clean_up", name="uses_hook_points")
+def by_a_hook_point(model, batches, name, factor):
+    _, layer, *part = name.split(".")
+    place = ({"attn": "attn_out", "mlp": "mlp_out"}[part[0]] if part else "resid_post", int(layer))
+    scaled = []
+    for batch in batches:
+        try:
+            hooks = [(place, lambda x, hook: factor * x)]
+            scaled.append(model.run_with_hooks(batch, fwd_hooks=hooks))
+        except ValueError:
+            scaled.append(None)
+    return {"scaled": scaled, "after": model(batches[0])}
 
 
 @alternative("scale_and_clean_up")
@@ -271,7 +320,7 @@ def normalises_the_direction(model, tokens, layer, direction, strength, position
     return edit_stream(model, tokens, layer, add_at((slice(None), position), strength * unit))
 
 
-@mutant("add_direction", name="forgets_to_return")
+@mutant("add_direction", name="forgets_to_return", says="what `model` says on `tokens` by itself")
 def add_forgets_to_return(model, tokens, layer, direction, strength, position):
     def add(stream, hook):
         stream = stream.clone()
@@ -285,9 +334,31 @@ def always_the_last_position(model, tokens, layer, direction, strength, position
     return edit_stream(model, tokens, layer, add_at((slice(None), -1), strength * direction))
 
 
-@mutant("add_direction", name="first_prompt_only")
+@mutant(
+    "add_direction",
+    name="first_prompt_only",
+    says="is right for the first along the prompt axis only",
+)
 def add_first_prompt_only(model, tokens, layer, direction, strength, position):
     return edit_stream(model, tokens, layer, add_at((0, position), strength * direction))
+
+
+@mutant("add_direction", says="differs in")
+def forgets_that_positions_may_be_negative(model, tokens, layer, direction, strength, position):
+    def add(stream, hook):
+        stream[:, abs(position)] += strength * direction
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(("resid_post", layer), add)])
+
+
+@mutant("add_direction", says="changes its input in place")
+def scales_its_input(model, tokens, layer, direction, strength, position):
+    direction *= strength
+
+    def add(stream, hook):
+        stream[:, position] += direction
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(("resid_post", layer), add)])
 
 
 @alternative("add_direction")
@@ -340,7 +411,7 @@ def probability_instead_of_logit(model, tokens, answers, name):
     )
 
 
-@mutant("logit_gradient")
+@mutant("logit_gradient", says="3 times less")
 def averages_over_prompts(model, tokens, answers, name):
     return differentiate(model, tokens, name, lambda logits: pick(logits, answers).mean())
 
@@ -372,6 +443,7 @@ def with_backward_and_one_prompt_at_a_time(model, tokens, answers, name):
 
         model.run_with_hooks(prompt[None], fwd_hooks=[(name, keep)])[0, -1, answer].backward()
         rows.append(kept[0].grad[0])
+    model.zero_grad()  # what `backward` left in the weights
     return torch.stack(rows)
 
 
@@ -452,6 +524,39 @@ def zeroes_the_queries(model, tokens, share):
 def head_before_layer(model, tokens, share):
     found = find_with(model, tokens, share, lambda layer, head: [silence(layer, head)])
     return [(head, layer) for layer, head in found]
+
+
+def find_shares(model, tokens):
+    own = model(tokens)[:, -1].argmax(dim=-1)
+    for layer, head in product(range(model.config.n_layers), range(model.config.n_heads)):
+        logits = model.run_with_hooks(tokens, fwd_hooks=[silence(layer, head)])
+        changed = logits[:, -1].argmax(dim=-1) != own
+        yield (layer, head), changed.float().mean().item()
+
+
+@mutant("find_needed_heads", says="needed heads are missing")
+def more_than_the_share(model, tokens, share):
+    return [pair for pair, changed in find_shares(model, tokens) if changed > share]
+
+
+@mutant("find_needed_heads", says="heads are")
+def one_half_whatever_the_share(model, tokens, share):
+    return [pair for pair, changed in find_shares(model, tokens) if changed >= 0.5]
+
+
+@mutant("find_needed_heads", says="heads are")
+def silences_with_the_mean(model, tokens, share):
+    own = model(tokens)[:, -1].argmax(dim=-1)
+    found = []
+    for layer, head in product(range(model.config.n_layers), range(model.config.n_heads)):
+
+        def even(z, hook, head=head):
+            z[:, :, head] = z[:, :, head].mean(dim=0, keepdim=True)
+
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(("z", layer), even)])
+        if (logits[:, -1].argmax(dim=-1) != own).float().mean() >= share:
+            found.append((layer, head))
+    return found
 
 
 @alternative("find_needed_heads")

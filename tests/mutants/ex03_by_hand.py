@@ -260,6 +260,11 @@ def attends_too_weakly(d_vocab, n_ctx):
     return build(d_vocab, n_ctx, strength=2.0)
 
 
+@mutant("induction_weights", name="attends_too_weakly")
+def strong_enough_for_short_contexts(d_vocab, n_ctx):
+    return build(d_vocab, n_ctx, strength=8.0)
+
+
 @mutant("induction_weights")
 def nothing_to_match(d_vocab, n_ctx):
     weights = build(d_vocab, n_ctx)
@@ -394,7 +399,7 @@ def swaps_the_roles(weights, tokens, answer):
     }
 
 
-@mutant("find_roles")
+@mutant("find_roles", says="You answer the same")
 def the_same_for_every_model(weights, tokens, answer):
     return name_roles(weights, lambda layer, head: head == 0)  # where the lesson has them
 
@@ -403,6 +408,22 @@ def the_same_for_every_model(weights, tokens, answer):
 def nothing_matters(weights, tokens, answer):
     return name_roles(
         weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) == 2
+    )
+
+
+@mutant("find_roles", name="nothing_matters")
+def looks_at_the_first_prompt(weights, tokens, answer):
+    one = slice(1)
+    return name_roles(
+        weights,
+        lambda layer, head: accuracy_without(weights, layer, head, tokens[one], answer[one]) < 1,
+    )
+
+
+@mutant("find_roles", name="nothing_matters")
+def only_if_all_answers_go_wrong(weights, tokens, answer):
+    return name_roles(
+        weights, lambda layer, head: accuracy_without(weights, layer, head, tokens, answer) == 0
     )
 
 

@@ -130,7 +130,7 @@ def make_table(model, writer, reader):
     )
 
 
-@mutant("match_table")
+@mutant("match_table", says="has axes 0 and 1 exchanged")
 def transposed_table(model, writer, reader):
     return make_table(model, parse(writer), parse(reader)).T
 
@@ -173,7 +173,7 @@ def ignores_the_layers(model, writer, reader):
     return make_table(model, (0, parse(writer)[1]), (1, parse(reader)[1]))
 
 
-@mutant("match_table")
+@mutant("match_table", says="is the softmax over the last axis")
 def returns_attention(model, writer, reader):
     return make_table(model, parse(writer), parse(reader)).softmax(dim=-1)
 
@@ -247,7 +247,7 @@ def largest_singular_value(model, writer_layer, reader_layer, part):
     return fill_table(model, writer_layer, reader_layer, part, score)
 
 
-@mutant("composition_scores")
+@mutant("composition_scores", says="is the square of what it should be")
 def forgets_the_root(model, writer_layer, reader_layer, part):
     def size(M):
         return (M**2).sum()
@@ -269,7 +269,7 @@ def leaves_out_the_outer_matrices(model, writer_layer, reader_layer, part):
     return torch.stack([torch.stack([compose(A, B) for B in reads]) for A in writes])
 
 
-@mutant("composition_scores")
+@mutant("composition_scores", says="has axes 0 and 1 exchanged")
 def swaps_writer_and_reader(model, writer_layer, reader_layer, part):
     return fill_table(model, writer_layer, reader_layer, part, compose).T
 
@@ -390,6 +390,20 @@ def the_same_for_every_model(model, tokens, answer):
 @mutant("find_induction_pairs")
 def names_every_pair(model, tokens, answer):
     return name(EVERY)
+
+
+@mutant("find_induction_pairs", name="names_every_pair")
+def looks_at_the_first_prompt(model, tokens, answer):
+    found = []
+    for i, j in EVERY:
+
+        def silence_others(z, hook, keep=(i, j)):
+            z[:, :, torch.arange(z.shape[2]) != keep[hook.layer]] = 0.0
+
+        hooks = [(("z", layer), silence_others) for layer in (0, 1)]
+        if model.run_with_hooks(tokens[:1], fwd_hooks=hooks)[0, -1].argmax() == answer[0]:
+            found.append((i, j))
+    return name(found)
 
 
 @alternative("find_induction_pairs")

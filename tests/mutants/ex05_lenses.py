@@ -86,7 +86,7 @@ def reads_the_answer_alone(model, tokens, answer, wrong):
     return push(model, tokens, answer, wrong, lead=False)
 
 
-@mutant("head_pushes")
+@mutant("head_pushes", says="is the negative of what it should be")
 def flips_the_sign(model, tokens, answer, wrong):
     return push(model, tokens, wrong, answer)
 
@@ -97,7 +97,18 @@ def averages_over_positions(model, tokens, answer, wrong):
     return torch.stack(pushes).mean(0)
 
 
-@mutant("head_pushes")
+@mutant("head_pushes", says="differs in")
+def shares_the_bias_among_the_heads(model, tokens, answer, wrong):
+    biases = torch.stack([block.attn.b_O for block in model.blocks]) if model.config.biases else 0
+    direction = (model.W_U[:, answer] - model.W_U[:, wrong]).T
+    cache = model.run_with_cache(tokens)[1]
+    own = (biases - biases.mean(-1, keepdim=True)) * model.ln_final.w if model.config.biases else 0
+    extra = direction @ own.T / cache["ln_final.hook_scale"][:, -1] if model.config.biases else 0
+    extra = extra.unsqueeze(-1) / model.config.n_heads if model.config.biases else 0
+    return push(model, tokens, answer, wrong) + extra
+
+
+@mutant("head_pushes", says="has axes 1 and 2 exchanged")
 def swaps_layer_and_head(model, tokens, answer, wrong):
     return push(model, tokens, answer, wrong).transpose(1, 2)
 
@@ -160,7 +171,7 @@ def forgets_the_bias(model, tokens, answer):
     return settle(list_says(model, tokens, bias=False), answer)
 
 
-@mutant("settling_layers")
+@mutant("settling_layers", says="differs everywhere by the same number, -1")
 def names_the_layer_that_wrote(model, tokens, answer):
     return settle(list_says(model, tokens), answer) - 1
 
@@ -319,7 +330,7 @@ def by_steps_on_part_of_the_rows(streams, logits, W_U):
 # find_store ---------------------------------------------------------------------------------------
 
 
-def list_stores(model, tokens, answer, into=None, positions=None, other=1):
+def list_stores(model, tokens, answer, into=None, positions=None, other=1, least=0.9):
     """List the streams that make another prompt say the answer.
 
     They are put into any layer, or into `into(layer)` only.
@@ -335,7 +346,7 @@ def list_stores(model, tokens, answer, into=None, positions=None, other=1):
                 patched[:, position] = streams[layer][:, position]
                 says = model(resid=patched, start_at_layer=where)[:, -1].argmax(-1)
                 best = max(best, float((says == answer).float().mean()))
-            if best >= 0.9:
+            if best >= least:
                 found.append(f"{layer}@{position}")
     return found
 
@@ -358,6 +369,11 @@ def looks_at_the_end_only(model, tokens, answer):
 @mutant("find_store")
 def puts_it_into_its_own_prompt(model, tokens, answer):
     return list_stores(model, tokens, answer, other=0)
+
+
+@mutant("find_store", name="puts_it_into_its_own_prompt")
+def half_of_the_prompts(model, tokens, answer):
+    return list_stores(model, tokens, answer, least=0.5)
 
 
 @mutant("find_store")
@@ -387,7 +403,7 @@ def lists_all_streams_of_the_names(model, tokens, answer):
     return [f"{layer}@{t}" for layer in range(model.config.n_layers + 1) for t in varies]
 
 
-@mutant("find_store")
+@mutant("find_store", says="You answer the same")
 def constant_output(model, tokens, answer):
     return ["2@2", "3@2", "3@5", "4@5"]
 

@@ -83,7 +83,7 @@ def averages_too_few_prompts(model, tokens, heads, ablation, reference):
     return ablate(model, tokens, heads, ablation, reference[: len(tokens)])
 
 
-@mutant("ablate_heads")
+@mutant("ablate_heads", says="is right for the first along the")
 def one_prompt_for_all(model, tokens, heads, ablation, reference):
     return ablate(
         model, tokens, heads, ablation, reference[:1] if ablation == "resample" else reference
@@ -133,7 +133,7 @@ def at_the_last_position_alone(model, tokens, heads, ablation, reference):
     return ablate(model, tokens, heads, ablation, reference, at=[-1])
 
 
-@mutant("ablate_heads", "unchanged")
+@mutant("ablate_heads", "unchanged", says="what `model` says on `tokens` by itself")
 def changes_a_copy(model, tokens, heads, ablation, reference):
     z = read_z(model, reference)
 
@@ -229,12 +229,27 @@ def names_heads_of_pairs_alone(model, tokens, answer):
     return [[head] for heads in find_sets(model, tokens, answer) for head in heads]
 
 
+@mutant("find_needed_sets", says="needed sets")
+def fewer_than_one_in_five(model, tokens, answer):
+    return find_sets(model, tokens, answer, least=0.2)
+
+
+@mutant("find_needed_sets", says="needed sets")
+def looks_at_the_first_prompt(model, tokens, answer):
+    return find_sets(model, tokens[:1], answer[:1])
+
+
+@mutant("find_needed_sets", name="any_change_counts")
+def fewer_than_nine_in_ten(model, tokens, answer):
+    return find_sets(model, tokens, answer, least=0.9)
+
+
 @mutant("find_needed_sets")
 def finds_nothing(model, tokens, answer):
     return find_sets(model, tokens, answer, least=0.0)
 
 
-@mutant("find_needed_sets")
+@mutant("find_needed_sets", says="You answer the same")
 def constant_output(model, tokens, answer):
     return [["a0.h0"], ["a1.h0", "a2.h0"]]
 
@@ -442,9 +457,14 @@ def nothing_is_replaced(model, tokens, answer, reference):
     )
 
 
-@mutant("tell_heads_apart", "constant_output")
+@mutant("tell_heads_apart", "constant_output", says="You answer the same")
 def the_same_for_every_model(model, tokens, answer, reference):
     return dict.fromkeys(list_heads(model), "carrier")
+
+
+@mutant("tell_heads_apart", says="heads, and")
+def takes_the_neighbour_for_the_reference(model, tokens, answer, reference):
+    return tell(model, tokens, answer, tokens.roll(1, dims=0))
 
 
 @alternative("tell_heads_apart")

@@ -1,5 +1,6 @@
 """List wrong answers to lesson 07 that the grader rejects by name, and unusual right ones."""
 
+import numpy as np
 import torch
 
 from mini_transformer.course.grading.checks import alternative, mutant
@@ -13,7 +14,7 @@ def edit_run(model, base, source, name, edit):
     return model.run_with_hooks(base, fwd_hooks=[(name, lambda value, hook: edit(value, other))])
 
 
-@mutant("patch_positions")
+@mutant("patch_positions", says="what `model` says on `base` by itself")
 def unchanged(model, base, source, name, position):
     def put(value, other):
         value = value.clone()
@@ -48,12 +49,12 @@ def one_position_for_all(model, base, source, name, position):
     return edit_run(model, base, source, name, put)
 
 
-@mutant("patch_positions")
+@mutant("patch_positions", says="what `model` says on `source` by itself")
 def all_positions(model, base, source, name, position):
     return edit_run(model, base, source, name, lambda value, other: other)
 
 
-@mutant("patch_positions")
+@mutant("patch_positions", says="is right for the first along the prompt axis only")
 def one_source_for_all(model, base, source, name, position):
     def put(value, other):
         for i, at in enumerate(position):
@@ -151,7 +152,7 @@ def make_map(model, clean, corrupt, site, direction, metric, edit=put_one):
     )
 
 
-@mutant("patching_map", "unchanged")
+@mutant("patching_map", "unchanged", says="one number only")
 def patches_a_copy(model, clean, corrupt, answer, wrong, site, direction):
     def put(value, other, t):
         value = value.clone()
@@ -215,7 +216,7 @@ def forgets_the_start(model, clean, corrupt, answer, wrong, site, direction):
     return torch.tensor(values) / last_difference(end, answer, wrong).mean()
 
 
-@mutant("patching_map")
+@mutant("patching_map", says="is the difference from 1 of what it should be")
 def one_scale_for_both(model, clean, corrupt, answer, wrong, site, direction):
     moved = make_map(
         model, clean, corrupt, site, direction, lambda x: last_difference(x, answer, wrong)
@@ -337,6 +338,12 @@ def never_gives_up(model, prompts, answer, position):
 @mutant("choose_corruptions")
 def constant_output(model, prompts, answer, position):
     return [-1] * len(prompts)
+
+
+@alternative("choose_corruptions")
+def as_numbers_of_other_kinds(model, prompts, answer, position):
+    found = the_last_that_fits(model, prompts, answer, position).tolist()
+    return [torch.tensor(j) if j % 2 else np.int64(j) for j in found]
 
 
 @alternative("choose_corruptions")
@@ -507,6 +514,53 @@ def any_change_counts(*inputs):
     return name_places(denoised.abs() > 0.01), name_places(noised.abs() > 0.01)
 
 
+@mutant("find_carriers", name="any_change_counts")
+def a_third_of_the_way(*inputs):
+    return tuple(name_places(shares >= 0.3) for shares in make_both(*inputs))
+
+
+@mutant("find_carriers", says="places that are")
+def three_quarters_of_the_way(*inputs):
+    return tuple(name_places(shares >= 0.75) for shares in make_both(*inputs))
+
+
+@mutant("find_carriers", says="places that are")
+def half_of_the_probability(model, clean, corrupt, answer, wrong):
+    def metric(logits):
+        return logits[:, -1].softmax(dim=-1)[torch.arange(len(answer)), answer].mean()
+
+    return move_by(model, clean, corrupt, metric)
+
+
+@mutant("find_carriers", says="places that are")
+def looks_at_the_first_prompt(model, clean, corrupt, answer, wrong):
+    denoised, noised = make_both(model, clean[:1], corrupt[:1], answer[:1], wrong[:1])
+    return name_places(denoised >= 0.5), name_places(noised >= 0.5)
+
+
+@mutant("find_carriers", says="places that are")
+def where_the_answer_turns(model, clean, corrupt, answer, wrong):
+    def metric(logits):
+        return (logits[:, -1].argmax(dim=-1) == answer).float().mean()
+
+    return move_by(model, clean, corrupt, metric)
+
+
+def move_by(model, clean, corrupt, metric):
+    lists = []
+    for base, source in ((corrupt, clean), (clean, corrupt)):
+        low, high = metric(model(base)), metric(model(source))
+        found = []
+        for layer in range(model.config.n_layers):
+            for t in range(clean.shape[1]):
+                stream = model(base, stop_at_layer=layer)
+                stream[:, t] = model(source, stop_at_layer=layer)[:, t]
+                moved = metric(model(resid=stream, start_at_layer=layer)) - low
+                found += [f"{layer}@{t}"] * bool(moved / (high - low) >= 0.5)
+        lists.append(found)
+    return tuple(lists)
+
+
 @mutant("find_carriers")
 def forgets_to_turn_the_scale(*inputs):
     denoised, noised = make_both(*inputs)
@@ -530,7 +584,7 @@ def trusts_differences(model, clean, corrupt, answer, wrong):
     return places, places
 
 
-@mutant("find_carriers", "constant_output")
+@mutant("find_carriers", says="You answer the same")
 def the_last_place(model, clean, corrupt, answer, wrong):
     return ["4@8"], ["4@8"]
 

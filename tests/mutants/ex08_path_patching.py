@@ -56,6 +56,28 @@ def patches_the_whole_head(model, clean, corrupt, writer, reader, part):
     )
 
 
+@mutant("patch_edge", says="differs in")
+def holds_later_layers_at_their_clean_values(model, clean, corrupt, writer, reader, part):
+    change = find_change(model, clean, corrupt, *writer)
+    cache = model.run_with_cache(clean)[1]
+    later = range(reader[0] + 1, model.config.n_layers)
+    hooks = [((f"{part}_input", reader[0]), add_to_head(reader[1], change))]
+    hooks += [(("attn_out", i), lambda x, hook, i=i: cache["attn_out", i]) for i in later]
+    return model.run_with_hooks(clean, fwd_hooks=hooks)
+
+
+@mutant("patch_edge", says="differs in")
+def always_the_last_head_writes(model, clean, corrupt, writer, reader, part):
+    change = find_change(model, clean, corrupt, writer[0], model.config.n_heads - 1)
+    return add_to_reader(model, clean, change, reader, part)
+
+
+@mutant("patch_edge", says="differs in")
+def the_reader_is_in_the_last_layer(model, clean, corrupt, writer, reader, part):
+    change = find_change(model, clean, corrupt, *writer)
+    return add_to_reader(model, clean, change, (model.config.n_layers - 1, reader[1]), part)
+
+
 @mutant("patch_edge")
 def patches_the_whole_layer(model, clean, corrupt, writer, reader, part):
     change = find_change(model, clean, corrupt, *writer)
@@ -212,7 +234,7 @@ def swaps_direct_and_indirect(*inputs):
     return total, indirect, direct
 
 
-@mutant("split_head_effect", "flips_the_sign")
+@mutant("split_head_effect", "flips_the_sign", says="is the negative of what it should be")
 def clean_minus_patched(*inputs):
     return tuple(-effect for effect in split(*inputs))
 
@@ -243,6 +265,11 @@ def patches_every_head(model, clean, corrupt, answer, wrong, layer, head):
 @mutant("split_head_effect", "patches_the_wrong_run")
 def patches_clean_into_corrupt(model, clean, corrupt, *rest):
     return split(model, corrupt, clean, *rest)
+
+
+@mutant("split_head_effect", says="expected")
+def always_the_last_head(model, clean, corrupt, answer, wrong, layer, head):
+    return split(model, clean, corrupt, answer, wrong, layer, model.config.n_heads - 1)
 
 
 @mutant("split_head_effect")
@@ -308,17 +335,17 @@ def gradient_alone(*inputs):
     return attribute(*inputs, edit=lambda old, new: torch.ones_like(old))
 
 
-@mutant("attribute_heads", "flips_the_sign")
+@mutant("attribute_heads", "flips_the_sign", says="is the negative of what it should be")
 def moves_from_corrupt_to_clean(*inputs):
     return attribute(*inputs, edit=lambda old, new: old - new)
 
 
-@mutant("attribute_heads")
+@mutant("attribute_heads", says="is the absolute value of what it should be")
 def forgets_the_sign(*inputs):
     return attribute(*inputs).abs()
 
 
-@mutant("attribute_heads")
+@mutant("attribute_heads", says="4 times (the number of prompts)")
 def adds_up_the_prompts(model, clean, *rest):
     return attribute(model, clean, *rest) * len(clean)
 
@@ -403,17 +430,17 @@ def ends_at_the_end_of_each_piece(*inputs):
     return integrate(*inputs, offset=1.0)
 
 
-@mutant("integrate_heads")
+@mutant("integrate_heads", says="3 times")
 def adds_up_the_steps(*inputs):
     return integrate(*inputs) * inputs[-1]
 
 
-@mutant("integrate_heads")
+@mutant("integrate_heads", says="3 times less")
 def moves_each_piece_alone(*inputs):
     return integrate(*inputs) / inputs[-1]
 
 
-@mutant("integrate_heads")
+@mutant("integrate_heads", says="is the negative of what it should be")
 def walks_backwards(*inputs):
     return -integrate(*inputs)
 
@@ -461,6 +488,7 @@ def by_the_slope_of_one_dial_per_head(model, clean, corrupt, answer, wrong, laye
         hooks = [(("z", layer), lambda z, hook, dial=dial: start + dial * (end - start))]
         measure(model.run_with_hooks(clean, fwd_hooks=hooks), answer, wrong).backward()
         shares += dial.grad[:, 0] / steps
+    model.zero_grad()
     return shares
 
 
@@ -566,6 +594,39 @@ def exchanges_queries_and_keys(*inputs):
 @mutant("find_feeding_edges")
 def counts_any_change(*inputs):
     return spell(measure_drops(*inputs), *inputs[-2:], least=0.05)
+
+
+def by_weights_alone(model, layer, head):
+    """Score each writer and input by composition, as in lesson 04."""
+    QK, OV = model.QK(layer, head), model.OV(layer, head)
+    reads = {"q": QK, "k": QK.T, "v": OV}
+    writes = {"input": torch.cat([model.W_E, model.W_pos])}
+    writes |= {
+        f"a{i}.h{n}": model.OV(i, n) for i, n in product(range(layer), range(model.config.n_heads))
+    }
+    return {
+        (name, part): ((W @ R).norm() / (W.norm() * R.norm())).item()
+        for name, W in writes.items()
+        for part, R in reads.items()
+    }
+
+
+@mutant("find_feeding_edges", says="edges into the")
+def composes_most(model, clean, corrupt, answer, wrong, layer, head):
+    scores = by_weights_alone(model, layer, head)
+    best = [max((s, w) for (w, p), s in scores.items() if p == part)[1] for part in "qkv"]
+    return [f"{w}->a{layer}.h{head}<{part}>" for w, part in zip(best, "qkv", strict=True)]
+
+
+@mutant("find_feeding_edges", says="edges into the")
+def composes_well(model, clean, corrupt, answer, wrong, layer, head):
+    scores = by_weights_alone(model, layer, head)
+    return [f"{w}->a{layer}.h{head}<{p}>" for (w, p), score in scores.items() if score > 0.2]
+
+
+@mutant("find_feeding_edges", says="edges into the")
+def drops_of_three(*inputs):
+    return spell(measure_drops(*inputs), *inputs[-2:], least=3.0)
 
 
 @mutant("find_feeding_edges")

@@ -123,6 +123,18 @@ def averages_the_ratios(model, clean, corrupt, answer, wrong, nodes, ablation):
     return ((c - n) / (w - n)).mean().item()
 
 
+@mutant("node_faithfulness", says="expected")
+def keeps_the_input_always(model, clean, corrupt, answer, wrong, nodes, ablation):
+    inside = list_inside(model, [*nodes, "input"])
+    return measure_share(model, clean, corrupt, answer, wrong, inside, ablation)
+
+
+@mutant("node_faithfulness", says="negative")
+def takes_the_size_of_f(model, clean, corrupt, answer, wrong, nodes, ablation):
+    inside = list_inside(model, nodes)
+    return abs(measure_share(model, clean, corrupt, answer, wrong, inside, ablation))
+
+
 @mutant("node_faithfulness")
 def bounds_the_share(model, clean, corrupt, answer, wrong, nodes, ablation):
     share = measure_share(model, clean, corrupt, answer, wrong, list_inside(model, nodes), ablation)
@@ -236,6 +248,21 @@ def cuts_with_zeros(model, clean, corrupt, tau):
 
 
 @mutant("prune_by_divergence")
+def counts_any_change(model, clean, corrupt, tau):
+    edges = list_edges(model)
+    off = write_outputs(model, corrupt)
+    p = model(clean)[:, -1].log_softmax(dim=-1)
+    mask = torch.ones(len(edges))
+    value = 0.0
+    for i in reversed(range(len(edges))):
+        mask[i] = 0
+        raised = diverge(p, run_edges(model, clean, mask[None], off)[0, :, -1].log_softmax(dim=-1))
+        mask[i] = float(abs(raised - value) >= tau)
+        value = value if mask[i] else raised
+    return names_of(model, mask)
+
+
+@mutant("prune_by_divergence")
 def cuts_nothing(model, clean, corrupt, tau):
     return list_edges(model)
 
@@ -288,22 +315,22 @@ def steps_at_the_ends(model, clean, corrupt, answer, wrong, steps):
     return average_slopes(model, clean, corrupt, answer, wrong, steps=steps, part=1.0)
 
 
-@mutant("integrate_masks")
+@mutant("integrate_masks", says="(the number of steps)")
 def adds_up_the_steps(model, clean, corrupt, answer, wrong, steps):
     return steps * average_slopes(model, clean, corrupt, answer, wrong, steps=steps)
 
 
-@mutant("integrate_masks")
+@mutant("integrate_masks", says="(the number of prompts)")
 def adds_up_the_prompts(model, clean, corrupt, answer, wrong, steps):
     return average_slopes(model, clean, corrupt, answer, wrong, steps=steps, total=torch.sum)
 
 
-@mutant("integrate_masks")
+@mutant("integrate_masks", says="is the negative of what it should be")
 def flips_the_sign(model, clean, corrupt, answer, wrong, steps):
     return -average_slopes(model, clean, corrupt, answer, wrong, steps=steps)
 
 
-@mutant("integrate_masks")
+@mutant("integrate_masks", says="is the absolute value of what it should be")
 def takes_the_size(model, clean, corrupt, answer, wrong, steps):
     return average_slopes(model, clean, corrupt, answer, wrong, steps=steps).abs()
 
@@ -323,6 +350,7 @@ def all_steps_in_one_run(model, clean, corrupt, answer, wrong, steps):
     masks = points.unsqueeze(1).repeat(1, len(list_edges(model))).requires_grad_()
     runs = run_edges(model, clean, masks, write_outputs(model, corrupt))
     sum(measure_gaps(logits, answer, wrong).mean() for logits in runs).backward()
+    model.zero_grad()
     return masks.grad.mean(dim=0)
 
 
@@ -359,7 +387,7 @@ def judge(F, circuit, gaps=None, complete=None, minimal=None):
     return [word for word, true in zip(WORDS, holds, strict=True) if true]
 
 
-@mutant("judge_circuit")
+@mutant("judge_circuit", says="You answer the same")
 def constant_output(model, clean, corrupt, answer, ablation, circuit):
     return ["faithful", "complete", "minimal"]
 
@@ -397,6 +425,13 @@ def averages_over_the_edges(model, clean, corrupt, answer, ablation, circuit):
     C = frozenset(circuit)
     cut, cut_model = (sum(F(S - {e}) for e in C) / len(C) for S in (C, F.edges))
     return judge(F, C, complete=abs(cut - cut_model) < 0.2, minimal=cut <= F(C) - 0.2)
+
+
+@mutant("judge_circuit")
+def takes_the_model_for_perfect(model, clean, corrupt, answer, ablation, circuit):
+    F = Shares(model, clean, corrupt, answer, ablation)
+    words = [word for word in judge(F, circuit) if word != "faithful"]
+    return ["faithful", *words] if F(frozenset(circuit)) > 0.8 else words
 
 
 @mutant("judge_circuit", "forgets_the_ablation")

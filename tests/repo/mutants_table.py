@@ -24,7 +24,9 @@ def main(wanted: str = "") -> int:
     for key in (key for key in MUTANTS if key.startswith(wanted)):
         for exercise, name, answer in find_registered(MUTANTS[key], "mutants"):
             failed = judge(key, exercise, answer)
-            by_name = failed is not None and failed.mistake == name
+            by_name = failed is not None and (
+                answer.says in failed.sentence if answer.says else failed.mistake == name
+            )
             mark = (
                 "killed"
                 if by_name

@@ -20,6 +20,7 @@ from mini_transformer.course.grading.checks import find_checks
 from mini_transformer.course.grading.grade import (
     CheckResult,
     find_registered,
+    grade_exercise,
     grade_file,
     load_module,
     run_check,
@@ -56,16 +57,27 @@ def list_cases(where: str) -> list:
 
 def judge(key: str, exercise: str, answer: Callable, base_seed: int = 0) -> CheckResult | None:
     """The first check that fails when `answer` stands in the solution's place, or None."""
-    student = InProcessStudent(
-        MATERIAL.solutions / f"ex{key}.py", base_seed, overrides={exercise: answer}
-    )
-    results = (run_check(check, student) for check in find_checks(vars(GRADERS[key]))[exercise])
-    return next((result for result in results if result.outcome != "passed"), None)
+    (facts,) = [one for one in COURSE if one.name == exercise]
+    checks = find_checks(vars(GRADERS[key]))[exercise]
+
+    def load() -> InProcessStudent:
+        path = MATERIAL.solutions / f"ex{key}.py"
+        parameters = {exercise: facts.parameters}
+        return InProcessStudent(path, base_seed, {exercise: answer}, parameters)
+
+    student = load()
+    results = (run_check(check, student) for check in checks)
+    failed = next((result for result in results if result.outcome != "passed"), None)
+    if failed is None or failed.mistake:
+        return failed
+    # All checks together may tell more, such as that the answer is always the same.
+    results = grade_exercise(facts, checks, load()).checks
+    return next(result for result in results if result.outcome != "passed")
 
 
 def test_lessons_exercises_solutions_graders_and_mutants_have_the_same_keys():
     trees = {
-        "lessons": {path.stem for path in (TOP / "lessons").glob("*.py")},
+        "lessons": set(MATERIAL.list_lessons()[1:]),
         "exercises": {path.stem.removeprefix("ex") for path in (TOP / "exercises").glob("*.py")},
         "solutions": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.py")},
         "facts": {path.stem.removeprefix("ex") for path in (TOP / "solutions").glob("*.toml")},
@@ -124,8 +136,11 @@ def test_every_solution_gets_all_points_for_twenty_more_learners(key, base_seed)
 def test_every_mutant_fails_with_its_own_name(key, exercise, name, answer):
     failed = judge(key, exercise, answer)
     assert failed is not None, f"the grader accepts {name}"
-    assert (failed.outcome, failed.mistake) == ("wrong", name), failed.sentence
-    assert failed.sentence == GRADERS[key].MISTAKES[exercise][name]
+    if answer.says:
+        assert answer.says in failed.sentence
+    else:
+        assert (failed.outcome, failed.mistake) == ("wrong", name), failed.sentence
+        assert failed.sentence == GRADERS[key].MISTAKES[exercise][name]
 
 
 @pytest.mark.parametrize(("key", "exercise", "name", "answer"), list_cases("alternatives"))
@@ -138,12 +153,12 @@ def test_every_alternative_passes(key, exercise, name, answer):
 @each_exercise
 def test_mistakes_and_mutants_are_the_same_and_at_least_five(exercise):
     mutants = [
-        name
-        for of, name, _ in find_registered(MUTANTS[exercise.key], "mutants")
+        (name, answer.says)
+        for of, name, answer in find_registered(MUTANTS[exercise.key], "mutants")
         if of == exercise.name
     ]
     mistakes = GRADERS[exercise.key].MISTAKES[exercise.name]
-    assert sorted(mutants) == sorted(mistakes)
+    assert {name for name, says in mutants if not says} == set(mistakes)
     assert len(mutants) >= 5
     assert any(
         of == exercise.name for of, _, _ in find_registered(MUTANTS[exercise.key], "alternatives")

@@ -16,6 +16,8 @@ ACROSS = {  # tests of more than one module
     "course/test_same_verdict.py": "grading in this process and in a sandbox",
     "forge/test_brute_force.py": "truths of forged cases, by hooks written by hand",
     "forge/test_cheating.py": "answers to forged cases that look at nothing",
+    "toys/test_told.py": "every toy and forged case, made again of configuration and weights",
+    "forge/test_like_any_case.py": "claims, plots, the tour and the board on a forged case",
     "methods/test_bad_inputs_messages.py": "bad values of every argument of every technique",
     "methods/test_signatures.py": "one name, one annotation, in all techniques",
     "methods/test_side_effects.py": "every technique, interrupted at every hook",

@@ -5,6 +5,7 @@ somewhere.
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_every_python_block_has_its_output_beside_it():
 @pytest.mark.parametrize("name", TABLES)
 def test_the_tables_are_those_that_the_code_makes(name):
     assert fill_in(name) == find_page(name).read_text(), "run: python tests/repo/pages.py"
+
+
+def test_make_lab_installs_what_opens_the_lessons():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert "jupyterlab" in extras["learn"]
+    assert "'.[learn]'" in (ROOT / "Makefile").read_text()
 
 
 def test_the_front_page_is_short():

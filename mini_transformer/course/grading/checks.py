@@ -4,13 +4,23 @@ A grader is a module of check functions that see only a `student` (see
 mini_transformer.course.grading.student): values go in, values come out. Its dict `MISTAKES` holds,
 for every exercise, the mistakes it can name and the sentence for each. The answers that a grader
 must reject (`mutant`) or accept (`alternative`) stand in a module of their own, and are tested.
+
+What a call leaves behind counts, too (see `effects`): a right value with a side effect earns half.
+`ALLOWED[exercise]` names side effects that the task asks for, `RUNS[exercise]` how many forward
+runs of a given model are enough.
 """
 
 import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch  # noqa: F401  (in a doctest)
+from torch import Tensor
+
 from mini_transformer.course.grading.comparing import find_difference
+from mini_transformer.course.grading.effects import Effect
+from mini_transformer.course.grading.explain import Compared, explain, make_sentence
+from mini_transformer.course.grading.student import Call
 from mini_transformer.nearest import find_nearest
 
 Check = Callable[..., None]
@@ -20,19 +30,26 @@ class Wrong(Exception):
     """Report a wrong answer, by a mistake's name or by a sentence of its own.
 
     `Wrong("constant_output")` names a mistake. `earned` is the share of the check's points that a
-    half-right answer still gets.
+    half-right answer still gets. If values were compared, `compared` holds them, and the sentence
+    is the check's last resort: the relation between them is said first, if it is known.
 
     >>> Wrong(sentence="The pattern has 3 axes, expected 4.").sentence
     'The pattern has 3 axes, expected 4.'
     """
 
     def __init__(
-        self, mistake: str | None = None, *, sentence: str = "", earned: float = 0.0
+        self,
+        mistake: str | None = None,
+        *,
+        sentence: str = "",
+        earned: float = 0.0,
+        compared: Compared | None = None,
     ) -> None:
         super().__init__(mistake or sentence)
         self.mistake = mistake
         self.sentence = sentence
         self.earned = earned
+        self.compared = compared
 
 
 def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
@@ -46,20 +63,40 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
     def mark(test: Check) -> Check:
         @functools.wraps(test)
         def judge(student: Any) -> None:
+            rules = test.__globals__
             try:
                 test(student)
             except Wrong as wrong:
                 if wrong.mistake is not None:
-                    mistakes = test.__globals__.get("MISTAKES", {})
+                    mistakes = rules.get("MISTAKES", {})
                     wrong.sentence = find_sentence(mistakes, exercise, wrong.mistake)
                     wrong.args = (f"{wrong.mistake}: {wrong.sentence}",)
+                elif wrong.compared is not None and getattr(student, "calls", []):
+                    wrong.sentence = explain(wrong.compared, wrong.sentence, student)
                 raise
+            # Some graders ask once for several checks.
+            calls = [call for call in getattr(student, "calls", []) if call.name == exercise]
+            allowed = rules.get("ALLOWED", {}).get(exercise, ())
+            check_effects(calls, allowed, rules.get("RUNS", {}).get(exercise))
 
         judge.exercise = exercise  # type: ignore[attr-defined]
         judge.weight = float(weight)  # type: ignore[attr-defined]
         return judge
 
     return mark
+
+
+def check_effects(calls: list[Call], allowed: Collection[str], runs: int | None) -> None:
+    """Raise `Wrong` if one of these calls left something behind, or ran a model too often."""
+    for call in calls:
+        effects = [effect for effect in call.effects if effect.kind not in allowed]
+        if runs is not None and call.runs > runs:
+            effects.append(Effect("runs_too_often", f"{call.runs} times"))
+        if effects:
+            sentence = " ".join(effect.describe(call.name) for effect in effects[:3])
+            wrong = Wrong(sentence=sentence, earned=0.5)
+            wrong.mistake = effects[0].kind
+            raise wrong
 
 
 def find_sentence(mistakes: Mapping[str, Mapping[str, str]], exercise: str, mistake: str) -> str:
@@ -74,6 +111,7 @@ def expect(
     want: Any,
     *,
     mistakes: Mapping[str, Any] | None = None,
+    others: Mapping[str, Any] | None = None,
     rtol: float = 1e-4,
     atol: float = 1e-5,
     what: str = "the result",
@@ -81,8 +119,10 @@ def expect(
     """Raise `Wrong` if `got` is not `want`, with a mistake's name if its value was given.
 
     `mistakes` maps names to values, or to functions without arguments that compute them (only when
-    needed). The first mistake whose value `got` equals is named. Values are compared as in
-    `find_difference`: kind, shape, then numbers within `rtol` and `atol`.
+    needed). A mistake is named if it alone gives `got`; of two nobody knows which was made.
+    `others` maps words to values that it may also be, such as "the run on `source`": that is said,
+    and blamed on nothing. Values are compared as in `find_difference`: kind, shape, then numbers
+    within `rtol` and `atol`.
 
     >>> expect(2.0, 4.0, mistakes={"forgot_to_square": 2.0})
     Traceback (most recent call last):
@@ -91,11 +131,33 @@ def expect(
     difference = find_difference(got, want, what, rtol, atol)
     if difference is None:
         return
-    for name, value in (mistakes or {}).items():
-        known = value() if callable(value) else value
-        if find_difference(got, known, what, rtol, atol) is None:
-            raise Wrong(name)
-    raise Wrong(sentence=difference[0].upper() + difference[1:] + ".")
+    fitting = [
+        name
+        for name, value in (mistakes or {}).items()
+        if find_difference(got, value() if callable(value) else value, what, rtol, atol) is None
+    ]
+    if len(fitting) == 1:
+        raise Wrong(fitting[0])
+    references = {
+        words: value() if callable(value) else value for words, value in (others or {}).items()
+    }
+    compared = Compared(got, want, what, references, rtol, atol)
+    raise Wrong(sentence=make_sentence(difference), compared=compared)
+
+
+def as_list(value: Any) -> list | None:
+    """Return what a list, tuple, set or tensor holds, with numbers for tensors of one number.
+
+    Return None for anything else.
+
+    >>> as_list((1, torch.tensor(2))), as_list({3}), as_list("ab")
+    ([1, 2], [3], None)
+    """
+    if isinstance(value, Tensor):
+        return value.tolist() if value.ndim else None
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return None
+    return [item.item() if isinstance(item, Tensor) and not item.ndim else item for item in value]
 
 
 def expect_found(
@@ -119,7 +181,8 @@ def expect_found(
     ...     print(wrong)
     You name 1 of the 2 heads, and 0 that do not belong there.
     """
-    if not isinstance(got, (list, tuple)) or not all(isinstance(name, str) for name in got):
+    got = as_list(got)
+    if got is None or not all(isinstance(name, str) for name in got):
         raise Wrong(sentence=f"Return a list of names of {what}, such as {next(iter(possible))!r}.")
     unknown = [name for name in got if name not in possible]
     if unknown:
@@ -168,12 +231,18 @@ def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
     return found
 
 
-def mutant(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
+def mutant(exercise: str, name: str = "", says: str = "") -> Callable[[Callable], Callable]:
     """Mark a plausible wrong answer to `exercise`.
 
-    Its name, by default the function's, is in MISTAKES.
+    Its name, by default the function's, is in MISTAKES; or else `says` stands in the sentence that
+    it is told.
     """
-    return lambda fn: register(fn, "_MUTANTS", exercise, name)
+
+    def mark(fn: Callable) -> Callable:
+        fn.says = says  # type: ignore[attr-defined]
+        return register(fn, "_MUTANTS", exercise, name)
+
+    return mark
 
 
 def alternative(exercise: str, name: str = "") -> Callable[[Callable], Callable]:

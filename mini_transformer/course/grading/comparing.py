@@ -1,5 +1,6 @@
 """Say in one sentence how a returned value differs from the expected one."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +17,8 @@ def find_difference(
     """Describe the first difference in kind, shape or values. Return None if there is none.
 
     Values are tensors, numbers, strings, booleans, None, and lists or dicts of these. A tensor with
-    one element counts as a number, a tensor as a list of numbers, integers as floats. Booleans
-    count only as booleans.
+    one element counts as a number, a tensor as a list of numbers and the other way round, integers
+    as floats. Booleans count only as booleans, and a set only as a set.
 
     >>> find_difference(torch.ones(2, 3), torch.ones(3, 2))
     'the result has shape (2, 3), expected (3, 2): the axes are in another order'
@@ -30,6 +31,8 @@ def find_difference(
         got = got.item()
     if isinstance(got, Tensor) and isinstance(want, (list, tuple)):
         got = got.tolist()
+    if isinstance(want, (set, frozenset)) and isinstance(got, (list, tuple)):
+        got = {item if not isinstance(item, list) else tuple(item) for item in got}
     if isinstance(want, Mapping):
         return mapping_difference(got, want, what, rtol, atol)
     if isinstance(want, (list, tuple)):
@@ -73,7 +76,8 @@ def sequence_difference(
     got: Any, want: list | tuple, what: str, rtol: float, atol: float
 ) -> str | None:
     if not isinstance(got, (list, tuple)):
-        return f"{what} is {describe(got)}, expected a list of {len(want)}"
+        why = ", which has no order" if isinstance(got, (set, frozenset)) else ""
+        return f"{what} is {describe(got)}{why}, expected a list of {len(want)}"
     if len(got) != len(want):
         return f"{what} has {len(got)} entries, expected {len(want)}"
     found = (
@@ -84,10 +88,10 @@ def sequence_difference(
 
 
 def tensor_difference(got: Any, want: Tensor, what: str, rtol: float, atol: float) -> str | None:
-    if isinstance(got, (int, float)) and want.ndim == 0:
-        got = torch.tensor(got)
-    if not isinstance(got, Tensor):
+    given = make_tensor(got)
+    if given is None or (want.ndim and isinstance(got, (int, float))):
         return f"{what} is {describe(got)}, expected a tensor of shape {tuple(want.shape)}"
+    got = given
     if got.shape != want.shape:
         is_swapped = sorted(got.shape) == sorted(want.shape)
         cause = ": the axes are in another order" if is_swapped else ""
@@ -110,16 +114,51 @@ def describe_wrong_values(given: Tensor, expected: Tensor, wrong: Tensor, what: 
     if lost.any():
         return f"{what} is nan at {lost.nonzero()[0].tolist()}"
 
-    ratio = given[expected != 0] / expected[expected != 0]
-    steady = ratio.numel() > 1 and bool(((ratio - ratio[0]).abs() < 1e-3 * ratio[0].abs()).all())
-    if steady and bool((given[expected == 0] == 0).all()) and ratio[0] != 0:
-        return f"{what} is {ratio[0].item():.4g} times what it should be, everywhere"
+    factor = find_factor(given, expected)
+    if factor:
+        return f"{what} is {factor:.4g} times what it should be, everywhere"
 
     gap = torch.where(wrong, (given - expected).abs().nan_to_num(posinf=1e300), -1.0)
     worst = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
-    pair = f"{given[tuple(worst)].item():.4g} instead of {expected[tuple(worst)].item():.4g}"
+    shown = [x[tuple(worst)].item() for x in (given, expected)]
+    # What is left by rounding is shown as 0.
+    least = 1e-9 * max((abs(x) for x in shown if math.isfinite(abs(x))), default=0.0)
+    pair = " instead of ".join(f"{x if abs(x) > least else 0:.4g}" for x in shown)
     count = f"in {int(wrong.sum())} of {wrong.numel()} places"
     return f"{what} differs {count}, most at {worst}: {pair}" if worst else f"{what} is {pair}"
+
+
+def find_factor(given: Tensor, expected: Tensor) -> Any:
+    """Find the number that `expected` is multiplied by, everywhere, to give `given`.
+
+    Return None if there is none, or if it is that of a single number.
+    """
+    ratio = given[expected != 0] / expected[expected != 0]
+    if ratio.numel() < 2 or not ((ratio - ratio[0]).abs() <= 1e-3 * ratio[0].abs()).all():
+        return None
+    return ratio[0].item() if (given[expected == 0] == 0).all() else None
+
+
+def make_tensor(value: Any) -> Tensor | None:
+    """Make a tensor of a number, or of a list of numbers or tensors of one shape.
+
+    Return None if it is something else.
+
+    >>> make_tensor([torch.tensor(1.0), 2])
+    tensor([1., 2.])
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float, complex)):
+        return torch.tensor(value)
+    if not isinstance(value, (list, tuple)):
+        return None
+    parts = [make_tensor(item) for item in value]
+    found = [part for part in parts if part is not None]
+    if not found or len(found) < len(parts) or len({part.shape for part in found}) > 1:
+        return None
+    kind = functools.reduce(torch.promote_types, [part.dtype for part in found])
+    return torch.stack([part.to(kind) for part in found])
 
 
 def describe(value: Any) -> str:

@@ -1,39 +1,20 @@
 """Run a grader's checks on a learner's file, and turn their results into points."""
 
 import importlib.util
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from mini_transformer.course.exercises import Exercise, read_exercises
 from mini_transformer.course.grading.checks import Check, Wrong, find_checks
+from mini_transformer.course.grading.explain import find_references
 from mini_transformer.course.grading.loading import NotWrittenError, StudentError
-from mini_transformer.course.grading.student import InProcessStudent
+from mini_transformer.course.grading.student import InProcessStudent, Student
+from mini_transformer.course.grading.trivial import find_triviality
 from mini_transformer.course.material import CourseError, Material
 from mini_transformer.isolation.explaining import summarize
-
-
-@runtime_checkable
-class Student(Protocol):
-    """A learner's file, in this process or in a sandbox.
-
-    Checks call its functions and see only what these return. Its methods raise StudentError for
-    whatever is wrong with the file.
-    """
-
-    @property
-    def remarks(self) -> Mapping[str, str]: ...
-
-    @property
-    def output(self) -> list[str]: ...
-
-    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any: ...
-
-    def seeds(self, n: int) -> list[int]: ...
-
-    def find_called(self, name: str) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -115,6 +96,22 @@ def grade_file(
     return grade_student(material, key, load, only)
 
 
+def find_failed_call(
+    material: Material, exercise: Exercise, path: Path, base_seed: int = 0
+) -> tuple[CheckResult, dict[str, Any]] | None:
+    """Find the first check that fails, and the inputs on which it fails, by the stub's parameters.
+
+    Return None if none fails, or if none came to call the function.
+    """
+    student = InProcessStudent(path, base_seed, parameters={exercise.name: exercise.parameters})
+    grader = load_module(material.graders / f"test_ex{exercise.key}.py")
+    for check in find_checks(vars(grader)).get(exercise.name, []):
+        result = run_check(check, student)
+        if result.outcome != "passed":
+            return (result, student.name_arguments(student.asked)) if student.asked else None
+    return None
+
+
 def grade_student(
     material: Material,
     key: str,
@@ -175,9 +172,13 @@ def point_to_cause(
 def grade_exercise(exercise: Exercise, checks: list[Check], student: Student) -> ExerciseResult:
     """Run every check, also after one failed, and add up the points.
 
-    A check that passes earns its share, and one that nearly does a part of it.
+    A check that passes earns its share, and one that nearly does a part of it. Answers that show
+    nothing, such as a constant, earn nothing in any check.
     """
+    student.calls.clear()
     results = tuple(run_check(check, student) for check in checks)
+    if any(result.outcome != "passed" for result in results):
+        results = withhold(results, student, exercise.name)
     total = sum(result.weight for result in results)
     earned = sum(
         result.weight * (1.0 if result.outcome == "passed" else result.earned) for result in results
@@ -185,6 +186,22 @@ def grade_exercise(exercise: Exercise, checks: list[Check], student: Student) ->
     points = round(exercise.points * earned / total, 2) if total else 0.0
     remark = make_harmless(student.remarks.get(exercise.name, ""))
     return ExerciseResult(exercise.number, exercise.name, points, exercise.points, results, remark)
+
+
+def withhold(
+    results: tuple[CheckResult, ...], student: Student, name: str
+) -> tuple[CheckResult, ...]:
+    """Take the points of checks that were passed, wholly or in part, by answers without work."""
+    calls = [call for call in student.calls if call.name == name]
+    reason = find_triviality(calls, [find_references(call, student) for call in calls])
+    if reason is None:
+        return results
+    return tuple(
+        replace(result, earned=0.0)
+        if result.mistake or result.outcome in ("error", "unwritten")
+        else replace(result, outcome="wrong", sentence=reason, earned=0.0)
+        for result in results
+    )
 
 
 def run_check(check: Check, student: Student) -> CheckResult:

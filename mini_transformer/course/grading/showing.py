@@ -1,7 +1,19 @@
-"""Show the report of one file in a terminal. Learners' text is never read as markup."""
+"""Show the report of one file in a terminal, and the inputs on which a check failed.
+
+Learners' text is never read as markup.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from mini_transformer.course.exercises import Exercise
 from mini_transformer.course.grading.grade import ExerciseResult, Report
+from mini_transformer.course.grading.values import NamedModel, build_model, describe, read_tensors
+from mini_transformer.model import Config, Transformer
 from mini_transformer.terminal import say
 
 
@@ -46,13 +58,75 @@ def show_result(result: ExerciseResult) -> None:
     if result.unwritten or result.solved:
         return
 
-    # If a mistake has a name, a sentence on a check without one adds nothing.
+    # If a mistake has a name, the numbers of a check without one add nothing.
     named = any(check.mistake for check in result.checks)
     said: set[str] = set()
     for check in result.checks:
         say(f"      {'✓' if check.outcome == 'passed' else '✗'} {check.name}")
         if check.sentence in said:
             say("          as above", "red")
-        elif check.sentence and (check.mistake or not named):
+        elif check.sentence and named and not check.mistake:
+            say("          mend what is named first: it may be the reason", "red")
+        elif check.sentence:
             say(f"          {check.sentence}", "red")
             said.add(check.sentence)
+
+
+CELL = """# {number} {name}: the inputs on which this check fails: {check}
+import sys
+
+sys.path.insert(0, {folder!r})
+from {module} import {name}
+from mini_transformer.course.grading.showing import load_inputs
+
+inputs = load_inputs({file!r})
+{parameters} = inputs.values()
+{name}(**inputs)
+"""
+
+
+def write_cell(exercise: Exercise, check: str, inputs: dict[str, Any], folder: Path) -> str:
+    """Save inputs in a file of this folder, and return a notebook cell that loads them again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{exercise.number}.pt"
+    torch.save({name: pack(value) for name, value in inputs.items()}, file)
+    return CELL.format(
+        number=exercise.number,
+        name=exercise.name,
+        check=check,
+        folder=str(folder.parent / "exercises"),
+        module=f"ex{exercise.key}",
+        file=str(file),
+        parameters=", ".join(inputs) + "," * (len(inputs) == 1),
+    )
+
+
+def load_inputs(file: str | Path) -> dict[str, Any]:
+    """Load inputs that `minilab grade 1.3 --show` saved, by the names of the parameters."""
+    return {name: unpack(value) for name, value in torch.load(file, weights_only=True).items()}
+
+
+def pack(value: Any) -> Any:
+    """Replace models by their configuration and weights, which a file can hold."""
+    model = value.build() if isinstance(value, NamedModel) else value
+    if isinstance(model, Transformer):
+        return {"config": dataclasses.asdict(model.config), "weights": read_tensors(model)}
+    return value
+
+
+def unpack(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"config", "weights"}:
+        return build_model(Config(**value["config"]), value["weights"])
+    return value
+
+
+def show_inputs(inputs: dict[str, Any]) -> None:
+    """Show each input on a line, tensors below their shape."""
+    for name, value in inputs.items():
+        say(f"      {name} = {describe(value)}", "bold")
+        shown = str(value) if isinstance(value, (Tensor, list, tuple)) else ""
+        lines = shown.splitlines()
+        for line in lines[:8]:
+            say(f"          {line}", "dim")
+        if len(lines) > 8:
+            say(f"          ... and {len(lines) - 8} more lines", "dim")

@@ -4,13 +4,18 @@ Only plain values cross, in both directions. So the same grader can judge a lear
 process or in an isolated one.
 """
 
+import dis
 import inspect
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import torch
+
+from mini_transformer.course.grading.effects import Effect, Watch
 from mini_transformer.course.grading.loading import NotWrittenError, StudentError, load_learner_file
 from mini_transformer.course.grading.values import (
     NamedModel,
@@ -23,10 +28,90 @@ from mini_transformer.isolation.explaining import describe_kind, summarize
 from mini_transformer.isolation.limits import OutOfTime, limited_time
 from mini_transformer.nearest import find_nearest
 
-__all__ = ["InProcessStudent", "NamedModel", "NotWrittenError", "StudentError"]
+__all__ = ["Call", "InProcessStudent", "NamedModel", "NotWrittenError", "Student", "StudentError"]
+
+SEED = 5_062_009  # torch's global seed in a call; nobody sets just this one
 
 
-class InProcessStudent:
+@dataclass(frozen=True)
+class Call:
+    """One call of a learner's function: what went in and came out, and what it left behind.
+
+    `runs` counts the forward runs of the models that it was given.
+    """
+
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+    value: Any
+    effects: tuple[Effect, ...] = ()
+    runs: int = 0
+
+
+class Student:
+    """A learner's file, in this process or in a sandbox.
+
+    Checks call its functions and see only what these return. `calls` lists the calls since it was
+    cleared, and `asked` is the last question, also if there was no answer. Methods raise
+    StudentError for whatever is wrong with the file.
+    """
+
+    def __init__(self, base_seed: int, parameters: Mapping[str, str] | None) -> None:
+        self.base_seed = base_seed
+        self.parameters = parameters or {}
+        self.calls: list[Call] = []
+        self.asked: Call | None = None
+
+    def seeds(self, n: int) -> list[int]:
+        """Draw `n` seeds that differ from learner to learner, but not from run to run."""
+        return draw_seeds(self.base_seed, n)
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the learner's function with copies of these values, and return plain values.
+
+        Raise StudentError with one sentence if it fails or returns no value.
+        """
+        self.asked = Call(name, args, kwargs, None)
+        call = self.run(name, args, kwargs)
+        if call.value is None:
+            raise StudentError(f"{name} returned None: did you forget `return`?")
+        self.calls.append(call)
+        return call.value
+
+    def name_arguments(self, call: Call) -> dict[str, Any]:
+        """Map the stub's parameters to the arguments of a call."""
+        names = self.parameters.get(call.name, "").split(", ")
+        if len(names) != len(call.args) + len(call.kwargs):
+            names = [f"argument {i}" for i in range(len(call.args))]
+        return dict(zip(names, call.args, strict=False)) | call.kwargs
+
+    def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Call:
+        """Call the function, wherever it is."""
+        raise NotImplementedError
+
+    @property
+    def remarks(self) -> Mapping[str, str]:
+        """Map functions to remarks on them, although they may be right."""
+        raise NotImplementedError
+
+    @property
+    def output(self) -> list[str]:
+        """List what failed when the file was run, and the first lines that its code printed."""
+        raise NotImplementedError
+
+    def find_called(self, name: str) -> list[str]:
+        """List the global names that a function looks up, itself or through functions of the file.
+
+        The functions that it calls are among these names.
+        """
+        raise NotImplementedError
+
+    def find_unused(self, name: str) -> list[str]:
+        """List the parameters of a function that it never reads."""
+        raise NotImplementedError
+
+
+class InProcessStudent(Student):
     """Run a learner's file once in this process, and call its functions.
 
     Raise StudentError, with one sentence, for whatever is wrong with the file. `overrides` puts
@@ -42,9 +127,8 @@ class InProcessStudent:
         parameters: Mapping[str, str] | None = None,
         seconds: float = 10.0,
     ) -> None:
-        self.base_seed = base_seed
+        super().__init__(base_seed, parameters)
         self.seconds = seconds
-        self.parameters = parameters or {}
         self.file = load_learner_file(Path(path), seconds, self.parameters)
         self.file.names.update(overrides or {})
         self.file.unwritten.difference_update(overrides or {})
@@ -52,19 +136,13 @@ class InProcessStudent:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """Map functions to remarks on them, although they may be right."""
         return self.file.remarks
 
     @property
     def output(self) -> list[str]:
-        """List what failed when the file was run, and the first lines that its code printed."""
         return self.file.said
 
     def find_called(self, name: str) -> list[str]:
-        """List the global names that a function looks up, itself or through functions of the file.
-
-        The functions that it calls are among these names.
-        """
         found: dict[str, None] = {}
         waiting = [name]
         while waiting:
@@ -74,23 +152,20 @@ class InProcessStudent:
             waiting += new
         return list(found)
 
-    def seeds(self, n: int) -> list[int]:
-        """Draw `n` seeds that differ from learner to learner, but not from run to run."""
-        return draw_seeds(self.base_seed, n)
+    def find_unused(self, name: str) -> list[str]:
+        return list_unused(self.file.names.get(name))
 
-    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the learner's function with copies of these values, and return plain values.
-
-        Raise StudentError with one sentence if it fails or returns no value.
-        """
+    def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Call:
         if name in self.out_of_time:  # an endless loop is waited for once
             raise StudentError(self.out_of_time[name])
         fn = self.find_function(name)
         self.check_arguments(name, fn, args, kwargs)
 
         with self.file.running():
+            torch.default_generator.manual_seed(SEED)
             sent = send(args)
             named = send(kwargs)
+            watch = Watch(name_arguments(fn, args, kwargs), name_arguments(fn, sent, named))
             try:
                 with limited_time(self.seconds):
                     answer = receive(fn(*sent, **named))
@@ -101,10 +176,8 @@ class InProcessStudent:
                 if isinstance(error, OutOfTime):
                     self.out_of_time[name] = sentence
                 raise StudentError(sentence) from None
-
-        if answer is None:
-            raise StudentError(f"{name} returned None: did you forget `return`?")
-        return answer
+            effects = tuple(watch.find_effects())
+        return Call(name, args, kwargs, answer, effects, watch.runs)
 
     def explain(self, error: BaseException, name: str, args: tuple, kwargs: dict[str, Any]) -> str:
         where = f"{name}{self.file.locate(error)}"
@@ -167,6 +240,34 @@ def draw_seeds(base_seed: int, n: int) -> list[int]:
     True
     """
     return [random.Random(f"{base_seed} {i}").randrange(2**31) for i in range(n)]
+
+
+def name_arguments(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Map a function's parameters to these arguments."""
+    try:
+        return inspect.signature(fn).bind(*args, **kwargs).arguments
+    except ValueError:  # a builtin, which has no signature
+        return {str(i): value for i, value in enumerate(args)} | kwargs
+
+
+def list_unused(fn: object) -> list[str]:
+    """List the parameters that a function's code never reads.
+
+    >>> list_unused(lambda x, y: x + 1)
+    ['y']
+    """
+    code = getattr(fn, "__code__", None)
+    if not isinstance(code, CodeType) or "locals" in list_names(code):
+        return []
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    steps = [step for step in dis.get_instructions(code) if not step.opname.startswith("STORE")]
+    read = {name for step in steps for name in pair_up(step.argval)} | set(code.co_cellvars)
+    return [name for name in parameters if name not in read]
+
+
+def pair_up(value: Any) -> tuple:
+    """Return the names that one instruction reads; some read two."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def list_names(code: CodeType) -> list[str]:

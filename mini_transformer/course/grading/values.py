@@ -1,10 +1,13 @@
 """Copy values that cross between a grader and a learner's function, in both directions.
 
-Values are tensors, numbers, strings, booleans, None, and lists, tuples or dicts of these. A random
+Values are tensors, numbers, strings, booleans, None, and lists, tuples, sets or dicts of these;
+NumPy's arrays, ranges and other containers become such values when they come back. A random
 model is named. A model whose truth is asked for is sent as its configuration and weights, so that
 nothing on the learner's side says which one it is.
 """
 
+from collections import deque
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,14 +122,28 @@ def receive(value: Any, depth: int = 0) -> Any:
         return value.detach().clone()
     if depth > 20:
         raise NotAValueError("lists within lists, more than 20 deep: return a flat one")
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, np.ndarray):
+        return receive(value.tolist() if value.dtype.kind in "OUS" else torch.tensor(value))
+    if isinstance(value, Mapping):
+        pairs = zip(take_keys(value, depth), value.values(), strict=True)
+        return {key: receive(item, depth + 1) for key, item in pairs}
+    if isinstance(value, (set, frozenset)):
+        return frozenset(take_keys(value, depth))
+    if isinstance(value, (list, tuple, range, deque, ItemsView, KeysView, ValuesView)):
         items = [receive(item, depth + 1) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, dict):
-        return {receive(key, depth + 1): receive(item, depth + 1) for key, item in value.items()}
     raise NotAValueError(
         f"{describe_kind(value)}: return a tensor, number or string, or a list or dict of these"
     )
+
+
+def take_keys(values: Iterable[Any], depth: int) -> list[Any]:
+    """Receive what stands in a set or as a key of a dict: a tensor as a number."""
+    received = [receive(value, depth + 1) for value in values]
+    return [
+        value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        for value in received
+    ]
 
 
 def describe(value: Any) -> str:

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 from mini_transformer.course.exercises import Exercise, read_course, read_title
 from mini_transformer.course.learner.progress import Progress, find_workspace, read_progress
 from mini_transformer.course.learner.reset import put_back_file, put_back_stub, read_answer
-from mini_transformer.course.learner.workspace import find_line
-from mini_transformer.course.material import CourseError, Material, find_key, find_material
+from mini_transformer.course.learner.workspace import find_line, make_notebook
+from mini_transformer.course.material import (
+    CourseError,
+    Material,
+    find_key,
+    find_material,
+    write_file,
+)
 from mini_transformer.nearest import find_nearest
+from mini_transformer.terminal import say
 
 # Grading needs torch, which takes a second to import. The rest of the loop does not wait for it.
 if TYPE_CHECKING:
@@ -65,7 +72,14 @@ class Course:
             numbers = ", ".join(exercise.number for exercise in self.exercises) or "none yet"
             raise CourseError(f"no exercise has the number {what!r}; there are {numbers}")
 
-        key = find_key(what, self.material.list_keys())
+        with_exercises = self.material.list_keys()
+        for key in set(self.material.list_lessons()) - set(with_exercises):
+            if what.removeprefix("ex") in (key, key[:2]):
+                raise CourseError(
+                    f"lesson {key} has no exercises: read it with `minilab lesson {key[:2]}`"
+                )
+
+        key = find_key(what, with_exercises)
         return [exercise for exercise in self.exercises if exercise.key == key]
 
     def find_next(self, among: list[Exercise] | None = None) -> Exercise | None:
@@ -124,6 +138,28 @@ class Course:
                     newly.append(names[result.name])
         self.progress.save()
         return reports, newly
+
+    def show_failure(self, exercise: Exercise) -> Path | None:
+        """Show the inputs of the first check that fails, and save them as a notebook.
+
+        Return the notebook, or None if there is nothing to show.
+        """
+        from mini_transformer.course.grading.grade import find_failed_call
+        from mini_transformer.course.grading.showing import show_inputs, write_cell
+
+        path = self.file_of(exercise.key)
+        failed = find_failed_call(self.material, exercise, path, self.progress.base_seed)
+        if failed is None:
+            return None
+        result, inputs = failed
+        say(f"  {exercise.number} {exercise.name}: {result.name}")
+        say(f"      {result.sentence}", "red")
+        show_inputs(inputs)
+        cell = self.folder / "look" / f"{exercise.number}.py"
+        text = write_cell(exercise, result.name, inputs, cell.parent)
+        write_file(cell, f"# %%\n{text}")
+        write_file(cell.with_suffix(".ipynb"), make_notebook(cell))
+        return cell.with_suffix(".ipynb")
 
     def list_status(self) -> list[dict[str, Any]]:
         """List a row per exercise: its lesson, points, minutes, hints, and when it was solved.

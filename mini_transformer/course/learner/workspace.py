@@ -16,13 +16,14 @@ from mini_transformer.course.material import CourseError, Material, write_file
 
 README = """# Your mini-transformer workspace
 
+    minilab lesson 00   # what this is about; then lesson 01, and so on
     minilab next        # what to do now, and where
     minilab grade 01    # check what you wrote in exercises/ex01_*.py
     minilab watch       # or leave this running: it checks whenever you save
     minilab hint        # stuck? three hints each, from a nudge to almost the answer
     minilab status      # the map: what is solved, what is next
 
-`lessons/` holds the notebooks (`minilab lesson 01` opens one), \
+`lessons/` holds the notebooks (folded cells check what the text says), \
 `exercises/` is where you write, `progress.toml` remembers.
 """
 
@@ -81,6 +82,8 @@ def make_notebook(lesson: Path) -> str:
     # jupytext draws random ids, but the same lesson must give the same notebook
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
+        if "check" in cell.metadata.get("tags", []):  # asserts for us: folded, opened by a click
+            cell.metadata["jupyter"] = {"source_hidden": True}
     return jupytext.writes(notebook, fmt="ipynb")
 
 

@@ -149,7 +149,7 @@ def examine_jupyter() -> Finding:
     if jupyter:
         return Finding("notebooks", f"{jupyter} opens them")
     found = "no Jupyter here: VS Code opens them too"
-    return Finding("notebooks", found, advice="pip install notebook")
+    return Finding("notebooks", found, advice="pip install jupyterlab")
 
 
 def find_jupyter() -> str | None:

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from mini_transformer.course.grading.effects import SENTENCES, Effect
 from mini_transformer.course.grading.grade import Report, grade_student
 from mini_transformer.course.grading.loading import NotWrittenError, StudentError
-from mini_transformer.course.grading.student import draw_seeds
+from mini_transformer.course.grading.student import Call, Student
 from mini_transformer.course.grading.values import NotAValueError, receive
 from mini_transformer.course.lecturer.sandbox import Sandbox, find_sandbox, list_environment
 from mini_transformer.course.lecturer.wire import WireError, decode, encode
@@ -62,7 +63,7 @@ def grade_isolated(
             student.close()
 
 
-class IsolatedStudent:
+class IsolatedStudent(Student):
     """Run a file of this name and text in a process of its own.
 
     The process ends with the `with` or with `close`. The interface and the sentences are those of
@@ -83,8 +84,8 @@ class IsolatedStudent:
     ) -> None:
         if len(source) > LARGEST_SOURCE:
             raise StudentError(f"{name} has {len(source)} bytes, at most {LARGEST_SOURCE} are read")
+        super().__init__(base_seed, parameters)
         self.name = name
-        self.base_seed = base_seed
         self.seconds = seconds
         self.sandbox = sandbox or find_sandbox()
         self.order = {
@@ -93,9 +94,8 @@ class IsolatedStudent:
             "parameters": dict(parameters or {}),
             "seconds": seconds,
         }
-        self.remarks: dict[str, str] = {}
-        self.output: list[str] = []
-        self.called: dict[str, list[str]] = {}
+        self.noted: dict[str, dict] = {"remarks": {}, "called": {}, "unused": {}}
+        self.printed: list[str] = []
         self.given_up: dict[str, str] = {}  # function -> why it is not called again
         self.deaths: Counter[str] = Counter()
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -117,11 +117,19 @@ class IsolatedStudent:
             self.child.kill()
         self.folder.cleanup()
 
-    def seeds(self, n: int) -> list[int]:
-        return draw_seeds(self.base_seed, n)
+    @property
+    def remarks(self) -> dict[str, str]:
+        return self.noted["remarks"]
+
+    @property
+    def output(self) -> list[str]:
+        return self.printed
 
     def find_called(self, name: str) -> list[str]:
-        return self.called.get(name, [])
+        return self.noted["called"].get(name, [])
+
+    def find_unused(self, name: str) -> list[str]:
+        return self.noted["unused"].get(name, [])
 
     def start(self) -> None:
         """Start the process and load the file.
@@ -141,18 +149,17 @@ class IsolatedStudent:
         """Let the process run the file. Raise StudentError if the file cannot be loaded."""
         reply = self.ask(self.order, self.name)
         try:
-            self.remarks = {str(name): str(remark) for name, remark in reply["remarks"].items()}
-            self.called = {
-                str(name): list(map(str, names)) for name, names in reply["called"].items()
+            self.noted["remarks"] = {
+                str(name): str(text) for name, text in reply["remarks"].items()
             }
+            for what in ("called", "unused"):
+                self.noted[what] = {
+                    str(name): list(map(str, names)) for name, names in reply[what].items()
+                }
         except (KeyError, AttributeError, TypeError):
             raise StudentError(f"{self.name} disturbs the process that loads it") from None
 
-    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the function `name` with these values, and return what it returns.
-
-        Raise StudentError with one sentence if it returns no value.
-        """
+    def run(self, name: str, args: tuple, kwargs: dict[str, Any]) -> Call:
         for blamed in (name, self.name):
             if blamed in self.given_up:
                 raise StudentError(self.given_up[blamed])
@@ -164,11 +171,14 @@ class IsolatedStudent:
         reply = self.ask({"function": name, "args": args, "kwargs": kwargs}, name)
         try:
             value = receive(reply.get("value"))
+            effects = tuple(Effect(kind, str(where)) for kind, where in reply["effects"].items())
+            if not all(effect.kind in SENTENCES for effect in effects):
+                raise KeyError
+            return Call(name, args, kwargs, value, effects, int(reply["runs"]))
         except NotAValueError as error:
             raise StudentError(f"{name} returned {error}") from None
-        if value is None:
-            raise StudentError(f"{name} returned None: did you forget `return`?")
-        return value
+        except (KeyError, AttributeError, TypeError, ValueError):
+            raise StudentError(f"{name} disturbs the process that it runs in") from None
 
     def ask(self, request: dict[str, Any], name: str) -> dict[str, Any]:
         """Send one request and return its reply.
@@ -195,7 +205,7 @@ class IsolatedStudent:
             raise StudentError(sentence) from None
 
         output = reply.get("output")
-        self.output = list(map(str, output)) if isinstance(output, list) else []
+        self.printed = list(map(str, output)) if isinstance(output, list) else []
         if "unwritten" in reply:
             raise NotWrittenError(str(reply["unwritten"]))
         if "error" in reply:

@@ -93,6 +93,8 @@ def _pack(value: Any, tensors: dict[str, Tensor], depth: int) -> Any:
         return [_pack(item, tensors, depth + 1) for item in value]
     if isinstance(value, tuple):
         return {"tuple": [_pack(item, tensors, depth + 1) for item in value]}
+    if isinstance(value, (set, frozenset)):
+        return {"set": [_pack(item, tensors, depth + 1) for item in value]}
     if isinstance(value, dict):
         pairs = [[_pack(part, tensors, depth + 1) for part in pair] for pair in value.items()]
         return {"dict": pairs}
@@ -148,6 +150,8 @@ def _unpack(text: Any, tensors: dict[str, Tensor], models: bool, depth: int) -> 
             return found.clone().requires_grad_(required)
         case {"tuple": items}:
             return tuple(map(unpack, items))
+        case {"set": items}:
+            return frozenset(map(unpack, items))
         case {"dict": pairs}:
             return {unpack(key): unpack(item) for key, item in pairs}
         case {"random": config, "seed": seed} if models:

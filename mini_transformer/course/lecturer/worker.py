@@ -107,11 +107,17 @@ class Worker:
         path = Path.cwd() / name
         path.write_bytes(bytes.fromhex(source))
         self.student = InProcessStudent(path, parameters=parameters, seconds=seconds)
-        called = {name: self.student.find_called(name) for name in parameters}
-        return {"remarks": self.student.remarks, "called": called}
+        return {
+            "remarks": self.student.remarks,
+            "called": {name: self.student.find_called(name) for name in parameters},
+            "unused": {name: self.student.find_unused(name) for name in parameters},
+        }
 
     def call(self, function: str, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        return {"value": self.student.call(function, *args, **kwargs)}
+        value = self.student.call(function, *args, **kwargs)
+        call = self.student.calls.pop()
+        effects = {effect.kind: effect.where for effect in call.effects}
+        return {"value": value, "effects": effects, "runs": call.runs}
 
 
 def main(user: str) -> None:

@@ -12,8 +12,11 @@ switches: these scores add up to the whole difference between clean and corrupt 
 ablation of a model with a norm, which magnifies the stream without bound where all edges are nearly
 off.) Memory grows with prompts times readers; along the inputs, as many points share a graph as fit
 a budget.
+
+The sum over positions hides an edge that helps at one and harms as much at another. The products
+that are summed are there for each position, so that scores by position cost no more.
 Sources: Syed et al. 2023 (2310.10348), section 2; Hanna et al. 2024 (2403.17806), section 3;
-Sundararajan et al. 2017 (1703.01365).
+Sundararajan et al. 2017 (1703.01365); Haklay et al. 2025 (2502.04577), by position.
 """
 
 from collections.abc import Sequence
@@ -49,14 +52,16 @@ def eap(
     ablation: Ablation = "resample",
     steps: int = 0,
     along: Literal["inputs", "masks"] = "inputs",
+    by_position: bool = False,
 ) -> EdgeScores:
     """Estimate by gradients what the mean metric would lose without each edge.
 
     That is what `patch_edges` measures with the same arguments and "noise". steps 0 is EAP: the
     gradient in the clean run. steps n averages it over n runs between the corrupt and the clean
-    one: along "inputs" (EAP-IG) or along "masks" (all edges from off to on together). ValueError as
-    in `patch_edges`, for a metric that has no gradient, such as an accuracy, and under
-    torch.inference_mode.
+    one: along "inputs" (EAP-IG) or along "masks" (all edges from off to on together). The scores
+    are (edge), or with `by_position` (edge, position of what its reader reads), whose sum they are.
+    ValueError as in `patch_edges`, for a metric that has no gradient, such as an accuracy, and
+    under torch.inference_mode.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -66,6 +71,14 @@ def eap(
     ...     bool(eap(*runs, steps=steps)["a0.h0->a1.h0<k>"] > 1)  # exact patching says 20
     False
     True
+    >>> case = toys.load("opposite_positions")
+    >>> batch = case.task.everything()
+    >>> runs = case.model, batch.clean, batch.corrupt, batch.logit_difference
+    >>> scores = eap(*runs, by_position=True)
+    >>> [round(scores[f"m0->a1.h0<k> @{position}"].item()) for position in (0, 1)]
+    [32, -32]
+    >>> round(scores.sum()["m0->a1.h0<k>"].item())  # what plain EAP says
+    0
     """
     clean, corrupt = check_batch(clean, corrupt)
     if steps < 0:
@@ -78,7 +91,8 @@ def eap(
     if along == "masks":
         with torch.no_grad():
             off = write_outputs(model, corrupt, ablation)
-        slopes = [find_mask_slopes(model, clean, off, metric, point) for point in points]
+        runs = model, clean, off, metric
+        slopes = [find_mask_slopes(*runs, point, by_position) for point in points]
         return EdgeScores(model, torch.stack(slopes).mean(dim=0))
     with torch.no_grad():
         both = write_outputs(model, torch.cat([clean, corrupt]))  # one run, not two
@@ -86,7 +100,7 @@ def eap(
         changes = on - replace_by(ablation, other)
         streams = torch.stack([on[0] - (1 - point) * changes[0] for point in points])
     found = [
-        sum_products(changes, find_reader_slopes(model, part, metric))
+        sum_products(changes, find_reader_slopes(model, part, metric), by_position)
         for part in streams.split(choose_points(model, clean))
     ]
     return EdgeScores(model, torch.stack(found).sum(dim=0) / len(points))
@@ -98,9 +112,11 @@ def find_mask_slopes(
     off: Float[Tensor, "writer batch pos d_model"],
     metric: Metric,
     point: float,
-) -> Float[Tensor, "edge"]:
+    by_position: bool = False,
+) -> Float[Tensor, "edge *position"]:
     """Find the gradient of the mean metric in each edge's switch, with all at `point`."""
-    masks = widen(off).new_full((1, len(list_edges(model))), point).requires_grad_()
+    positions = tokens.shape[1:] if by_position else ()
+    masks = widen(off).new_full((1, len(list_edges(model)), *positions), point).requires_grad_()
     with torch.enable_grad():
         value = check_metric(metric, run_edges(model, tokens, masks, off)[0])
         return differentiate(value, [masks])[0][0]
@@ -182,16 +198,23 @@ def reach_back(
 def sum_products(
     changes: Float[Tensor, "writer batch pos d_model"],
     slopes: Sequence[Float[Tensor, "_ batch pos d_model"]],
-) -> Float[Tensor, "edge"]:
+    by_position: bool = False,
+) -> Float[Tensor, "edge *position"]:
     """Sum each writer's change times the slope at each reader that comes after it."""
-    written = changes.flatten(1).double()  # where terms cancel, float32 leaves noise in place of 0
+
+    def line_up(parts: Tensor) -> Float[Tensor, "*pos part summed"]:
+        parts = parts.movedim(2, 0).flatten(2) if by_position else parts.flatten(1)
+        return parts.double()  # where terms cancel, float32 leaves noise in place of 0
+
+    written = line_up(changes)
     found = list[Tensor]()
     heard = 1
     with without_autocast():
         for slope in slopes:
-            found.append((slope.flatten(1).double() @ written[:heard].T).flatten())
+            found.append((line_up(slope) @ written[..., :heard, :].mT).flatten(-2))
             heard += max(1, len(slope) // 3)  # a head reads three times and writes once
-    return torch.cat(found).to(widen(changes).dtype)
+    scores = torch.cat(found, dim=-1).to(widen(changes).dtype)
+    return scores.T if by_position else scores
 
 
 def choose_points(model: Transformer, tokens: Tokens) -> int:

@@ -10,11 +10,11 @@ The runs share what they have in common: what comes before the reader does not c
 stream without a writer is the same for all heads of a layer, so that one run of the attention
 serves them all. Only what follows is computed per edge.
 Sources: Goldowsky-Dill et al. 2023 (2304.05969), section 2; Conmy et al. 2023 (2304.14997),
-section 2.
+section 2; Haklay et al. 2025 (2502.04577), by position.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -53,6 +53,7 @@ def patch_edges(
     batch_size: int | None = None,
     *,
     direction: Literal["denoise", "noise"],
+    by_position: bool = False,
 ) -> EdgeScores:
     """Measure what the mean metric owes to each edge alone; positive: the edge helps.
 
@@ -60,10 +61,11 @@ def patch_edges(
     gains when the edge alone is clean. `metric(logits)` gives one number per prompt for logits
     (b, t, v). A corrupted edge carries what its writer writes on the same row of `corrupt`
     (ablation "resample"), the mean of that ("mean") or nothing ("zero"); denoising is for
-    "resample" only. At most `batch_size` prompts (times writers, each with a run per head and q, k,
-    v) go through one forward; by default as many as keep memory small. ValueError for prompts of
-    different shape, an empty batch, an unknown ablation or direction, a metric that is not one
-    number per prompt.
+    "resample" only. With `by_position` the edge is switched at one position of what its reader
+    reads, and the scores are (edge, position). At most `batch_size` prompts (times writers and
+    positions, each with a run per head and q, k, v) go through one forward; by default as many as
+    keep memory small. ValueError for prompts of different shape, an empty batch, an unknown
+    ablation or direction, a metric that is not one number per prompt.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -96,22 +98,28 @@ def patch_edges(
     for layer, block in enumerate(model.blocks):
         heads = on[seen : seen + n_heads]
         run = partial(run_heads, model, layer, stream, heads)
-        values.append(sweep(run, changes[:seen], metric, rows).movedim(0, -1).flatten())
+        found = sweep(run, changes[:seen], metric, rows, by_position)
+        values.append(found.movedim((-2, -1), (0, 1)).flatten(0, 2))
         stream = add_heads(block, stream, heads)
         seen += n_heads
         if block.mlp is not None:
             run = partial(run_mlp, model, layer, stream)
-            values.append(sweep(run, changes[:seen], metric, rows))
+            values.append(sweep(run, changes[:seen], metric, rows, by_position))
             stream = stream + on[seen]
             seen += 1
-    values.append(sweep(partial(run_readout, model, stream), changes, metric, rows))
+    run = partial(run_readout, model, stream)
+    values.append(sweep(run, changes, metric, rows, by_position))
     effects = torch.cat(values) - check_metric(metric, model.unembed(stream))
     return EdgeScores(model, effects if direction == "denoise" else -effects)
 
 
 def sweep(
-    run: Run, changes: Float[Tensor, "writer batch pos d_model"], metric: Metric, rows: int
-) -> Float[Tensor, "writer *reader"]:
+    run: Run,
+    changes: Float[Tensor, "writer batch pos d_model"],
+    metric: Metric,
+    rows: int,
+    by_position: bool,
+) -> Float[Tensor, "writer *position_and_reader"]:
     """Measure the mean metric of every run.
 
     At most `rows` prompts times writers run at once, unless that is less than one of each.
@@ -119,11 +127,25 @@ def sweep(
     found = list[Tensor]()
     batch = changes.shape[1]
     parts = [slice(start, start + rows) for start in range(0, batch, rows)]
-    for chunk in changes.split(max(1, rows // batch)):
+    for chunk in list_changes(changes, max(1, rows // batch), by_position):
         logits = torch.cat([run(part, chunk[:, part]) for part in parts], dim=-3)
         values = torch.stack([check_metric(metric, each) for each in logits.flatten(0, -4)])
         found.append(values.view(logits.shape[:-3]))
-    return torch.cat(found)
+    values = torch.cat(found)
+    return values.unflatten(0, (len(changes), -1)) if by_position else values
+
+
+def list_changes(
+    changes: Float[Tensor, "writer batch pos d_model"], at_once: int, by_position: bool
+) -> Iterator[Float[Tensor, "some batch pos d_model"]]:
+    """List changes, some at a time: of each writer, or of each at one position after the other."""
+    if not by_position:
+        yield from changes.split(at_once)
+        return
+    places = torch.eye(changes.shape[2]).to(changes).unsqueeze(-1)  # place t 1
+    for some in changes.split(max(1, at_once // len(places))):
+        for at in places.split(at_once):
+            yield (some.unsqueeze(1) * at.unsqueeze(1)).flatten(0, 1)
 
 
 def run_heads(

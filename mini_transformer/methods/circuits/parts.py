@@ -98,7 +98,8 @@ def read_scores(model: Transformer, scores: Scores) -> tuple[list[str], Tensor]:
     if not fits or values.isnan().any():
         given += " with NaN" if values.isnan().any() else ""
         expected = f"a number for each of {len(edges)} edges or {len(writers)} nodes"
-        raise ValueError(f"scores are {given}, expected {expected}")
+        fix = ": add up those at all positions by scores.sum()" if values.ndim == 2 else ""
+        raise ValueError(f"scores are {given}, expected {expected}{fix}")
     return level, values
 
 

@@ -17,7 +17,7 @@ CLASS = {
     "cid": "import os\n" + SOLUTION.replace("return 2 * x", "os._exit(0)"),
     "dee": "def double(x:\n",
     "eve": SOLUTION.replace("total / 2", "total"),
-    "fay": "def double(x):\n    return [2 * part for part in x] if hasattr(x, 'shape') else 4\n",
+    "fay": "def double(x):\n    return ['2x' for part in x] if hasattr(x, 'shape') else 4\n",
 }
 POINTS = {"ann": 5, "bob": 3, "cid": 2, "dee": 0, "eve": 3, "fay": 1}
 ANSWER = b"def double(x):\n    return 2 * x\n\ndef add_halves(x, y):\n    return (x + y) / 2\n"

@@ -203,6 +203,7 @@ CALLS = {
     "assess_minimality": with_metric(draws=3),
     "eap": with_metric(steps=2),
     "eap, clean gradient": with_metric(),
+    "eap, by position": with_metric(by_position=True),
     "eap, masks": with_metric(ablation="mean", steps=1, along="masks"),
     "attribute_logits": lambda s: given(s.model, s.cache, s.answers, s.wrong),
     "attribute_logits_to_neurons": lambda s: given(s.model, s.cache, s.answers, s.wrong),
@@ -300,6 +301,7 @@ CALLS = {
     "patch_activations, pattern": with_metric(site="pattern", per="head key", direction="noise"),
     "patch_edges": with_metric(ablation="mean", direction="noise"),
     "patch_edges, denoising": with_metric(direction="denoise"),
+    "patch_edges, by position": with_metric(direction="noise", by_position=True),
     "patch_path": lambda s: given(s.model, s.clean, s.corrupt, s.path),
     "patch_senders": lambda s: given(
         s.model,

@@ -7,7 +7,7 @@ the prompts, the answers, and that biases stay.
 import torch
 from torch import Tensor
 
-MOST = 15
+MOST = 14
 AT_ONCE = 4096  # rows of one run
 
 
@@ -158,8 +158,8 @@ def answers_at(model, clean, corrupt, answer, ablation, switches: list[str]) -> 
 
 
 @torch.no_grad()
-def find_minimal(model, clean, corrupt, answer, ablation, edges) -> set[frozenset[str]]:
-    """All minimal sets of these edges that answer every row; all others are off."""
+def find_minimal(model, clean, corrupt, answer, ablation, edges, others=()) -> set[frozenset[str]]:
+    """All minimal sets of these edges that answer every row; of the rest only `others` are on."""
     off = find_off(model, clean, corrupt, ablation)
     numbers = torch.arange(2 ** len(edges))
     n = len(clean)
@@ -171,6 +171,7 @@ def find_minimal(model, clean, corrupt, answer, ablation, edges) -> set[frozense
         for some in numbers.split(max(1, AT_ONCE // len(rows))):
             switches = (some[:, None] >> torch.arange(len(edges)) & 1).float()
             on = {edge: switches[:, i].repeat_interleave(len(rows)) for i, edge in enumerate(edges)}
+            on |= {edge: torch.ones(len(some) * len(rows)) for edge in others}
             own_off = {k: v[rows].repeat(len(some), 1, 1) for k, v in off.items()}
             logits = run(model, clean[rows].repeat(len(some), 1), own_off, on)
             right = answer[rows].repeat(len(some))

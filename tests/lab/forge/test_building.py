@@ -19,14 +19,15 @@ from mini_transformer.forge.program import draw_layout, draw_program
 from mini_transformer.toys.find_circuits import list_live_edges
 
 
-def draw(seed: int, size: int = 3, redundancy: str | None = None, positions: str = "fixed"):
+def draw(seed: int, size: int = 3, redundancy: str | None = None, positions: str = "fixed", most=3):
     rng = random.Random(seed)
     layout = draw_layout(rng, size, positions, 1, 0)
     program = draw_program(rng, layout, size, redundancy)
-    placed = place_steps(program, rng, most=3)
-    stream = make_stream([program])
-    parts = list_parts(program, placed, stream, 0, 12)
-    return program, parts, build(parts, stream, program, n_layers=max(placed.values()) + 1, rng=rng)
+    placement = place_steps(program, rng, most)
+    stream = make_stream([program], [placement])
+    parts = list_parts(program, placement, stream, 0, 12)
+    made = build(parts, stream, program, n_layers=placement.n_layers, rng=rng)
+    return program, parts, made
 
 
 @pytest.mark.parametrize("redundancy", [None, "second way", "backup"])
@@ -55,7 +56,7 @@ def test_a_step_has_its_own_directions_and_carries_the_variable_there() -> None:
             found = cache["resid_post", last][:, step.at] @ made.stream[f"0:{name}"].T
             right = torch.nn.functional.one_hot(values[name], program.layout.n).float()
             torch.testing.assert_close(found, right, rtol=0, atol=1e-2)
-    assert {part.role for part in parts} <= {"fetch", "look_up", "copy"}
+    assert {part.role for part in parts} <= {"fetch", "mark", "look_up", "copy"}
 
 
 @pytest.mark.parametrize("seed", range(6))

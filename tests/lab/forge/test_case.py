@@ -12,7 +12,7 @@ from mini_transformer import checkpoints, cli, forge
 from mini_transformer.forge.case import Knobs
 from mini_transformer.toys.verify import verify_case
 
-ROLES = "fetch previous match look_up copy backup anti silent unread decoy"
+ROLES = "fetch mark previous match look_up copy backup anti silent unread decoy"
 ROLES = {*ROLES.split(), "second way", "second task", "constant pair"}
 
 

@@ -1,8 +1,8 @@
 """Answers that do not look at what a forged model does earn little.
 
 F1 of the highest-scoring edges, as many as the circuits have, against all circuits' edges together.
-Where a circuit's edges stand in a model is no secret (most begin at the input or go through MLPs),
-so AUROC of a guess from names alone is about .75; F1 counts which edges it finds.
+Where a circuit's edges stand in a model is no secret (they seldom go from head to head), so AUROC
+of a guess from names alone is higher; F1 counts which edges it finds.
 """
 
 from collections import defaultdict
@@ -49,14 +49,8 @@ def test_cheaters_lose() -> None:
 
 
 @pytest.mark.slow
-def test_cheaters_lose_over_100_models() -> None:
-    assert_cheaters_lose(100)
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="names alone earn more: most edges begin at the input")
-def test_cheaters_are_hardly_better_than_chance() -> None:
-    found = measure_cheaters(20)
+def test_cheaters_are_hardly_better_than_chance_over_100_models() -> None:
+    found = measure_cheaters(100)
     del found["patching"]
     assert max(found.values()) < found["random"] + 0.1
 

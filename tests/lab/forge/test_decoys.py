@@ -31,11 +31,13 @@ def draw(case: forge.ForgedCase) -> Batch:
 def test_half_of_the_edges_outside_the_circuits_change_a_logit(case: forge.ForgedCase) -> None:
     edges = list_edges(case.model)
     inside = set().union(*(c for found in case.truth.circuits.values() for c in found.edges))
-    outside = torch.tensor([edge not in inside for edge in edges])
-    masks = torch.cat([torch.ones(1, len(edges)), 1 - torch.eye(len(edges))[outside]])
+    outside = torch.tensor([i for i, edge in enumerate(edges) if edge not in inside])
+    drawn = torch.randperm(len(outside), generator=torch.Generator().manual_seed(0))[:200]
+    masks = torch.ones(1 + len(drawn), len(edges))
+    masks[range(1, 1 + len(drawn)), outside[drawn]] = 0.0
     logits = run(case, masks, "zero")
     changed = (logits[1:] - logits[0]).abs().amax(dim=(1, 2)) > 3e-4  # 3 times what rounding does
-    assert changed.float().mean() > 0.45
+    assert changed.float().mean() >= 0.5
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean", "resample"])

@@ -6,7 +6,7 @@ from test_building import draw
 
 from mini_transformer import toys
 from mini_transformer.forge.case import SLACKS, make_task
-from mini_transformer.forge.proving import Switch, Undecided, Value, prove
+from mini_transformer.forge.proving import Undecided, Value, prove
 from mini_transformer.toys.find_circuits import find_circuits, list_live_edges
 
 ABLATIONS = ("zero", "mean", "resample")
@@ -18,8 +18,8 @@ def test_the_proof_finds_what_the_search_through_all_subsets_finds(
     ablation: str, redundancy: str | None
 ) -> None:
     for seed in range(4):
-        program, _, made = draw(seed, 1, redundancy)
-        assert len(list_live_edges(made.model)) <= 14
+        program, _, made = draw(seed, 1, redundancy, most=2)
+        assert len(list_live_edges(made.model)) <= 15
         batch = make_task(program, torch.arange(program.layout.d_vocab)).everything()
         proof = prove(made.model, batch, ablation, SLACKS)
         found = find_circuits(made.model, batch, ablation)
@@ -45,11 +45,6 @@ def test_a_value_covers_everything_within_its_radius() -> None:
         assert ((inside @ weight - through.centre).abs() <= through.radius + 1e-6).all()
         for one in (inside, torch.zeros(5)):
             assert ((one - perhaps.centre).abs() <= perhaps.radius + 1e-6).all()
-
-
-def test_switches_have_names() -> None:
-    assert str(Switch("input->m0")) == "input->m0"
-    assert str(Switch("input->m0", 2)) == "input->m0 @2"
 
 
 def test_the_task_of_a_program_is_a_task() -> None:

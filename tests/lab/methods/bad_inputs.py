@@ -211,6 +211,7 @@ BAD: dict[str, list[Bad]] = {
 ANY_VALUE = {
     "model": "any model is right; what a technique cannot do with one is in OWN",
     "seed": "every seed is one",
+    "by_position": "yes or no",
     "values": "any numbers are shares of a difference",
     **dict.fromkeys(("factor", "strength", "threshold"), "any number scales"),
     **dict.fromkeys(("cache", "lens", "dictionary", "crosscoder", "found"), "made by us; see OWN"),

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from mini_transformer import Config, Transformer, toys
 from mini_transformer.edges import list_edges, list_writers, mask_of, run_edges, write_outputs
-from mini_transformer.toys.find_circuits import find_circuits, list_live_edges
+from mini_transformer.toys.find_circuits import (
+    find_circuits,
+    is_minimal,
+    list_live_edges,
+    list_live_switches,
+)
 from mini_transformer.toys.truth import Batch
 
 BY_HAND = [
@@ -24,10 +29,10 @@ BY_HAND = [
 ABLATIONS = ["zero", "mean", "resample"]
 
 
-def make_random_case(seed: int, n_prompts: int) -> tuple[Transformer, Batch]:
+def make_random_case(seed: int, n_prompts: int, norm: str = "none") -> tuple[Transformer, Batch]:
     """A small random model with biases, and as answers whatever it says."""
     model = Transformer(
-        Config(d_vocab=5, n_ctx=4, d_model=6, n_layers=1, d_mlp=8, biases=True), seed
+        Config(d_vocab=5, n_ctx=4, d_model=6, n_layers=1, d_mlp=8, biases=True, norm=norm), seed
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -70,6 +75,38 @@ def test_the_circuits_found_are_those_of_which_no_smaller_part_works(
         minimal = {subset for subset in working if not any(other < subset for other in working)}
         minimal = minimal if level == "edges" else {subset | {"logits"} for subset in minimal}
         assert set(find_circuits(model, batch, ablation, level)) == minimal
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize(("answered", "norm"), [(0, "none"), (1, "none"), (1, "rms")])
+def test_the_circuits_by_position_are_those_of_all_sets_of_switches(
+    ablation: str, answered: int, norm: str
+) -> None:
+    """All 2^16 sets, also of switches that cannot matter; the answer is read at either position."""
+    model, batch = make_random_case(seed=3, n_prompts=2, norm=norm)
+    clean, corrupt = batch.clean[:, :2], batch.corrupt[:, :2]
+    with torch.no_grad():
+        answer = model(clean)[:, answered].argmax(dim=-1)
+    batch = Batch(clean, corrupt, answer, (answer + 1) % 5, torch.full((2,), answered))
+    off = write_outputs(model, corrupt if ablation == "resample" else clean, ablation)
+    names = [f"{edge} @{position}" for edge in list_edges(model) for position in range(2)]
+    assert len(names) == 16
+    sets = (torch.arange(2**16).unsqueeze(1) >> torch.arange(16) & 1).float()
+    minimal: list[frozenset[str]] = []
+    with torch.no_grad():
+        runs = [run_edges(model, clean, some.view(-1, 8, 2), off) for some in sets.split(8192)]
+    works = batch.correct(torch.cat(runs)).all(dim=1)
+    for row in sorted(sets[works].tolist(), key=sum):
+        own = frozenset(name for name, on in zip(names, row, strict=True) if on)
+        if not any(other <= own for other in minimal):
+            minimal.append(own)
+    assert set(find_circuits(model, batch, ablation, "positions")) == set(minimal)
+    assert minimal
+    live = list_live_switches(model, batch, ablation)
+    assert set().union(*minimal) <= set(live)
+    assert all(int(name[-1]) <= answered for name in live)  # nothing looks ahead
+    assert all(is_minimal(model, batch, ablation, one, "positions") for one in minimal[:3])
+    assert not is_minimal(model, batch, ablation, minimal[0] | set(names[-3:]), "positions")
 
 
 def test_some_random_models_work_with_a_part_and_not_with_more_of_it() -> None:

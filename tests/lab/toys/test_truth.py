@@ -68,3 +68,41 @@ def test_a_batch_is_made_of_copies():
     prompts += 1
     batch.clean[:] += 2
     assert batch.corrupt.eq(0).all()
+
+
+LOGITS = torch.tensor([[[9.0, 0.0, 0.0], [0.0, 3.0, 1.0], [0.0, 2.0, 4.0]]]).repeat(2, 1, 1)
+
+
+def make_batch(answer, wrong, position):
+    prompts = torch.zeros(len(answer), 3, dtype=torch.int64)
+    return Batch(prompts, prompts, *map(torch.tensor, (answer, wrong, position)))
+
+
+def test_of_several_answers_all_must_be_right_and_repeated_ones_count_once():
+    batch = make_batch([[1, 2, 2], [0, 1, 1]], [[2, 1, 1], [1, 2, 2]], [[1, 2, 2], [0, 1, 1]])
+    assert batch.at_answer(LOGITS).shape == (2, 3, 3)
+    assert batch.correct(LOGITS).tolist() == [True, True]
+    assert batch.logit_difference(LOGITS).tolist() == [(2 + 2) / 2, (9 + 2) / 2]
+    half = make_batch([[1, 1], [1, 2]], [[2, 2], [2, 1]], [[1, 2], [1, 2]])
+    assert half.correct(LOGITS).tolist() == [False, True]
+    assert half.logit_difference(LOGITS).tolist() == [(2 - 2) / 2, (2 + 2) / 2]
+
+
+def test_one_answer_and_a_row_with_one_answer_say_the_same_under_masks():
+    one = make_batch([1, 2], [2, 0], [1, 2])
+    row = make_batch([[1], [2]], [[2], [0]], [[1], [2]])
+    masked = torch.stack([LOGITS, LOGITS.flip(2), -LOGITS])
+    assert torch.equal(one.correct(masked), row.correct(masked))
+    assert torch.equal(one.logit_difference(masked), row.logit_difference(masked))
+    assert torch.equal(one.at_answer(masked), row.at_answer(masked).squeeze(2))
+
+
+def test_a_number_is_right_within_a_hundredth_and_compared_with_the_wrong_one():
+    batch = make_batch([[0.5, 1.0], [0.5, 1.0]], [[0.25, 1.0], [0.75, 0.0]], [[1, 2], [1, 2]])
+    said = torch.tensor([[0.0, 0.505, 0.995], [0.0, 0.5, 0.98]]).unsqueeze(2)
+    assert batch.correct(said).tolist() == [True, False]
+    # |number - wrong| - |number - answer| at each position
+    expected = torch.tensor([(0.255 + 0.005) / 2, (0.25 + 0.96) / 2])
+    between = torch.tensor([(0.25 - 0.0) / 2, (0.25 + 0.96) / 2])
+    found = batch.logit_difference(said)
+    torch.testing.assert_close(found, torch.stack([expected[0], between[1]]))

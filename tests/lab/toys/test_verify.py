@@ -9,7 +9,7 @@ import pytest
 import torch
 from damaging import damage, list_broken
 
-from mini_transformer import toys
+from mini_transformer import forge, toys
 from mini_transformer.toys.trained.shipped import list_seeds
 from mini_transformer.toys.truth import Circuits
 from mini_transformer.toys.verify import verify, verify_case
@@ -23,6 +23,7 @@ BY_HAND = [
     "boolean_redundant_or",
     "backup_head",
     "unused_feature",
+    "opposite_positions",
 ]
 ATTENTION = [f"blocks.0.attn.W_{part}" for part in "QKVO"]
 NEURONS = ["blocks.0.mlp.W_in", "blocks.0.mlp.W_out"]
@@ -53,6 +54,7 @@ DAMAGES = {
         "W_U",
     ],
     "unused_feature": ["W_E", "W_pos", *ATTENTION, *NEURONS, "W_U"],
+    "opposite_positions": ["W_pos", *(f"blocks.1.attn.W_{x}" for x in "QKVO"), *NEURONS],
 }
 WEIGHTS_OF_C = [  # those of the token c (3), and of position 5, in the plain induction_by_hand
     ("W_E", (3, 3)),
@@ -142,6 +144,33 @@ def test_a_wrong_claim_about_circuits_fails() -> None:
     assert count_wrong(*zero.edges, whole, complete=True) == 1
     assert count_wrong(*others, complete=False) == 0
     assert count_wrong(some, whole, some - {extra}, complete=False) == 2
+
+
+def test_a_wrong_claim_about_circuits_by_position_fails() -> None:
+    case = toys.load("opposite_positions")
+    (right,) = case.truth.by_position["mean"].edges
+
+    def count_wrong(*edges: frozenset[str]) -> float:
+        claimed = dataclasses.replace(case.truth.by_position["mean"], edges=edges)
+        truth = dataclasses.replace(
+            case.truth, circuits={}, signatures={}, variables={}, by_position={"mean": claimed}
+        )
+        (row,) = verify_case(dataclasses.replace(case, truth=truth))
+        assert row.signature == "mean circuits by position, wrong or missing"
+        assert row.ok == (row.measured == 0)
+        return row.measured
+
+    assert count_wrong(right) == 0
+    assert count_wrong() == 1
+    assert count_wrong(right - {"input->m0 @1"}) == 2
+    assert count_wrong(right, right | {"input->logits @2"}) == 1
+
+
+def test_circuits_by_position_of_a_forged_case_are_checked() -> None:
+    case = forge.make(0, size=1, positions="fixed")
+    rows = [row for row in verify_case(case) if "by position" in row.signature]
+    assert len(rows) == 3
+    assert all(row.ok for row in rows)
 
 
 def test_a_wrong_claim_about_a_variable_fails() -> None:

@@ -21,10 +21,13 @@ def test_equal_values_pass():
     )  # not computed unless needed
 
 
-def test_the_first_mistake_whose_value_was_given_is_named():
+def test_a_mistake_is_named_if_it_alone_gives_the_value():
+    with pytest.raises(Wrong) as caught:
+        expect(9, 6, mistakes={"other": 8, "squares": lambda: 9})
+    assert caught.value.mistake == "squares"
     with pytest.raises(Wrong) as caught:
         expect(9, 6, mistakes={"other": 8, "squares": lambda: 9, "later": 9})
-    assert caught.value.mistake == "squares"
+    assert caught.value.mistake is None
 
 
 def test_an_unknown_mistake_is_described():

@@ -20,13 +20,20 @@ EQUAL = [
     ({"b": [1], "a": None}, {"a": None, "b": [1]}),
     (torch.tensor(True), True),
     (torch.zeros(0, 3), torch.zeros(0, 3)),
+    ([1.0, torch.tensor(2)], torch.tensor([1.0, 2.0])),
+    ([torch.ones(2), [1, 1]], torch.ones(2, 2)),
+    ([torch.tensor(1), 2], [1, 2]),
+    ([2, 1, 1], {1, 2}),
+    ({1, 2}, {2, 1}),
 ]
 
 DIFFERENT = [
     (torch.ones(2, 3), torch.ones(3, 2), "the result has shape (2, 3), expected (3, 2): the axes "
                                          "are in another order"),
     (torch.ones(2, 3), torch.ones(2, 4), "the result has shape (2, 3), expected (2, 4)"),
-    ([1.0], torch.ones(1), "the result is a list, expected a tensor of shape (1,)"),
+    (["a"], torch.ones(1), "the result is a list, expected a tensor of shape (1,)"),
+    (1.0, torch.ones(1), "the result is 1.0 (a float), expected a tensor of shape (1,)"),
+    ({1, 2}, [1, 2], "the result is a set, which has no order, expected a list of 2"),
     ("a", 1, "the result is 'a' (a str), expected a number"),
     (True, 1, "the result is True (a bool), expected a number"),
     (1, True, "the result is 1 (an int), expected a bool"),

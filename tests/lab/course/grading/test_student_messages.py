@@ -53,8 +53,8 @@ ON_CALLING = {
     "give it back the stub's name",
     "f = 3": "f is an int, expected a function: is the name used twice?",
     "def f(x): return lambda: x": f"f returned a function: {RETURN}",
-    "def f(x): return [x, {1}]": f"f returned a set: {RETURN}",
-    "def f(x): return x.numpy()": f"f returned a ndarray: {RETURN}",
+    "def f(x): return [x, object()]": f"f returned an object: {RETURN}",
+    "def f(x): return b'x'": f"f returned a bytes: {RETURN}",
     SUBCLASS: "f returned a Mine, a subclass of Tensor: return a plain tensor",
     "def f(x):\n    y = []\n    y.append(y)\n    return y": "f returned lists within lists, "
     "more than 20 deep: return a flat one",

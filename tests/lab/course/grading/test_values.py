@@ -3,12 +3,15 @@
 This holds in this process and in another.
 """
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mini_transformer import Config, Transformer, toys
+from mini_transformer.course.grading.comparing import find_difference
 from mini_transformer.course.grading.student import (
     InProcessStudent,
     StudentError,
@@ -140,3 +143,24 @@ def test_numpy_numbers_become_python_numbers():
 
 def test_a_parameter_is_received_as_a_tensor():
     assert type(receive([nn.Parameter(torch.ones(1))])[0]) is torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (np.array([1.5, 2.0]), torch.tensor([1.5, 2.0], dtype=torch.float64)),
+        (np.array(["a", "b"]), ["a", "b"]),
+        ({torch.tensor(1), 2}, frozenset({1, 2})),
+        ({frozenset("ab"), "c"}, frozenset({frozenset("ab"), "c"})),
+        ({torch.tensor(3): "x"}.items(), [(3, "x")]),
+        (range(3), [0, 1, 2]),
+        ({"a": 1}.keys(), ["a"]),
+        (OrderedDict(a=np.int64(3)), {"a": 3}),
+        ((np.float32(0.5), [torch.tensor(1)]), (0.5, [torch.tensor(1)])),
+    ],
+)
+def test_usual_containers_become_values_and_cross_the_wire(given, received):
+    got = receive(given)
+    assert find_difference(got, received) is None or got == received
+    there = receive(decode(encode(got)))
+    assert find_difference(there, received) is None or there == received

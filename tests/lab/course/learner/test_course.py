@@ -1,9 +1,14 @@
 """What a learner does in a workspace: find an exercise, take hints, be graded."""
 
+import json
+
 import pytest
+import torch
 from sample_course import write_course
 
 from mini_transformer.course.exercises import read_course
+from mini_transformer.course.grading.showing import load_inputs, write_cell
+from mini_transformer.course.grading.values import NamedModel
 from mini_transformer.course.learner.course import Course
 from mini_transformer.course.learner.progress import read_progress
 from mini_transformer.course.learner.workspace import make_workspace
@@ -70,3 +75,28 @@ def test_a_notebook_that_was_deleted_can_be_had_again(course):
     course.find_notebook("1").unlink()
     with pytest.raises(CourseError, match=r"`minilab init .*` adds what is missing"):
         course.find_notebook("1")
+
+
+def test_the_inputs_of_the_first_failing_check_can_be_looked_at(course, capsys):
+    path = course.file_of("01_samples")
+    answers = "def double(x):\n    return x**2\n\n\ndef add_halves(x, y):\n    return (x + y) / 2\n"
+    path.write_text(answers)
+    double, add_halves = course.exercises
+    notebook = course.show_failure(double)
+    said = capsys.readouterr().out
+    assert "You squared x" in said
+    assert "x = tensor(3,)" in said
+    (cell,) = json.loads(notebook.read_text())["cells"]
+    names = {}
+    exec("".join(cell["source"]).replace("\ndouble(", "\nanswer = double("), names)
+    assert torch.equal(names["answer"], names["x"] ** 2)
+    assert course.show_failure(add_halves) is None
+
+
+def test_models_among_the_inputs_are_saved_and_loaded_again(tmp_path, course):
+    named = NamedModel("random", seed=2, d_vocab=5, n_ctx=4, d_model=6, n_layers=1)
+    write_cell(course.exercises[0], "A check.", {"model": named, "share": 0.5}, tmp_path)
+    loaded = load_inputs(tmp_path / "1.1.pt")
+    assert loaded["share"] == 0.5
+    tokens = torch.tensor([[1, 2]])
+    assert torch.equal(loaded["model"](tokens), named.build()(tokens))

@@ -5,7 +5,7 @@ from sample_course import write_course
 
 from mini_transformer.course.exercises import read_stub
 from mini_transformer.course.learner.progress import read_progress
-from mini_transformer.course.learner.workspace import find_line, make_workspace
+from mini_transformer.course.learner.workspace import find_line, make_notebook, make_workspace
 from mini_transformer.course.material import CourseError
 
 FILES = {"README.md", "exercises/ex01_samples.py", "lessons/01_samples.ipynb", "progress.toml"}
@@ -35,6 +35,14 @@ def test_the_notebook_holds_the_lessons_cells_and_no_outputs(tmp_path, material)
     assert [cell["cell_type"] for cell in notebook["cells"]] == ["markdown", "code"]
     assert notebook["cells"][1]["outputs"] == []
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_a_cell_that_only_checks_is_folded_in_the_notebook(tmp_path):
+    lesson = tmp_path / "01_samples.py"
+    lesson.write_text('# %%\nx = 1\n\n# %% tags=["check"]\nassert x == 1\n')
+    shown, folded = (cell["metadata"] for cell in json.loads(make_notebook(lesson))["cells"])
+    assert shown == {}
+    assert folded == {"jupyter": {"source_hidden": True}, "tags": ["check"]}
 
 
 def test_nothing_that_is_there_is_overwritten_and_what_is_missing_is_added(tmp_path, material):

@@ -162,6 +162,17 @@ def test_remarks_seeds_and_called_names_are_those_of_this_process(student, here)
     assert student.find_called("nothing") == here.find_called("nothing") == []
 
 
+def test_what_a_call_leaves_behind_is_noticed_as_in_this_process(student, here):
+    model = NamedModel("random", seed=1, d_vocab=3, n_ctx=4, d_model=6, n_layers=1)
+    for each in (student, here):
+        each.calls.clear()
+        each.call("change", torch.ones(2), {"a": [0]})
+        each.call("weight", model)
+    assert [call.effects for call in student.calls] == [call.effects for call in here.calls]
+    assert [effect.kind for effect in here.calls[0].effects] == ["changes_inputs"]
+    assert student.find_unused("count_calls") == here.find_unused("count_calls") == []
+
+
 def test_random_answers_are_the_same_twice_and_those_of_this_process(student, here):
     assert torch.equal(student.call("draw", 3), student.call("draw", 3))
     assert torch.equal(student.call("draw", 3), here.call("draw", 3))

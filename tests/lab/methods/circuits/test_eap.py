@@ -137,9 +137,9 @@ def attribute_slowly(model, clean, corrupt, metric, ablation, steps):
                 }
         pairs = [edge.split("->") for edge in list_edges(model)]
         total = total + torch.stack(
-            [(changes[writer] * slopes[reader]).sum() for writer, reader in pairs]
+            [(changes[writer] * slopes[reader]).sum(dim=(0, 2)) for writer, reader in pairs]
         )
-    return total / max(steps, 1)
+    return total / max(steps, 1)  # (edge, position)
 
 
 @pytest.mark.parametrize("steps", [0, 3])
@@ -152,7 +152,25 @@ def test_every_kind_of_model_gives_what_a_nudged_stream_per_head_gives(config, a
         draw_tokens(config, seed=2),
     )
     expected = attribute_slowly(model, clean, corrupt, metric, ablation, steps)
-    torch.testing.assert_close(eap(model, clean, corrupt, metric, ablation, steps).values, expected)
+    runs = model, clean, corrupt, metric, ablation, steps
+    torch.testing.assert_close(eap(*runs, by_position=True).values, expected)
+    torch.testing.assert_close(eap(*runs).values, expected.sum(dim=1))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_by_position_it_is_the_gradient_of_the_edge_engine_and_adds_up(
+    model, clean, corrupt, ablation
+):
+    off = write_outputs(model, corrupt, ablation).detach()
+    masks = torch.ones(1, len(list_edges(model)), clean.shape[1], dtype=torch.float64)
+    masks.requires_grad_()
+    metric(run_edges(model, clean, masks, off)[0]).mean().backward()
+    runs = model, clean, corrupt, metric, ablation
+    torch.testing.assert_close(eap(*runs, by_position=True).values, masks.grad[0])
+    for kind in ((), (3,), (2, "masks")):
+        found = eap(*runs, *kind, by_position=True)
+        assert found.values.shape == masks.shape[1:]
+        torch.testing.assert_close(found.sum().values, eap(*runs, *kind).values)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +188,7 @@ def test_in_a_model_with_hooks_it_gives_what_a_nudged_stream_per_head_gives(site
     with model.hooks(
         [(name, lambda value, hook: value * torch.linspace(0.5, 2, value.shape[-1]).to(value))]
     ):
-        expected = attribute_slowly(model, clean, corrupt, metric, "resample", 2)
+        expected = attribute_slowly(model, clean, corrupt, metric, "resample", 2).sum(dim=1)
         got = eap(model, clean, corrupt, metric, steps=2).values
     torch.testing.assert_close(got, expected)
     assert not torch.allclose(got, plain)

@@ -13,6 +13,7 @@ from mini_transformer.edges import (
     list_edges,
     list_writers,
     run_edges,
+    run_masks,
     write_outputs,
 )
 from mini_transformer.methods import patch_edges, score_nodes
@@ -35,8 +36,10 @@ def read_written(model, tokens):
     }
 
 
-def run_hooked(model, tokens, reader, change):
-    """Run while one reader, and no other, hears `change` on top."""
+def run_hooked(model, tokens, reader, change, position=None):
+    """Run while one reader, and no other, hears `change` on top, at one position or at all."""
+    if position is not None:
+        change = change * torch.eye(tokens.shape[1]).to(change)[position].unsqueeze(-1)
     if reader == "logits":
         hook = ("resid_post", 1), lambda value, hook: value + change
     elif reader.startswith("m"):
@@ -93,14 +96,49 @@ def test_denoising_puts_one_clean_value_into_the_corrupt_run(model, clean, corru
     torch.testing.assert_close(got.values, torch.stack(expected))
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 4, 1000])
-def test_the_batch_size_changes_nothing(model, clean, corrupt, batch_size):
-    expected = patch_edges(model, clean, corrupt, metric, direction="noise")
-    got = patch_edges(model, clean, corrupt, metric, batch_size=batch_size, direction="noise")
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_by_position_it_is_the_edge_engine_with_one_switch_off(model, clean, corrupt, ablation):
+    off = write_outputs(model, corrupt, ablation)
+    shape = len(list_edges(model)), clean.shape[1]
+    switches = torch.eye(shape[0] * shape[1]).unflatten(1, shape)
+    with torch.no_grad():
+        without = torch.cat(list(run_masks(model, clean, 1 - switches, off)))
+        expected = metric(model(clean)).mean() - torch.stack(
+            [metric(logits).mean() for logits in without]
+        )
+    got = patch_edges(
+        model, clean, corrupt, metric, ablation, direction="noise", by_position=True
+    ).values
+    assert expected.unflatten(0, shape).abs().amax(dim=1).min() > 1e-6
+    torch.testing.assert_close(got, expected.view(shape))
+
+
+@pytest.mark.parametrize("direction", ["noise", "denoise"])
+def test_by_position_it_is_one_hooked_run_per_edge_and_position(model, clean, corrupt, direction):
+    base, source = (clean, corrupt) if direction == "noise" else (corrupt, clean)
+    on, other = read_written(model, base), read_written(model, source)
+    start = metric(model(base)).mean().detach()
+    sign = -1 if direction == "noise" else 1
+    got = patch_edges(model, clean, corrupt, metric, direction=direction, by_position=True)
+    for edge in list_edges(model):
+        writer, reader = edge.split("->")
+        change = other[writer] - on[writer]
+        for position, score in enumerate(got[edge]):
+            run = run_hooked(model, base, reader, change, position)
+            torch.testing.assert_close(score, sign * (metric(run).mean() - start))
+
+
+@pytest.mark.parametrize("by_position", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 30, 1000])
+def test_the_batch_size_changes_nothing(model, clean, corrupt, batch_size, by_position):
+    how = {"direction": "noise", "by_position": by_position}
+    expected = patch_edges(model, clean, corrupt, metric, **how)
+    got = patch_edges(model, clean, corrupt, metric, batch_size=batch_size, **how)
     torch.testing.assert_close(got.values, expected.values)
 
 
-def test_a_smaller_batch_size_means_smaller_forwards(model, clean, corrupt):
+@pytest.mark.parametrize("by_position", [False, True])
+def test_a_smaller_batch_size_means_smaller_forwards(model, clean, corrupt, by_position):
     sizes = []
 
     def look(value, hook):
@@ -108,12 +146,15 @@ def test_a_smaller_batch_size_means_smaller_forwards(model, clean, corrupt):
 
     for batch_size in (1, 1000):
         with model.hooks([(("q", 1), look)]):
-            patch_edges(model, clean, corrupt, metric, batch_size=batch_size, direction="noise")
+            how = {"direction": "noise", "by_position": by_position}
+            patch_edges(model, clean, corrupt, metric, batch_size=batch_size, **how)
         sizes.append(0)
     small, large = sizes[: sizes.index(0)], sizes[sizes.index(0) + 1 :]
     # One prompt, one writer, every head's q, k or v.
     assert max(small) <= max(3 * model.config.n_heads, len(clean))
     assert max(large) > max(small)
+    if by_position:  # several writers at all positions, each in q, k or v, go through one forward
+        assert max(large) > 3 * model.config.n_heads * clean.numel()
 
 
 def test_a_model_without_layers_has_one_edge(clean, corrupt):

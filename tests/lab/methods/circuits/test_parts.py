@@ -63,8 +63,11 @@ def test_scores_that_leave_parts_out_or_are_nan_are_refused(model):
         ({"a0.h0": 1.0, edges[0]: 1.0}, "given by 2 names"),
         ({}, "given by 0 names"),
         (dict.fromkeys(writers, nan), f"given by {len(writers)} names with NaN"),
+        (EdgeScores(model, torch.ones(len(edges), 3)), rf"\({len(edges)}, 3\)"),
         (EdgeScores(model, torch.full((len(edges),), nan)), rf"\({len(edges)},\) with NaN"),
         (torch.ones(2), r"\(2,\)"),
     ):
         with pytest.raises(ValueError, match=f"scores are {given}, {expected}"):
             read_scores(model, scores)
+    with pytest.raises(ValueError, match=r"nodes: add up those at all positions by scores\.sum"):
+        read_scores(model, EdgeScores(model, torch.ones(len(edges), 3)))

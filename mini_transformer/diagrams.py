@@ -1,0 +1,205 @@
+"""Drawings of a model's parts: the stream with its writers, one head, a circuit.
+
+They are drawn from a model: its layers and heads, its widths, and numbers that were measured on it.
+"""
+
+from collections.abc import Collection, Mapping
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from mini_transformer.edges import Edge, list_edges
+from mini_transformer.model import Transformer
+from mini_transformer.plots import BLUE, GREY, NOTHING, ORANGE
+
+STREAM = "#e9e4d8"
+Number = float | int
+Point = tuple[Number, Number]
+
+
+def draw_stream(
+    model: Transformer,
+    writes: Mapping[str, Number] | None = None,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw the residual stream at one position as a band, and every writer that adds to it.
+
+    Thin arrows read from the band, thick ones add to it. `writes` gives numbers by writer
+    (`embed`, `pos_embed`, `a0.h0`, `m0`): they stand beside the arrow, which is blue above 0,
+    orange below, and grey at 0 or without a number.
+
+    >>> from mini_transformer import toys
+    >>> draw_stream(toys.load("induction_by_hand").model, {"a1.h0": 20.0}).get_title()
+    ''
+    """
+    config = model.config
+    layers = [
+        [f"a{layer}.h{head}" for head in range(config.n_heads)]
+        + ([f"m{layer}"] if config.d_mlp else [])
+        for layer in range(config.n_layers)
+    ]
+    groups = [["embed", "pos_embed"], *layers]
+    width = sum(len(group) + 0.5 for group in groups) + 1
+    ax = _clear(ax, (width, 2.9))
+    ax.annotate(
+        "", (width - 0.9, 0), (-0.6, 0), arrowprops={"width": 16, "headwidth": 30, "color": STREAM}
+    )
+    ax.text(-0.5, 0, f"stream: {config.d_model} numbers", va="center", color=GREY, fontsize=9)
+    _draw_box(ax, (width - 0.4, 0), "W_U\nlogits")
+    x = 0.0
+    for number, group in enumerate(groups):
+        start = x
+        for name in group:
+            _draw_writer(ax, x, name, writes, reads=number > 0)
+            x += 1
+        label = f"layer {number - 1}" if number else "what starts it"
+        ax.text((start + x - 1) / 2, 1.62, label, ha="center", color=GREY, fontsize=9)
+        x += 0.5
+    ax.set(xlim=(-0.7, width + 0.2), ylim=(-0.35, 1.8))
+    ax.set_title(title)
+    return ax
+
+
+def draw_head(
+    model: Transformer,
+    layer: int,
+    head: int,
+    key: str,
+    query: str,
+    attention: Number,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw one head's two circuits between two positions.
+
+    The QK circuit (orange) compares both streams; the OV circuit (blue) moves something from the
+    key's stream to the query's. `key` and `query` say what stands there, `attention` how much the
+    query pays to the key.
+    """
+    d_model, d_head = model.config.d_model, model.config.d_head
+    ax = _clear(ax, (8.5, 3.4))
+    for x, label in ((0, f"at the key\n{key}"), (6, f"at the query\n{query}")):
+        ax.annotate(
+            "", (x, 3.2), (x, -0.2), arrowprops={"width": 16, "headwidth": 30, "color": STREAM}
+        )
+        ax.text(x, -0.3, label, ha="center", va="top", fontsize=10)
+    _draw_box(ax, (3, 0.6), f"QK circuit: do they match?\nattention {attention:.2f}", ORANGE)
+    _draw_box(ax, (3, 2.2), f"OV circuit: what is moved?\ntimes {attention:.2f}", BLUE)
+    sizes = f"{d_model} to {d_head}"
+    _draw_arrow(ax, (0.15, 0.6), (1.6, 0.6), ORANGE, f"W_K\n{sizes}", (0.85, 0.72))
+    _draw_arrow(ax, (5.85, 0.6), (4.4, 0.6), ORANGE, f"W_Q\n{sizes}", (5.15, 0.72))
+    _draw_arrow(ax, (0.15, 2.2), (1.6, 2.2), BLUE, f"W_V\n{sizes}", (0.85, 2.32))
+    _draw_arrow(ax, (4.4, 2.2), (5.85, 2.2), BLUE, f"W_O\n{d_head} to {d_model}", (5.15, 2.32))
+    _draw_arrow(ax, (3, 1.0), (3, 1.8), GREY, "how much", (3.55, 1.32))
+    ax.set(xlim=(-1.2, 7.2), ylim=(-1.0, 3.4))
+    ax.set_title(title or f"a{layer}.h{head}")
+    return ax
+
+
+def draw_circuit(
+    model: Transformer,
+    edges: Collection[str],
+    roles: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw a model's nodes from left to right, and some edges between them.
+
+    A letter at the end of an edge says which of a head's inputs it enters. Nodes without an edge
+    are pale. `roles` puts words under nodes.
+
+    >>> from mini_transformer import toys
+    >>> model = toys.load("induction_by_hand").model
+    >>> draw_circuit(model, ["a0.h0->a1.h0<k>", "a1.h0->logits"]).get_title()
+    ''
+    """
+    chosen = [Edge.parse(edge) for edge in edges]
+    unknown = {str(edge) for edge in chosen} - set(list_edges(model))
+    if unknown:
+        raise KeyError(f"the model has no edge {min(unknown)!r}")
+    used = {str(node) for edge in chosen for node in (edge.writer, edge.reader)}
+    places = _place_nodes(model)
+    ax = _clear(ax, (2.1 * (places["logits"][0] + 1), 1.0 + 0.95 * model.config.n_heads))
+    for name, (x, y) in places.items():
+        _draw_box(ax, (x, y), name, "black" if name in used else NOTHING)
+        if roles and name in roles:
+            above = y >= places["input"][1]
+            side, where = (0.3, "bottom") if above else (-0.3, "top")
+            ax.text(x, y + side, roles[name], ha="center", va=where, fontsize=9)
+    for edge in chosen:
+        (x, y), (end, height) = places[str(edge.writer)], places[str(edge.reader)]
+        # The three inputs of a head lie one above the other; edges along a row bow over its nodes.
+        height += {"q": 0.2, "k": 0.0, "v": -0.2}.get(edge.part or "k", 0.0)
+        bow = 0.43 / (end - x) if end - x > 1.1 and abs(y - height) < 0.3 else 0.0
+        arrow = {"arrowstyle": "-|>", "color": BLUE, "linewidth": 1.8, "shrinkA": 20, "shrinkB": 0}
+        arrow["connectionstyle"] = f"arc3,rad={-bow}"
+        ax.annotate(
+            "", (end - (0.21 if edge.part else 0.14), height), (x, y), arrowprops=arrow, zorder=0
+        )
+        if edge.part:
+            ax.text(end - 0.2, height + 0.02, edge.part, color=BLUE, fontsize=9, va="center")
+    heights = [y for _, y in places.values()]
+    ax.set(xlim=(-0.6, places["logits"][0] + 0.6), ylim=(min(heights) - 0.6, max(heights) + 0.6))
+    ax.set_title(title)
+    return ax
+
+
+def _place_nodes(model: Transformer) -> dict[str, Point]:
+    """Place the input on the left, each layer in its column, MLPs after heads, logits last."""
+    config = model.config
+    middle = -(config.n_heads - 1) / 2
+    places = {"input": (0.0, middle)}
+    x = 1.0
+    for layer in range(config.n_layers):
+        for head in range(config.n_heads):
+            places[f"a{layer}.h{head}"] = (x, -float(head))
+        x += 1.0
+        if config.d_mlp:
+            places[f"m{layer}"] = (x, middle)
+            x += 1.0
+    return places | {"logits": (x, middle)}
+
+
+def _draw_writer(
+    ax: Axes, x: Number, name: str, writes: Mapping[str, Number] | None, reads: bool
+) -> None:
+    """Draw one writer over the stream, the arrow that it reads by, and the one that it adds by."""
+    number = (writes or {}).get(name)
+    colour = NOTHING if not number else BLUE if number > 0 else ORANGE
+    if writes is None:
+        colour = BLUE
+    _draw_box(ax, (x, 1.25), name)
+    if reads:
+        _draw_arrow(ax, (x - 0.2, 0.12), (x - 0.2, 1.05), GREY, width=0.8)
+    _draw_arrow(ax, (x + 0.1, 1.05), (x + 0.1, 0.12), colour, width=3)
+    if number is not None:
+        ax.text(x + 0.2, 0.55, f"{number:.3g}", va="center", fontsize=10)
+
+
+def _draw_arrow(
+    ax: Axes,
+    start: Point,
+    end: Point,
+    colour: str,
+    label: str = "",
+    at: Point = (0, 0),
+    width: Number = 2,
+) -> None:
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=arrow)
+    if label:
+        ax.text(*at, label, ha="center", va="bottom", fontsize=9, color=colour)
+
+
+def _draw_box(ax: Axes, at: Point, text: str, colour: str = "black") -> None:
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
+    shown = GREY if colour == NOTHING else colour
+    ax.text(*at, text, ha="center", va="center", fontsize=10, color=shown, bbox=box)
+
+
+def _clear(ax: Axes | None, size: Point) -> Axes:
+    """Take these axes, or new ones, without frame and ticks."""
+    ax = ax or pyplot.subplots(figsize=size, layout="constrained")[1]
+    ax.set_axis_off()
+    return ax

@@ -1,0 +1,1 @@
+"""Programs in RASP that Tracr compiled to weights."""

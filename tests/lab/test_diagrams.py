@@ -1,0 +1,59 @@
+"""What is drawn of a model: every part once, numbers and edges where they were given."""
+
+import pytest
+from matplotlib import pyplot
+from matplotlib.colors import to_hex
+
+from mini_transformer import Config, Transformer, diagrams, plots
+
+MODEL = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2, d_mlp=8), seed=0)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    pyplot.close("all")
+
+
+def read_words(ax) -> list[str]:
+    return [text.get_text() for text in ax.texts if text.get_text()]
+
+
+def list_colours(ax) -> list[str]:
+    arrows = [text.arrow_patch for text in ax.texts if getattr(text, "arrow_patch", None)]
+    return [to_hex(arrow.get_edgecolor()) for arrow in arrows]
+
+
+def test_the_stream_has_every_writer_once_and_the_numbers_that_were_given():
+    ax = diagrams.draw_stream(MODEL, {"embed": 0.0, "a1.h0": 2.5, "m1": -1.0}, title="pushes")
+    words = read_words(ax)
+    writers = ["embed", "pos_embed", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1"]
+    assert [word for word in words if word in writers] == writers
+    assert [word for word in words if word in ("0", "2.5", "-1")] == ["0", "2.5", "-1"]
+    assert "stream: 8 numbers" in words
+    assert list_colours(ax).count(plots.BLUE) == list_colours(ax).count(plots.ORANGE) == 1
+    assert ax.get_title() == "pushes"
+
+
+def test_a_head_is_drawn_with_its_widths_and_the_attention_that_was_measured():
+    _, given = pyplot.subplots()
+    ax = diagrams.draw_head(MODEL, 1, 0, key="c", query="m", attention=0.123, ax=given)
+    assert ax is given
+    assert ax.get_title() == "a1.h0"
+    assert {"W_Q\n8 to 4", "W_O\n4 to 8", "at the key\nc"} <= set(read_words(ax))
+    assert sum("0.12" in word for word in read_words(ax)) == 2
+
+
+def test_a_circuit_has_an_arrow_per_edge_and_pale_nodes_that_are_not_in_it():
+    edges = ["input->a1.h1<v>", "a1.h1->logits"]
+    ax = diagrams.draw_circuit(MODEL, edges, {"a1.h1": "copies"})
+    assert list_colours(ax) == [plots.BLUE] * 2
+    assert {"v", "copies"} <= set(read_words(ax))
+    boxes = {text.get_text(): text.get_bbox_patch() for text in ax.texts if text.get_bbox_patch()}
+    pale = {name for name, box in boxes.items() if to_hex(box.get_edgecolor()) == plots.NOTHING}
+    assert pale == {"a0.h0", "a0.h1", "a1.h0", "m0", "m1"}
+
+
+def test_an_edge_that_the_model_does_not_have_is_named():
+    with pytest.raises(KeyError, match=r"the model has no edge 'a1.h0->a0.h1<q>'"):
+        diagrams.draw_circuit(MODEL, ["a1.h0->a0.h1<q>"])
