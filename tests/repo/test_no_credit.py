@@ -59,7 +59,14 @@ def list_answers(official):
     return answers | {f"argument {i}": lambda *args, i=i: args[i] for i in range(6)}
 
 
-@pytest.mark.parametrize("exercise", COURSE, ids=lambda one: f"ex{one.key}-{one.name}")
+def list_exercises():
+    """All, the one that is graded by many runs (12 seconds here) among the slow tests."""
+    for one in COURSE:
+        marks = [pytest.mark.slow] * (one.name == "integrate_heads")
+        yield pytest.param(one, marks=marks, id=f"ex{one.key}-{one.name}")
+
+
+@pytest.mark.parametrize("exercise", list(list_exercises()))
 def test_an_answer_without_work_earns_nothing_in_any_check(exercise):
     official = getattr(SOLUTIONS[exercise.key], exercise.name)
     checks = find_checks(vars(GRADERS[exercise.key]))[exercise.name]

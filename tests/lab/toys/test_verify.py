@@ -71,12 +71,15 @@ WEIGHTS_OF_C = [  # those of the token c (3), and of position 5, in the plain in
 ]
 
 
-SHIPPED = [(name, seed) for name in toys.names() for seed in list_seeds(name) or [0]]
+SLOW = ("tracr_shuffle_dyck2",)  # circuits of 33 edges
+SHIPPED = [
+    pytest.param(name, seed, marks=[pytest.mark.slow] * (name in SLOW), id=f"{name}-{seed}")
+    for name in toys.names()
+    for seed in list_seeds(name) or [0]
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"), SHIPPED, ids=[f"{name}-{seed}" for name, seed in SHIPPED]
-)
+@pytest.mark.parametrize(("name", "seed"), SHIPPED)
 def test_every_truth_holds_on_every_shipped_seed(name: str, seed: int) -> None:
     rows = verify(name, seed)
     assert rows
