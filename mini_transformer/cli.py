@@ -454,14 +454,20 @@ def board(
 @command
 def forge(
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    size: Annotated[int, typer.Option(help="Steps of the program, 1 to 8.")] = 3,
-    decoys: Annotated[int, typer.Option(help="Heads per layer that serve no task.")] = 2,
-    tasks: Annotated[int, typer.Option(help="Other programs in the same model.")] = 2,
+    size: Annotated[int | None, typer.Option(help="Steps of the program, 1 to 8.")] = None,
+    decoys: Annotated[
+        int | None, typer.Option(help="Heads per layer that serve no task, at least.")
+    ] = None,
+    tasks: Annotated[int | None, typer.Option(help="Other programs in the same model.")] = None,
     redundancy: Annotated[
         str | None, typer.Option(help="none, 'second way' or backup; by default drawn.")
     ] = None,
     positions: Annotated[
         str | None, typer.Option(help="fixed, or drawn per prompt; by default drawn.")
+    ] = None,
+    saturation: Annotated[float | None, typer.Option(help="Attention score of a match.")] = None,
+    skew: Annotated[
+        float | None, typer.Option(help="How far variables are from orthogonal, up to 0.6.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -496,8 +502,10 @@ def forge(
         key = blind.with_name(f"{blind.name}.key.json")
     if answers is not None:
         return score_blind_answers(answers, key, blind, out, as_data)
-    knobs: dict[str, Any] = {"size": size, "decoys": decoys, "tasks": tasks}
-    knobs |= {"redundancy": redundancy, "positions": positions}
+    given: dict[str, Any] = {"size": size, "decoys": decoys, "tasks": tasks}
+    given |= {"redundancy": redundancy, "positions": positions}
+    given |= {"saturation": saturation, "skew": skew}
+    knobs = {name: value for name, value in given.items() if value is not None}
     if blind is not None and key is not None:
         write_blind(blind, key, n, seed, **knobs)
         say(f"written: {blind}, to hand out, and its key {key}, to keep")

@@ -1,4 +1,6 @@
-"""One thread, whoever starts the tests, and no bad input where shapes are checked."""
+"""One thread, whoever starts the tests, a seed for each of them, and no bad input where shapes are
+checked.
+"""
 
 import pytest
 import torch
@@ -7,6 +9,12 @@ import torch
 torch.set_num_threads(1)
 
 collect_ignore_glob: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed of its own is the same in every run."""
+    torch.manual_seed(0)
 
 
 def pytest_configure(config: pytest.Config) -> None:

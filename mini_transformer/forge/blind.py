@@ -184,7 +184,8 @@ def hide(
     batch = case.task.everything()
     prompts, row = torch.cat([batch.clean, batch.corrupt]).unique(dim=0, return_inverse=True)
     order = shuffle(len(prompts))  # `unique` sorts, and the order of values would be told
-    prompts, pairs = prompts[order], order.argsort()[row].view(2, -1).T
+    prompts = prompts[order]
+    pairs = order.argsort()[row].view(2, -1).T
     answers, positions = torch.empty(2, len(prompts), dtype=torch.long)
     answers[pairs] = torch.stack([batch.answer, batch.wrong], dim=1)
     positions[pairs] = batch.position[:, None]
@@ -199,7 +200,7 @@ def hide(
     bias.add_(torch.randn(1, generator=generator))  # the same for all: no difference, but no zero
     for _ in range(5):
         wide, layers = widen(plain, generator, **sizes)
-        found = disguise(wide, generator)
+        found = disguise(wide, generator, case.knobs.skew)
         shown = tokens[prompts]
         if (found.model(shown) - plain(shown)).abs().max() < EQUAL:
             break

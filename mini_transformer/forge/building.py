@@ -179,9 +179,9 @@ def list_parts(
     parts: list[Part] = []
     for at in placement.marked:
         gain = draw_gains(1)
-        reads, bias = gain * position[at, None], 1 - gain
         mark = stream[f"{task}:mark {at}"]
-        parts.append(Neurons("mark", placed["mark"], reads, bias, mark, at=at))
+        reads = gain * position[at, None]
+        parts.append(Neurons("mark", placed["mark"], reads, 1 - gain, mark, at=at))
     if "previous" in placed:
         previous = stream[f"{task}:previous"]
         # From each value to its key; from elsewhere to the first token, which is no key.

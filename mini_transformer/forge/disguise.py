@@ -83,8 +83,10 @@ def disguise(model: Transformer, generator: torch.Generator, skew: float | int =
         if not spare or c.tied:
             raise ValueError(f"skew is {skew}, but must be 0 for a model like {c}")
         stretch, unstretch = draw_bases(1, turn.shape[1], generator, skew)
-        turn, unread = turn @ stretch[0], unread @ stretch[0]
-        back, unwritten = back @ unstretch[0].mT, unwritten @ unstretch[0].mT
+        turn = turn @ stretch[0]
+        unread = unread @ stretch[0]
+        back = back @ unstretch[0].mT
+        unwritten = unwritten @ unstretch[0].mT
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -29,6 +29,7 @@ from mini_transformer.edges import (
     write_outputs,
 )
 from mini_transformer.model import Transformer
+from mini_transformer.toys.find_by_node import keep_minimal
 from mini_transformer.toys.find_circuits import list_live_edges
 from mini_transformer.toys.truth import Batch
 
@@ -369,7 +370,7 @@ class _Search:
                 for which, own in found.items():
                     key = (*(state[j] for j in kept), which)
                     masks = [mask | more for mask, more in product(sets, own)]
-                    new[key] = _keep_minimal_masks(new.get(key, []) + masks)
+                    new[key] = keep_minimal(new.get(key, []) + masks)
             if len(new) > MOST_STATES:
                 raise Undecided(f"there are more than {MOST_STATES} states")
             self.cover_useless(node)
@@ -419,7 +420,7 @@ class _Search:
             for row, key in zip(some.bool().tolist(), keys, strict=True):
                 mask = sum(1 << bit[on[j][0]] for j, is_on in enumerate(row) if is_on)
                 found.setdefault(key, []).append(mask)
-        return {key: _keep_minimal_masks(masks) for key, masks in found.items()}
+        return {key: keep_minimal(masks) for key, masks in found.items()}
 
     def classes_of(self, node: str, value: Value) -> list[int]:
         """Number what a node writes; values that are the same have one number."""
@@ -465,12 +466,3 @@ class _Search:
                 self.margins.append(pair)
             numbers.append(self.margins.index(pair))
         return numbers
-
-
-def _keep_minimal_masks(masks: list[int]) -> list[int]:
-    """Keep the sets (bits of a number) that hold no other."""
-    kept: list[int] = []
-    for mask in sorted(set(masks), key=int.bit_count):
-        if not any(other & mask == other for other in kept):
-            kept.append(mask)
-    return kept

@@ -10,12 +10,12 @@ shipped weights, by the signatures. Sources: interchange intervention training, 
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mini_transformer import checkpoints
@@ -217,20 +217,6 @@ def interchange(
         return model.run_with_hooks(clean, fwd_hooks=[(hook, put)])
 
 
-def answer_with(
-    program: Program, clean: Tensor, corrupt: Tensor, name: str
-) -> Int[Tensor, "batch"]:
-    """Run the program on clean prompts, with a variable's value taken from the corrupt ones."""
-    layout = program.layout
-    step = Step("fetch", ("given",), program.steps[name].at)
-    changed = replace(
-        program,
-        layout=replace(layout, tokens=layout.tokens | {"given": layout.length}),
-        steps=program.steps | {name: step},
-    )
-    return changed.compute(torch.cat([clean, program.run(corrupt)[name][:, None]], dim=1))
-
-
 def _make_variables(program: Program, model: Transformer, plan: Plan) -> dict[str, Variable]:
     """Describe each step but the last: in which directions its node writes at its position."""
     prompts = program.prompts
@@ -311,7 +297,7 @@ def measure_interchange(case: Case, program: Program, plan: Plan, name: str) -> 
     corrupt = prompts.repeat(len(prompts), 1)
     node = plan.nodes[name]
     logits = interchange(case.model, clean, corrupt, node, program.steps[name].at)
-    expected = answer_with(program, clean, corrupt, name)
+    expected = program.run(clean, {name: program.run(corrupt)[name]})[program.answer]
     return (logits[:, -1].argmax(dim=1) == expected).float().mean().item()
 
 

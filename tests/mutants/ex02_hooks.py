@@ -88,9 +88,12 @@ def by_the_cache_of_this_package(model, tokens, names):
 @mutant("cache_outputs", says="leaves a hook")
 def never_removes_a_hook(model, tokens, names):
     outputs = {}
+
+    def keep(module, inputs, output, name):
+        outputs[name] = output.clone()
+
     for name in names:
-        keep = lambda module, inputs, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
-        model.get_submodule(name).register_forward_hook(keep)
+        model.get_submodule(name).register_forward_hook(functools.partial(keep, name=name))
     model(tokens)
     return outputs
 
@@ -98,9 +101,12 @@ def never_removes_a_hook(model, tokens, names):
 @mutant("cache_outputs", says="runs the model")
 def one_run_per_name(model, tokens, names):
     outputs = {}
+
+    def keep(module, inputs, output, name):
+        outputs[name] = output.clone()
+
     for name in names:
-        keep = lambda module, inputs, output, name=name: outputs.update({name: output.clone()})  # noqa: E731
-        handle = model.get_submodule(name).register_forward_hook(keep)
+        handle = model.get_submodule(name).register_forward_hook(functools.partial(keep, name=name))
         model(tokens)
         handle.remove()
     return outputs

@@ -3,11 +3,16 @@
 A forged model on which one of these does well would be a defect.
 """
 
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor
 
 from mini_transformer.edges import list_edges
 from mini_transformer.model import Transformer
+from mini_transformer.toys.truth import Case
 
 
 def _written(model: Transformer, node: str) -> Tensor:
@@ -107,6 +112,21 @@ def score_by_names(model: Transformer) -> dict[str, Tensor]:
         "names: to the logits": [float(reader == "logits") for _, reader in ends],
     }
     return {name: torch.tensor(order) for name, order in orders.items()}
+
+
+def learn_names(cases: Iterable[Case], ablation: str) -> Callable[[Transformer], Tensor]:
+    """Learn how often an edge is in the circuits of other models, whatever the head's number."""
+    counts: dict[str, list[bool]] = defaultdict(list)
+    for case in cases:
+        needed = frozenset().union(*case.truth.circuits[ablation].edges)
+        for edge in list_edges(case.model):
+            counts[re.sub(r"\.h\d+", "", edge)].append(edge in needed)
+
+    def score(model: Transformer) -> Tensor:
+        kinds = [counts[re.sub(r"\.h\d+", "", edge)] for edge in list_edges(model)]
+        return torch.tensor([sum(own) / len(own) if len(own) > 2 else 0.0 for own in kinds])
+
+    return score
 
 
 def score_by_nothing(model: Transformer) -> dict[str, Tensor]:

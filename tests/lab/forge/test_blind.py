@@ -11,10 +11,10 @@ import pytest
 import torch
 from cheaters import score_by_names, score_by_weights
 
-from mini_transformer import forge
+from mini_transformer import Transformer, forge
 from mini_transformer.board.metrics.circuit import compare_sets, keep_highest
 from mini_transformer.edges import mask_of
-from mini_transformer.forge import blind
+from mini_transformer.forge import Disguise, blind, disguise
 from mini_transformer.toys.find_circuits import is_minimal
 
 ARGUMENTS: dict[str, Any] = {"n": 4, "seed": 3, "size": 2}
@@ -255,3 +255,16 @@ def test_what_cannot_be_written_is_told(
 def test_a_folder_without_models_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no model"):
         forge.read_blind(tmp_path)
+
+
+def test_every_knob_reaches_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skews = []
+
+    def watch(model: Transformer, generator: torch.Generator, skew: float) -> Disguise:
+        skews.append(skew)
+        return disguise(model, generator, skew)
+
+    monkeypatch.setattr(blind, "disguise", watch)
+    forge.write_blind(tmp_path / "exam", tmp_path / "key.json", n=2, size=1, skew=0.3)
+    assert len(skews) >= 2
+    assert set(skews) == {0.3}

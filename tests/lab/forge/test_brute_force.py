@@ -89,7 +89,7 @@ def test_what_else_is_on_does_not_change_the_circuits_in_60_cases(knobs: dict[st
 def test_circuits_by_position_answer_among_decoys_and_need_each_of_their_switches(
     seed: int,
 ) -> None:
-    case = forge.make(seed, size=2, positions="fixed")
+    case = forge.make(seed, size=2, positions="fixed", tasks=1, decoys=1)
     everything = case.task.everything()
     for ablation, circuits in case.truth.by_position.items():
         batch = everything if ablation == "resample" else everything.distinct()

@@ -9,6 +9,8 @@ from mini_transformer.edges import list_edges
 from mini_transformer.forge.building import (
     STRENGTH,
     THRESHOLD,
+    Head,
+    Neurons,
     build,
     find_places,
     list_parts,
@@ -65,3 +67,28 @@ def test_edges_act_at_the_positions_they_are_meant_for(seed: int) -> None:
     places = find_places(made, parts)
     assert set(places) == set(list_live_edges(made.model))
     assert set(places) <= set(list_edges(made.model))
+
+
+def test_no_two_neurons_or_heads_need_be_equally_strong() -> None:
+    """What is equally strong in every model can be read off the weights."""
+    _, parts, _ = draw(0)
+    gains = torch.cat([1 - part.bias for part in parts if isinstance(part, Neurons)])
+    strengths = [part.always or part.query.norm() for part in parts if isinstance(part, Head)]
+    assert len(gains.unique()) > 0.9 * len(gains)
+    assert len({round(float(one), 3) for one in strengths}) == len(strengths) > 1
+
+
+def test_a_program_is_placed_and_looks_in_many_ways() -> None:
+    """Where a circuit's edges stand must not be the same in every model."""
+    placements = []
+    for seed in range(40):
+        rng = random.Random(seed)
+        program = draw_program(rng, draw_layout(rng, 3, "fixed", 1, 0), 3)
+        placements.append(place_steps(program, rng, most=4))
+    layers = [layer for one in placements for layer in one.layers.values()]
+    assert {0, 1, 2, 3, 4} <= set(layers)
+    asks = [way for one in placements for way in one.asks.values()]
+    finds = [way for one in placements for way in one.finds.values()]
+    assert set(asks) == {"mark", "position", "everywhere"}
+    assert set(finds) == {"mark", "position"}
+    assert max(asks.count("position"), finds.count("position")) < 0.3 * len(asks)

@@ -6,6 +6,7 @@ import torch
 from mini_transformer import forge
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.forge.building import STRENGTH
+from mini_transformer.forge.case import _Forge
 from mini_transformer.forge.proving import measure_margin
 from mini_transformer.toys import Batch
 
@@ -55,6 +56,37 @@ def test_whatever_is_switched_outside_a_circuit_it_answers(
             assert margins.min() > 0.02
         # Nothing outside moves a difference of logits by more than the bound.
         assert margins.amax(dim=0).sub(margins.amin(dim=0)).max() < 2 * 0.22 * STRENGTH
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_whatever_decoys_read_they_add_less_than_the_bound(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only decoys read and write is made as loud as you like, at each layer."""
+    built = []
+    build_whole = _Forge.build_whole
+
+    def keep(self: _Forge, slack: float) -> tuple:
+        found = build_whole(self, slack)
+        built.append((slack, found[-1]))
+        return found
+
+    monkeypatch.setattr(_Forge, "build_whole", keep)
+    case = forge.make(seed, hidden=False)
+    slack, whole = built[-1]
+    generator = torch.Generator().manual_seed(0)
+    tokens = case.task.everything().clean[:8].repeat(64, 1)
+    live = whole.stream["live"]
+
+    def shout(value: torch.Tensor, hook: object) -> torch.Tensor:
+        return value + 100 * torch.randn(*value.shape[:2], len(live), generator=generator) @ live
+
+    with torch.no_grad():
+        hooks = [(f"blocks.{i}.hook_resid_pre", shout) for i in range(len(case.model.blocks))]
+        loud = case.model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1]
+        change = loud - case.model(tokens)[:, -1]
+    differences = change.amax(dim=1) - change.amin(dim=1)
+    assert slack / 4 < differences.max() < slack
 
 
 def test_without_an_anti_head_the_answer_is_clearer() -> None:

@@ -98,3 +98,29 @@ def test_a_null_space_is_what_the_rows_do_not_feel() -> None:
     free = find_null_space(torch.cat([rows, rows[:1]]))
     assert free.shape == (5, 8)
     torch.testing.assert_close(free @ rows.T, torch.zeros(5, 3).double(), rtol=0, atol=1e-9)
+
+
+def test_skew_stretches_the_stream_and_keeps_every_masked_run() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = make_model(biases=True, d_mlp=12)
+    plain = disguise(model, generator)
+    skewed = disguise(model, generator, skew=0.5)
+    for found, least, most in ((plain, -1e-5, 1e-5), (skewed, 0.1, 1.0)):
+        overlap = found.turn @ found.turn.T - torch.eye(20)
+        assert least < overlap.fill_diagonal_(0).abs().max() < most
+    tokens = torch.randint(7, (4, 6), generator=generator)
+    order = [list_edges(skewed.model).index(skewed.rename(edge)) for edge in list_edges(model)]
+    masks = (torch.rand(16, len(order), generator=generator) < 0.6).float()
+    renamed = torch.zeros_like(masks)
+    renamed[:, order] = masks
+    with torch.no_grad():
+        expected = run_edges(model, tokens, masks, write_outputs(model, tokens.flip(0)))
+        off = write_outputs(skewed.model, tokens.flip(0))
+        found = run_edges(skewed.model, tokens, renamed, off)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [{"norm": "rms"}, {"tied": True}, {"positions": "sinusoidal"}])
+def test_skew_is_refused_where_it_would_be_felt(kind: dict) -> None:
+    with pytest.raises(ValueError, match=r"skew is 0\.5, but must be 0 for a model like"):
+        disguise(make_model(**kind), torch.Generator().manual_seed(0), skew=0.5)

@@ -34,6 +34,13 @@ def test_a_program_computes_its_tables() -> None:
     assert program.prompts[:, 3].unique().tolist() == [THREE.marks[0]]
 
 
+def test_a_step_whose_value_is_given_is_not_computed() -> None:
+    program = make_program(THREE, ("u", ("x0@", "x1@"), AND), ("v", ("u", "x2@"), XOR))
+    given = {"u": torch.tensor([1, 0, 1, 1, 0, 0, 1, 0])}
+    rows = zip(given["u"].tolist(), program.prompts[:, 2].tolist(), strict=True)
+    assert program.run(program.prompts, given)["v"].tolist() == [u ^ x2 for u, x2 in rows]
+
+
 def test_a_match_brings_the_value_beside_the_key() -> None:
     layout = Layout(3, 7, {"q0": 5}, keys=2)
     program = Program(layout, {"m": Step("match", ("q0",), 5)})

@@ -10,10 +10,10 @@ import pytest
 import torch
 from damaging import list_broken
 
-from mini_transformer import forge
+from mini_transformer import checkpoints, forge
 from mini_transformer.edges import list_writers
 from mini_transformer.forge.program import refuse
-from mini_transformer.forge.twins import FOLDER, PROGRAMS, answer_with, interchange
+from mini_transformer.forge.twins import FOLDER, PROGRAMS, interchange
 from mini_transformer.methods import swap_subspace
 from mini_transformer.toys.verify import verify_case
 
@@ -86,6 +86,40 @@ def test_the_circuit_answers_alone_and_needs_each_edge_by_hooks_written_by_hand(
         assert not answers([other for other in everything if other != edge])
 
 
+def test_effects_outside_are_those_of_hooks_written_by_hand() -> None:
+    """The largest of each node at each position, one by one; of edges, each and all of them."""
+    case = forge.load_twin("join", 2)
+    model = case.model
+    plan = checkpoints.load(FOLDER / "twin_join-2.safetensors").facts["plan"]
+    batch = case.task.sample(32, case.make_generator(1), "any")
+    own = batch.logit_difference(model(batch.clean))
+
+    def measure(logits: torch.Tensor) -> float:
+        return ((batch.logit_difference(logits) - own).abs() / own.mean()).mean().item()
+
+    inside = {(plan["nodes"][step], at) for step, places in plan["at"].items() for at in places}
+    pairs = product(list_writers(model)[1:], range(batch.clean.shape[1]))
+    effects = [
+        measure(interchange(model, batch.clean, batch.corrupt, *pair))
+        for pair in pairs
+        if pair not in inside
+    ]
+    found = case.truth.signatures["effect of nodes outside"].measure(case)
+    assert found == pytest.approx(max(effects), abs=1e-5)
+
+    edges = brute_force.name_edges(model)
+    outside = [edge for edge in edges if "->".join(edge) not in plan["circuit"]]
+    off = brute_force.find_off(model, batch.clean, batch.corrupt, "resample")
+    effects = []
+    for some in [outside, *([edge] for edge in outside)]:
+        on = {edge: torch.ones(32) for edge in edges if edge not in some}
+        with torch.no_grad():
+            logits = brute_force.run(model, batch.clean, off, on)
+        effects.append(measure(logits.unsqueeze(1).expand(-1, batch.clean.shape[1], -1)))
+    found = case.truth.signatures["effect of edges outside"].measure(case)
+    assert max(effects) - 1e-5 < found < 2 * max(effects)  # random sets of them are measured, too
+
+
 @each_twin
 def test_a_variable_can_be_interchanged_in_its_subspace_alone(name: str, seed: int) -> None:
     case = forge.load_twin(name, seed)
@@ -93,7 +127,8 @@ def test_a_variable_can_be_interchanged_in_its_subspace_alone(name: str, seed: i
     for variable_name, variable in case.truth.variables.items():
         swapped = (batch.clean, batch.corrupt, variable.subspace, variable.site)
         logits = swap_subspace(case.model, *swapped, variable.position)
-        expected = answer_with(case.program, batch.clean, batch.corrupt, variable_name)
+        other = case.program.run(batch.corrupt)[variable_name]
+        expected = case.program.run(batch.clean, {variable_name: other})[case.program.answer]
         assert (logits[:, -1].argmax(dim=1) == expected).float().mean() >= 0.99
 
 
@@ -119,15 +154,21 @@ def test_a_twin_is_loaded_at_once() -> None:
         assert min(times) < 0.05
 
 
+def interchange_in_program(name: str, variable: str, step: int) -> list[tuple[int, ...]]:
+    program = PROGRAMS[name]
+    rows = []
+    for clean, corrupt in product(program.prompts[::step], program.prompts[::step]):
+        given = {variable: program.run(corrupt[None])[variable]}
+        answer = program.run(clean[None], given)[program.answer].item()
+        rows.append((clean.tolist(), corrupt.tolist(), answer))
+    return rows
+
+
 def test_what_the_program_answers_with_an_interchanged_variable_by_plain_arithmetic() -> None:
-    prompts = PROGRAMS["add"].prompts
-    for clean, corrupt in product(prompts[::3], prompts[::3]):
-        found = answer_with(PROGRAMS["add"], clean[None], corrupt[None], "x0_3")
-        assert found.item() == (corrupt[0] + clean[2]) % 4
-    prompts = PROGRAMS["chain"].prompts
-    for clean, corrupt in product(prompts[::4], prompts[::4]):
-        found = answer_with(PROGRAMS["chain"], clean[None], corrupt[None], "v0")
-        assert found.item() == int((corrupt[0] + corrupt[1]) % 3 + clean[3] >= 3)
+    for clean, corrupt, answer in interchange_in_program("add", "x0_3", 3):
+        assert answer == (corrupt[0] + clean[2]) % 4
+    for clean, corrupt, answer in interchange_in_program("chain", "v0", 4):
+        assert answer == int((corrupt[0] + corrupt[1]) % 3 + clean[3] >= 3)
 
 
 def test_an_interchange_with_itself_changes_nothing_and_elsewhere_hardly_anything() -> None:
