@@ -21,7 +21,8 @@ def cache_outputs(
 
     Catch it by PyTorch's own hooks. `names` are spelled as `model.get_submodule(name)` wants them:
     "blocks.0.attn", "blocks.1.mlp", or "blocks.1" for a whole block. Return a dict with one entry
-    per name: the tensor (batch, pos, d_model) that this module returned during the run. Take your
+    per name: the tensor (batch, pos, d_model) that this module returned during the run, as it was
+    then. (No part of these models works in place, so you need not copy it; you may.) Take your
     hooks off again before you return.
 
     >>> from mini_transformer import Config
@@ -44,8 +45,9 @@ def scale_and_clean_up(
 
     Hook the submodule `name` (for example "blocks.0.attn") with PyTorch's own hooks and run
     `model(batch)` for each of `batches`, in order. Some batches hold a token outside the
-    vocabulary: the model raises ValueError, you note None and go on with the next. Then, without
-    any hook, run `batches[0]` (never a bad one) once more. Return a dict:
+    vocabulary: the model raises ValueError, you note None and go on with the next. Any other error
+    is to reach the caller, and leaves no hook behind either. Then, without any hook, run
+    `batches[0]` (never a bad one) once more. Return a dict:
 
     - "scaled": a list with one entry per batch, the logits (batch, pos, d_vocab) with the hook in
       place, or None;
@@ -121,8 +123,9 @@ def find_needed_heads(
     needed if silencing it alone changes the answer of at least `share` (between 0 and 1) of the
     prompts. Any order will do.
 
-    You are graded on models that you have not seen: once for missing none, once for naming none in
-    vain, and once on a model whose circuit is known.
+    Of several highest logits the first counts, as in `argmax`. Your answers on models that you have
+    not seen are checked for needed heads that you missed, for heads that you named wrongly, and on
+    models whose circuit is known.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")

@@ -56,11 +56,11 @@ def find_needed_sets(
     Prompt b calls for the token `answer[b]`: the model says the one with the highest logit at the
     last position. A set of heads is needed if fewer than half of the prompts are answered rightly
     once all its heads are ablated together, with zeros. Return all needed sets of one head, and all
-    needed sets of two neither of which is needed alone. Any order will do. (Your `ablate_heads`
-    asks for a `reference`, which zeros do not use: give it `tokens`.)
+    needed sets of two neither of which is needed alone. Any order will do, also within a pair.
+    (Your `ablate_heads` asks for a `reference`, which zeros do not use: give it `tokens`.)
 
-    The models are ones that you have not seen, with nine heads each. What you find earns its share,
-    also if you do not find everything; sets that do not belong there take from it.
+    The models are ones that you have not seen, with nine heads each. A part of the list earns a
+    part of the points; sets that do not belong there cost points.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("backup_head")
@@ -107,17 +107,20 @@ def tell_heads_apart(
 ) -> dict[str, str]:
     """Say of every head of an unknown model what it is for.
 
-    The model says `answer[b]` after the last token of `tokens[b]`; `reference[b]` calls for another
-    answer. "Hurts" means: fewer than 90% of the prompts are answered rightly. Each head is one of:
+    The model says `answer[b]` after the last token of `tokens[b]`, but for a few prompts;
+    `reference[b]` calls for another answer. "Hurts" means: fewer than 90% of the prompts are
+    answered rightly (no run ties). Each head is one of:
 
     - "carrier": what it writes differs from prompt to prompt, and it hurts if it falls silent;
     - "constant": it writes the same in every prompt, and it hurts if it falls silent;
     - "covered": what it writes differs and is used, but a later head stands in for it if it falls
       silent;
-    - "backup": this later head, which otherwise writes nothing;
-    - "twin": it and another head write the same in every prompt, each half of what is used. Half is
-      enough for the answers, but not if the other half says the opposite;
-    - "idle": nothing that is put in its place hurts.
+    - "backup": this later head, which writes nothing (0, up to rounding) as long as the covered one
+      speaks;
+    - "twin": what it writes differs from prompt to prompt, and another head always writes the same
+      as it, so that each writes half of what is used. Half is enough for the answers, but not if
+      the other half says the opposite;
+    - "idle": nobody reads what it writes, so nothing that is put in its place hurts.
 
     Return the role of every head. The unknown models weigh three bits, `| x y z =`, and answer 0 or
     1; they have two layers of four heads, and no MLP.

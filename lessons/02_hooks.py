@@ -6,10 +6,10 @@
 #
 # ## Idea
 #
-# `model(x)` gives you the end of a long computation. The values on the way are called
-# **activations**, and they are thrown away. A **hook** is a function of yours that is called in the
-# middle of the forward pass with the activation that has just been computed. It may *look* (copy it
-# somewhere) or *change* it (return another that takes its place).
+# `model(x)` gives you the end of a long computation. The values on the way, the **activations**,
+# are thrown away. A **hook** is a function of yours that is called in the middle of the forward
+# pass with the activation that has just been computed. It may *look* (copy it somewhere) or
+# *change* it (return another that takes its place).
 #
 # Looking tells you what a model computes. Changing tells you what it *uses*. Almost every technique
 # of this course is one of the two, so we start with what PyTorch itself offers.
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
-from mini_transformer import toys
+from mini_transformer import plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
 
 torch.manual_seed(0)
@@ -80,8 +80,7 @@ assert seen["hidden"].min() == 0  # what the hook kept
 
 # %% [markdown]
 # Hooks pile up: each run of the cell adds one, and 2 x 2 x 2 = 8. And a hook keeps *the* tensor,
-# not a copy of it: this ReLU works in place, so it overwrote what you had kept. Neither gave you an
-# error.
+# not a copy: this ReLU works in place, so it overwrote what you had kept. Neither gave an error.
 #
 # ### Exercise 2.1: cache_outputs
 # Catch the outputs of several parts of a transformer in one run. (Mind functions that are made in a
@@ -90,15 +89,19 @@ assert seen["hidden"].min() == 0  # what the hook kept
 #
 # ## Build: a hook that goes away
 #
-# The cure for hooks that stay is to tie each to a block of code. `finally` runs however the block
-# ends, also by an error.
+# Tie each hook to a block of code, and none stays. `finally` runs however the block ends, also by
+# an error.
 
 
 # %%
 @contextmanager
 def hooked(module, fn):
     """Let `fn(output)` replace what the module puts out; None leaves it as it is."""
-    handle = module.register_forward_hook(lambda module, inputs, output: fn(output))
+
+    def hook(_module, _inputs, output):
+        return fn(output)
+
+    handle = module.register_forward_hook(hook)
     try:
         yield
     finally:
@@ -123,12 +126,16 @@ assert torch.equal(tiny(x), before)
 #
 # PyTorch's hooks see what a *module* puts out. An attention pattern, say, is no module's output.
 # The trick: pass every value of interest through a module that does nothing, and hook that one.
-# Here is attention (lesson 01) with two such places:
+# Here is attention (lesson 01) with two such places: the pattern, and **z**, each head's average of
+# values, before `W_O`.
 
 
 # %%
 class Attention(nn.Module):
-    """Compute all heads of one layer, with the weights of `attn`."""
+    """Compute all heads of one layer, with the weights of `attn`.
+
+    Axes: b batch, t position, d d_model, n head, h d_head.
+    """
 
     def __init__(self, attn):
         super().__init__()
@@ -139,13 +146,12 @@ class Attention(nn.Module):
     def forward(self, stream):
         q, k, v = (
             torch.einsum("btd,ndh->bnth", stream, W)
-            for W in (self.attn.W_Q, self.attn.W_K, self.attn.W_V)
+            for W in (self.attn.W_Q, self.attn.W_K, self.attn.W_V)  # no layer axis: n d h
         )
         future = torch.ones(stream.shape[1], stream.shape[1]).triu(1).bool()
         scores = (q @ k.mT / self.attn.scale).masked_fill(future, float("-inf"))
         pattern = self.hook_pattern(scores.softmax(dim=-1))  # batch, head, query, key
-        # Each head's average of values: batch, position, head, d_head.
-        z = self.hook_z((pattern @ v).transpose(1, 2))
+        z = self.hook_z((pattern @ v).transpose(1, 2))  # b t n h
         return torch.einsum("btnh,nhd->btd", z, self.attn.W_O)
 
 
@@ -153,19 +159,26 @@ toy = toys.load("induction_by_hand")
 batch = toy.task.draw(256, seed=1)  # the prompts of lesson 01
 mine = Attention(toy.model.blocks[0].attn)
 kept = {}
-# A run can stop before a layer: it returns the stream that would enter it, here that of layer 0.
-stream = toy.model(batch.clean, stop_at_layer=0)
-with hooked(mine.hook_pattern, lambda pattern: kept.update(pattern=pattern)):
+
+
+def keep_pattern(pattern):
+    kept["pattern"] = pattern
+
+
+stream = toy.model(batch.clean, stop_at_layer=0)  # stops early: returns what would enter layer 0
+with hooked(mine.hook_pattern, keep_pattern):
     mine(stream)
 with hooked(mine.hook_z, torch.zeros_like):
     silenced = stream + mine(stream)
+silenced_logits = toy.model(resid=silenced, start_at_layer=1)  # goes on from this stream
 
 # %% [markdown]
-# The package's models have such a place, a **hook point**, for every activation. `run_with_cache`
-# keeps all of them; `run_with_hooks` calls `fn(value, hook)` at those that you name, where `fn` may
-# edit `value` in place or return another. Names are long (`blocks.0.attn.hook_pattern`) or short
-# (`("pattern", 0)`, 0 being the layer). A cache prints them all; to keep fewer, give
-# `names_filter=` one name or several.
+# The package's models have such a place, a **hook point**, for every activation. `run_with_hooks`
+# calls `fn(value, hook)` at those that you name, where `fn` may edit `value` in place or return
+# another. Names are long (`blocks.0.attn.hook_pattern`) or short (`("pattern", 0)`, 0 being the
+# layer). `run_with_cache` keeps them all (`print(cache)` lists them), except four large ones: what
+# each head reads (`q_input`, `k_input`, `v_input`) and writes (`result`). To keep these, or only a
+# few others, name them in `names_filter=`.
 
 # %%
 logits, cache = toy.model.run_with_cache(batch.clean)
@@ -176,8 +189,7 @@ theirs = toy.model.run_with_hooks(
 
 # %% tags=["check"]
 torch.testing.assert_close(kept["pattern"], cache["pattern", 0])
-# The stream that we made with layer 0 silent, handed to layer 1.
-torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
+torch.testing.assert_close(silenced_logits, theirs)
 
 # %% [markdown]
 # ### Exercise 2.3: add_direction
@@ -192,30 +204,18 @@ torch.testing.assert_close(toy.model(resid=silenced, start_at_layer=1), theirs)
 # | **same memory** | what you kept can be overwritten | you edit a copy |
 # | **wrong shape** | often fits by broadcasting | an error |
 # | **never reached** | silence | an error |
-# | **graph cut** | no gradients after `detach()` or in `no_grad()` | the same: it is up to you |
+# | **graph cut** | no gradients after `detach()` or in `no_grad()` | the same |
 #
-# The first two you have seen. Here are the others, first PyTorch's way, then the package's.
-
+# The first two you have seen. Here are the others, with PyTorch's hooks.
 
 # %%
-def complain(name, fn, **run):
-    """Return the error that a run with this hook ends in."""
-    try:
-        toy.model.run_with_hooks(batch.clean, fwd_hooks=[(name, fn)], **run)
-    except ValueError as error:
-        print(error)
-        return str(error)
-
-
 # Wrong shape: the first prompt's output is silently used for all 256.
 with hooked(toy.model.blocks[0].attn, lambda out: out[:1]):
     broadcast = toy.model(batch.clean)
-shape_error = complain(("attn_out", 0), lambda out, hook: out[:1])
 
 # Never reached: hooks belong to the call tiny[0](x), and tiny[0].forward(x) passes them by.
 with hooked(tiny[0], lambda out: 100 * out):
     unchanged = tiny[0].forward(x)
-reach_error = complain(("attn_out", 1), lambda out, hook: 0 * out, stop_at_layer=1)
 
 # Graph cut: the slope of one logit, for every number in z; and a copy that has none.
 slope = torch.autograd.grad(logits[0, -1, batch.answer[0]], cache["z", 1])[0]
@@ -223,21 +223,18 @@ cut_off = cache["z", 1].detach()
 
 # %% tags=["check"]
 assert broadcast.shape == logits.shape
-assert "returned shape" in shape_error
 assert torch.equal(unchanged, tiny[0](x))
-assert "never reached" in reach_error
 assert slope.abs().max() > 0
 assert not cut_off.requires_grad
 
 # %% [markdown]
 # ## Look
 #
-# Hooks make a dial for each head: multiply what it hands on (`z`) by a **volume**, 0 for silent and
-# 1 for as it is. We turn the dials of the toy's four heads one by one and watch the logit of the
-# right answer.
+# Hooks make a dial for each head: multiply its `z` by a **volume**, 0 for silent and 1 for as it
+# is. We turn the dials of the toy's four heads one by one and watch the logit of the right answer.
 #
-# From lesson 01: `a1.h0` writes the answer. The unembedding is linear, so expect a straight line.
-# `a0.h0` tells `a1.h0` where to look. Silent, it takes all answers with it.
+# From lesson 01: `a1.h0` writes the answer, and the unembedding is linear, so expect a straight
+# line. `a0.h0` tells `a1.h0` where to look; without it every answer is wrong.
 #
 # Predict: how much of the answer's logit is left at *half* the volume of `a0.h0`?
 
@@ -252,7 +249,7 @@ def turn_head(layer, head, volume):
     def turn(z, hook):
         dial = torch.ones(z.shape[2], 1)
         dial[head] = volume
-        return dial * z  # not in place: autograd still needs the z from before
+        return dial * z
 
     return toy.model.run_with_hooks(batch.clean, fwd_hooks=[(("z", layer), turn)])
 
@@ -266,39 +263,21 @@ volumes = torch.linspace(0, 1.5, 31)
 heads = {"a0.h0": (0, 0), "a1.h0": (1, 0), "a0.h1": (0, 1), "a1.h1": (1, 1)}
 with torch.no_grad():
     curves = {
-        name: torch.stack([answer_logit(turn_head(*head, v)) for v in volumes])
+        name: torch.stack([answer_logit(turn_head(*head, volume)) for volume in volumes])
         for name, head in heads.items()
     }
 
-fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-ax.plot(
-    volumes,
-    curves["a0.h1"],
-    color="#bbbbbb",
-    linewidth=6,
-    label="a0.h1 (control: attends like a0.h0)",
-)
-ax.plot(volumes, curves["a0.h0"], color="#2166ac", linewidth=2.5, label="a0.h0")
-ax.plot(
-    volumes,
-    curves["a1.h1"],
-    color="black",
-    linestyle=":",
-    label="a1.h1 (control: writes, but nobody reads it)",
-)
-ax.plot(volumes, curves["a1.h0"], color="#d9660a", linewidth=2.5, label="a1.h0")
-ax.axvline(1, color="black", linewidth=0.8)
-ax.text(1.01, 0.3, "the model as it is")
-ax.set(
-    xlabel="volume of one head (0 = silent)",
-    ylabel="logit of the right answer, mean of 256 prompts",
-)
-ax.spines[["top", "right"]].set_visible(False)
-ax.legend(frameon=False, loc="upper left")
+shown = {
+    "a0.h1 and a1.h1, the controls": curves["a0.h1"],  # their lines are the same
+    "a1.h0": curves["a1.h0"],
+    "a0.h0": curves["a0.h0"],
+}
+ax = plots.plot_curves(volumes, shown)
+ax.set(xlabel="volume (0 = silent, 1 = as it is)", ylabel="logit of the right answer, mean")
 plt.show()
 
 # %%
-half = curves["a0.h0"][volumes == 0.5].item() / 20
+half = (curves["a0.h0"][volumes == 0.5] / curves["a0.h0"][volumes == 1]).item()
 print(f"left at half the volume: {half:.1%}, you said {my_half:.0%}")
 
 # %% tags=["check"]
@@ -308,17 +287,17 @@ torch.testing.assert_close(curves["a1.h0"], 20 * volumes, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # Nearly all of it (99.9%). `a0.h0` speaks through a softmax: as soon as the right position has
-# clearly the highest score it gets all the attention, and more volume adds nothing. Silent, `a0.h0`
-# leaves `a1.h0` to look evenly at all 16 positions, one of which holds the answer: 20 / 16 = 1.25.
+# clearly the highest score it gets all the attention, and more volume adds nothing. (At 0 the
+# answer keeps 1.25, less than a letter that stands twice: lesson 01.)
 #
 # ## Control
 #
-# `a0.h1` attends exactly as `a0.h0` does, and its line is flat: attention alone does nothing. So is
-# that of `a1.h1`, which writes where nobody reads. Had their lines bent too, the picture would tell
-# us about dials, not about heads.
+# `a0.h1` attends exactly as `a0.h0` does, and its line is flat: it writes zeros (lesson 03 says
+# how). The line of `a1.h1` is flat, too: it writes, but in directions that `W_U` does not read. If
+# their lines bent, turning any head would do it, and we would know nothing about `a0.h0`.
 #
-# **A limit.** Gradients are the fast way to ask what matters: the slope of each of these lines at
-# volume 1, all of them from one run. Look at the slope of `a0.h0` before you trust them.
+# **A limit.** Gradients are the fast way to ask what matters: one run gives the slopes of all these
+# lines at volume 1. Look at that of `a0.h0` before you trust them.
 
 # %%
 slopes = {}
@@ -330,6 +309,8 @@ print(*(f"{name}: {slope:.3f}  " for name, slope in slopes.items()))
 
 # %% tags=["check"]
 assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])
+writes = {name: part.abs().max() for name, part in toy.model.decompose(cache).items()}
+assert writes["a0.h1"] == 0 < writes["a1.h1"]
 for name in ("a0.h1", "a1.h1"):
     torch.testing.assert_close(
         curves[name], torch.full_like(curves[name], 20), rtol=1e-3, atol=1e-3
@@ -338,8 +319,8 @@ assert abs(slopes.pop("a1.h0") - 20) < 0.01
 assert max(slopes.values()) < 0.001
 
 # %% [markdown]
-# Below 0.001, like those of the two heads that do nothing: the gradient cannot tell a head on which
-# every answer hangs from an idle one. It speaks of small changes, and silencing is not small.
+# Below 0.001, like those of the two controls: the gradient cannot tell a head on which every answer
+# hangs from an idle one. It speaks of small changes, and silencing is not small.
 #
 # ### Exercise 2.4: logit_gradient
 # The slope of each prompt's answer logit with respect to any activation. `minilab grade 02`
@@ -359,18 +340,17 @@ def measure_gain(layer, head):
 
 card = ClaimCard(
     claim="a0.h0 works like a switch: no answer is right without it, "
-    "and all are from a quarter of its volume.",
+    "and all are right at a quarter of its volume.",
     model="induction_by_hand, 2 layers of 2 heads",
     task=toy.task.description,
     data="256 prompts, seed 1",
     components="a0.h0",
-    intervention="what the head hands on (z, at all positions) is multiplied by 0 and by 1/4",
+    intervention="the head's z, at all positions, is multiplied by 0 and by 1/4",
     effect=Measurement("accuracy at 1/4 minus accuracy at 0", lambda: measure_gain(0, 0), low=0.99),
     control=Measurement(
         "the same for a0.h1, which attends alike", lambda: measure_gain(0, 1), high=0.01
     ),
-    refuted_by="right answers without a0.h0, wrong ones at a quarter of it, "
-    "or a difference for a0.h1",
+    refuted_by="right answers at 0, wrong ones at 1/4, or a difference for a0.h1",
 )
 verdict = card.check()
 print(verdict)

@@ -1,16 +1,16 @@
-"""Drawings of a model's parts: the stream with its writers, one head, a circuit.
+"""Drawings of a model's parts: the stream with its writers, a head, a circuit, a prompt's arcs.
 
 They are drawn from a model: its layers and heads, its widths, and numbers that were measured on it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from mini_transformer.edges import Edge, list_edges
 from mini_transformer.model import Transformer
-from mini_transformer.plots import BLUE, GREY, NOTHING, ORANGE
+from mini_transformer.plots import BLUE, GREY, LINES, NOTHING, ORANGE
 
 STREAM = "#e9e4d8"
 Number = float | int
@@ -141,6 +141,35 @@ def draw_circuit(
             ax.text(end - 0.2, height + 0.02, edge.part, color=BLUE, fontsize=9, va="center")
     heights = [y for _, y in places.values()]
     ax.set(xlim=(-0.6, places["logits"][0] + 0.6), ylim=(min(heights) - 0.6, max(heights) + 0.6))
+    ax.set_title(title)
+    return ax
+
+
+def draw_arcs(
+    tokens: Sequence[str],
+    arcs: Mapping[str, tuple[int, int]],
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw a prompt, and an arc from each place that a head looks at to where it writes.
+
+    `arcs` gives these two positions, the first before the second, by what the legend says.
+
+    >>> draw_arcs("| e f e".split(), {"a0.h0 notes": (1, 2), "a1.h0 copies": (2, 3)}).get_title()
+    ''
+    """
+    ax = _clear(ax, (0.6 * len(tokens), 1.9))
+    for number, (label, (start, end)) in enumerate(arcs.items()):
+        colour = LINES[number % len(LINES)]
+        # A longer arc is flatter, so that all stay within the picture.
+        bend = f"arc3,rad={-1.5 / (end - start + 1):.2f}"
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "connectionstyle": bend}
+        ax.annotate("", (end, 0.2), (start, 0.2), arrowprops=arrow)
+        ax.plot([], [], color=colour, label=label)
+    for place, token in enumerate(tokens):
+        ax.text(place, 0, token, ha="center", va="center", fontsize=13)
+    ax.set(xlim=(-0.7, len(tokens) - 0.3), ylim=(-0.3, 1.7))
+    ax.legend(frameon=False, loc="upper left")
     ax.set_title(title)
     return ax
 

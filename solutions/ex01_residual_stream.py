@@ -1,7 +1,7 @@
 """Solve the exercises of lesson 01, the residual stream. Check with `minilab grade 01`.
 
-Axes: b batch, t position (q and k when two positions meet), d model (the residual stream), n head,
-h head width, f MLP width, v vocabulary, l layer. No model here has biases or normalisation.
+Axes: b batch, t position (q and k for the query's and the key's), d model (the residual stream), n
+head, h head width, f MLP width, v vocabulary, l layer. No model here has biases or normalisation.
 """
 
 import torch
@@ -77,12 +77,12 @@ def split_head_by_source(
 ) -> Float[Tensor, "batch query key d_vocab"]:
     """Return how much one head adds directly to each logit from each source position.
 
-    What a head
-    writes at a query is a sum over the key positions that it reads: attention weight times value,
-    times W_O. Entry [b, i, j, v] is the part of the logit of token v at position i that this head
-    took from position j: written by the head straight into the stream and read by the unembedding,
-    no later layer in between. Summed over j it is what the head writes, times W_U. Useful:
-    `logits, cache = model.run_with_cache(tokens)`, `cache["v", layer]` (b, t, n, h),
+    Summed over the source positions j, the result is what the head writes, times W_U: what a head
+    writes at a query is a sum over the key positions that it reads, of attention weight times
+    value, times W_O. Entry [b, i, j, v] is the part of the logit of token v at position i that this
+    head took from position j: written by the head straight into the stream and read by the
+    unembedding, no later layer in between.
+    Useful: `logits, cache = model.run_with_cache(tokens)`, `cache["v", layer]` (b, t, n, h),
     `cache["pattern", layer]` (b, n, q, k), `model.W_O` (l, n, h, d), `model.W_U` (d, v).
 
     >>> from mini_transformer import toys
@@ -112,10 +112,11 @@ def find_deciders(
     Build the model with `model = Transformer(Config(**config))` and
     `model.load_state_dict(weights)`. Prompt i is tokens[i], and its answer is called for at the
     last position. The push of a writer on prompt i is what it adds directly to logit[answer[i]] -
-    logit[wrong[i]] there. Return two lists of writers, labelled as in `model.decompose(cache)`
-    ("embed", "pos_embed", "a0.h0", ...): first those whose push, averaged over the prompts, is at
-    least 1, the strongest first; then those whose average push is -1 or less, the most negative
-    first.
+    logit[wrong[i]] there. Return two lists of writers, labelled as in `model.decompose(cache)`,
+    where `logits, cache = model.run_with_cache(tokens)` ("embed", "pos_embed", "a0.h0", ..., and
+    "m0" for the MLP of layer 0, if there are MLPs): first those whose push, averaged over the
+    prompts, is at least 1, the strongest first; then those whose average push is -1 or less, the
+    most negative first.
 
     Example: average pushes a0.h0 0.2, a0.h1 5.0, a1.h0 -3.0, a1.h1 9.0 give (["a1.h1", "a0.h1"],
     ["a1.h0"]).

@@ -23,8 +23,8 @@ def previous_token_qk(
     At position i the stream holds `position[i]`, one of the orthonormal rows of `position`, plus
     other things that are orthogonal to all of them. The query at i must give the key at i - 1 the
     score `strength` (that is, after dividing by `attn_scale`), and every other key up to i the
-    score 0; what else is in the stream must not count. `d_head` is at least n_ctx: use as many of
-    the head's dimensions as you need and leave the others at zero.
+    score 0; what else is in the stream must not count. `d_head` is at least n_ctx: the head may
+    have more dimensions than you need.
 
     >>> x = position = torch.eye(3)
     >>> W_Q, W_K = previous_token_qk(position, strength=5.0, d_head=4, attn_scale=2.0)
@@ -107,8 +107,8 @@ def induction_weights(d_vocab: int, n_ctx: int) -> dict[str, Tensor]:
     are yours to choose.
 
     Token 0 starts every prompt and never returns; then a block of distinct tokens repeats, up to at
-    most n_ctx tokens in all. Three things must hold at every position whose token has occurred
-    before (the first at all but position 0):
+    most n_ctx tokens in all. Three things must hold, the first at every position but 0, the others
+    at every position whose token has occurred before:
     - a head in layer 0 pays at least .99 of its attention to the previous position;
     - a head in layer 1 pays at least .99 of its attention to the positions right after the token's
       earlier occurrences;
@@ -145,8 +145,8 @@ def find_roles(
     prompt of `tokens` it says `answer` after the last token. One head in layer 0 tells each
     position its previous token ("previous"), and one in layer 1 matches that ("match"): the answers
     rest on these two. Every other head is a "decoy": it may attend where those do, write a lot, or
-    shift the logits, but without it (alone) every answer stays what it is. Name heads by layer and
-    head, from 0.
+    shift the logits, but if it alone writes zeros, every answer stays what it is. Name heads by
+    layer and head, from 0.
 
     The result looks like {"a0.h0": "decoy", "a0.h1": "previous", "a1.h0": "match", "a1.h1":
     "decoy"}.

@@ -1,10 +1,9 @@
 """Solve the exercises of lesson 04, attention heads. Check with `minilab grade 04`.
 
-They ask where heads look, what they read and write, and who works with whom. Check with
-`minilab grade 04`. Heads are called by layer and number, both counted from 0: "a1.h0". No model
-here has biases or normalisation. A head with weights W_Q, W_K, W_V (d_model, d_head) and W_O
-(d_head, d_model) has two circuits, both (d_model, d_model): QK = W_Q @ W_K.T, and OV = W_V @ W_O.
-Stream vectors are rows.
+They ask where heads look, what they read and write, and who works with whom. Heads are called by
+layer and number, both counted from 0: "a1.h0". No model here has biases or normalisation. A head
+with weights W_Q, W_K, W_V (d_model, d_head) and W_O (d_head, d_model) has two circuits, both
+(d_model, d_model): QK = W_Q @ W_K.T, and OV = W_V @ W_O. Stream vectors are rows.
 """
 
 from itertools import product
@@ -78,7 +77,7 @@ def composition_scores(
     the reader's own QK and OV. Call the matrix for `part` R. The score is |OV R| / (|OV| |R|),
     where OV is the writer's and | | is the Frobenius norm: the square root of the sum of all
     squared entries. A head whose circuit is zero everywhere scores 0. Row i, column j: head i of
-    `writer_layer`, head j of `reader_layer`.
+    `writer_layer`, head j of `reader_layer`, which comes later.
 
     >>> from mini_transformer import toys
     >>> model = toys.load("induction_by_hand").model
@@ -106,9 +105,9 @@ def find_induction_pairs(
     blocks of several lengths, and on every prompt `tokens[i]` it says `answer[i]` after the last
     token. A pair is a head of layer 0 that tells each position its previous token, and a head of
     layer 1 whose keys read what *this* head wrote, and which says the token that it finds. There
-    may be several pairs, that share a head or do not, and each alone may be enough. The other heads
-    are decoys: some look where those look, some compose, some copy. The stream and the insides of
-    the heads are turned at random.
+    may be several pairs, that share a head or do not. Each alone is enough to answer every prompt.
+    The other heads are decoys: some look where those look, some compose, some copy. The stream and
+    the insides of the heads are turned at random.
 
     Any tool of the lessons so far may be imported. The result looks like ["a0.h1->a1.h0",
     "a0.h1->a1.h3"], in any order.

@@ -26,8 +26,9 @@ def head_pushes(
     A push is what the head adds to logit[answer[i]] - logit[wrong[i]] at the last position of
     prompt i. The final norm makes of the last stream x the vector (x - mean) / scale * w + b: mean
     and scale (standard deviation) are those of the numbers in x, w and b are weights. Hold the
-    scale at what it was in the plain run: then the pushes of all heads and all other writers, and a
-    part that nobody wrote (b and b_U), add up to the logit difference.
+    scale at what it was in the plain run: then the pushes of all heads and all other writers
+    (biases such as b_O are writers of their own), and a part that nobody wrote (b and b_U), add up
+    to the logit difference.
 
     Useful: after `logits, cache = model.run_with_cache(tokens)`, `cache["z", layer]` is (b, t, n,
     h), `model.W_O[layer]` (n, h, d) turns it into what each head writes, and
@@ -58,8 +59,8 @@ def settling_layers(
 
     The lens says the token with the highest logit at the last position. For prompt i return the
     smallest l such that streams l, l + 1, ..., n_layers all say answer[i]; or n_layers + 1 if the
-    last stream says something else. The final norm has a gain and a bias of its own, and there is a
-    b_U.
+    last stream says something else. In the models of the check the final norm has a gain and a
+    bias, and there is a b_U; `model.unembed` uses all of them.
 
     Example: with three layers, streams 0 to 3 say 5, 4, 5, 5. For the answer 5 return 2, for the
     answer 4 return 4.
@@ -87,12 +88,13 @@ def train_translator(
     """Return the translator (A, b) of a tuned lens.
 
     Read through it, streams from half-way say what the model says. Row i holds a stream x from
-    half-way, and the logits with which the model ended there. The lens reads the logits
-    (x + x @ A + b) @ W_U. Choose A and b so that, averaged over the rows, the divergence from the
-    model's distribution p to the lens's q is as small as you can make it: sum over tokens of p *
-    (log p - log q), where p and q are the softmax of the logits. It is judged on other rows from
-    the same source, and must come within a twentieth of the way from the lens that changes nothing
-    to the best one. Adam, lr 0.05 and 200 steps on all rows, is enough.
+    half-way, and the logits with which the model ended there. The lens reads the logits (x + x @ A
+    + b) @ W_U. Choose A and b so that, averaged over the rows, the divergence from the model's
+    distribution p to the lens's q is as small as you can make it: sum over tokens of p * (log p -
+    log q), where p and q are the softmax of the logits. It is judged on other rows from the same
+    source, and must remove at least 95% of the divergence that the best lens removes. (No lens
+    removes all: part of what decides the logits is not in the streams.) Adam, lr 0.05 and 200 steps
+    on all rows, is enough.
 
     >>> streams = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(9, 1)
     >>> A, b = train_translator(streams, 3 * streams.flip(1), torch.eye(2))  # numbers are swapped
@@ -120,18 +122,18 @@ def find_store(
     """Name the streams that hold the answer, in whichever code, of an unknown model.
 
     Each prompt holds two names, always in the same two places, and among other tokens; both
-    together decide `answer[i]`, which the model says after the last position. A patchscope decides:
-    stream l at position p holds the answer if there is a layer such that, put into the stream that
-    enters *that* layer, at position p of *another* prompt, it makes the model say the answer of the
-    prompt that it came from. That layer may be any from 0 to n_layers, earlier or later than l.
-    "Makes" means: after the last position the answer has the highest logit, for at least 90% of the
-    prompts.
+    together decide `answer[i]`, which the model says after the last position. (On a few prompts it
+    does so for another reason.) A patchscope decides: stream l at position p holds the answer if
+    there is a layer, one for all prompts, such that, put into the stream that enters *that* layer,
+    at position p of the prompt before it in the batch (`tokens.roll(1, dims=0)`), it makes the
+    model say the answer of the prompt that it came from. That layer may be any from 0 to n_layers,
+    earlier or later than l. "Makes" means: after the last position the answer has the highest
+    logit, for at least 90% of the prompts. A position may lose the answer again.
 
     Return names "l@p", such as "2@1" for what enters layer 2 at position 1, counted from 0; in any
     order.
 
-    Useful: `model(resid=stream, start_at_layer=l)` goes on from a stream; other prompts:
-    `tokens.roll(1, dims=0)`.
+    Useful: `model(resid=stream, start_at_layer=l)` goes on from a stream.
     """
     # ANSWER
     layers = range(model.config.n_layers + 1)

@@ -63,7 +63,8 @@ def patching_map(
     The metric of a run is logit[answer[i]] - logit[wrong[i]] at the last position, averaged over
     the prompts. Entry [l, t] is for a run with only layer l and position t patched, in all prompts:
     0 if its metric is that of the prompts that are run, 1 if it is that of the prompts which the
-    activations come from, and in proportion in between.
+    activations come from, and in proportion otherwise, also below 0 and above 1. (In the check
+    these two metrics always differ.)
 
     >>> from mini_transformer import toys
     >>> model, one, zero = toys.load("boolean_and").model, torch.tensor([1]), torch.tensor([0])
@@ -131,9 +132,10 @@ def trace_noise(
 
     In a noisy run, noise[k] is added to the token embeddings (hook "embed", (b, t, d)). In a
     restored one, `site` (such as "mlp_out"; (b, t, d) in every layer) gets, at one layer and
-    position, the value of the run without noise. The metric is the probability of answer[i] at the
-    last position, averaged over prompts and draws k. Entry [l, t] of the map is 0 if it is that of
-    the noisy runs, 1 if it is that of the run without noise, in proportion in between.
+    position, the value that it has for the same prompt in the run without noise. The metric is the
+    probability of answer[i] at the last position, averaged over prompts and draws k. Entry [l, t]
+    of the map is 0 if it is that of the noisy runs, 1 if it is that of the run without noise, in
+    proportion otherwise, also below 0 and above 1. (In the check these two always differ.)
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=9, n_ctx=4, d_model=8, n_layers=2, n_heads=2))

@@ -81,12 +81,14 @@ def split_head_effect(
 ) -> tuple[float, float, float]:
     """Return a head's total, direct and indirect effect on `measure_difference`.
 
-    An effect is by how much it changes, patched minus clean. In each of three runs on `clean`
-    somebody hears what the head writes on `corrupt`:
+    An effect is by how much it changes, patched minus clean: a loss is negative (lesson 08 counts
+    losses as positive). In each of three runs on `clean` somebody hears what the head writes on
+    `corrupt`:
 
     - total: everybody, which includes the MLPs;
     - direct: only the unembedding;
-    - indirect: everybody but the unembedding, which hears the head's clean value.
+    - indirect: everybody but the unembedding. It hears this head's clean value, and of later parts
+      what they write now.
 
     The unembedding reads what leaves the last block, `("resid_post", -1)` (b, t, d), through the
     final norm if there is one. What the heads of a layer write is `("result", layer)` (b, t, n, d):
@@ -177,7 +179,7 @@ def integrate_heads(
     respect to z in the middles of `steps` equal pieces of that line: with 2 steps at 1/4 and 3/4 of
     the way. A head's share is its whole move times the average of these gradients, summed over
     prompts, positions and the head's width. With enough steps the shares add up to the effect of
-    patching the layer.
+    patching the layer; with one step they may be far off, as 151 for 20 below.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")
@@ -214,8 +216,8 @@ def find_feeding_edges(
     `measure_difference` drops by at least 1 when this edge alone carries what its writer writes on
     `corrupt`. Any order.
 
-    The models have three layers of four heads, no norm, no MLP. What you find earns its share, also
-    if you do not find everything; edges that do not belong there take from it.
+    The models have three layers of four heads, no norm, no MLP. A part of the list earns a part of
+    the points; edges that do not belong there cost points.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("induction_by_hand")

@@ -34,7 +34,8 @@ def share_right(
 ) -> Float[Tensor, "*mask"]:
     """Return the share of prompts whose answer leads at the last position by more than .01.
 
-    Given, nothing to write.
+    Given, nothing to write: in this lesson a tie counts as wrong, and so does a lead that is only
+    rounding.
     """
     last = logits[..., -1, :].detach().clone()
     row = torch.arange(len(answer))
@@ -89,8 +90,9 @@ def prune_by_divergence(
 
     Begin with all edges on. Go through `list_edges(model)` from its end to its beginning. Switch
     each edge off in what is left so far (it then carries the corrupt value, ablation "resample"):
-    if that raises the divergence by less than `tau`, it stays off, otherwise it goes on again.
-    Return the edges that are on at the end, in any order.
+    if that raises the divergence by less than `tau`, compared with the run before this cut, it
+    stays off, otherwise it goes on again. (So the losses of several cuts can add up to more than
+    tau.) Return the edges that are on at the end, in any order.
 
     The divergence of a masked run is the mean over prompts of the sum over tokens of p (log p - log
     q), in nats: p are the probabilities of the next token at the last position in the whole model
@@ -169,7 +171,8 @@ def judge_circuit(
     for any edge of the circuit:
 
     - "faithful": F(C) and F(M) differ by less than .2;
-    - "complete": for every e, F(C without e) and F(M without e) differ by less than .2;
+    - "complete": the circuit is faithful, and for every e, F(C without e) and F(M without e) differ
+      by less than .2;
     - "minimal": for every e, F(C without e) is at least .2 below F(C).
 
     Return the words that hold, in any order; an empty list if none does. No result lies close to a
@@ -194,7 +197,7 @@ def judge_circuit(
     right = share_right(run_edges(model, clean, masks, off), answer)
     cut_ours, cut_whole = right[2:].chunk(2)
     holds = {"faithful": (right[0] - right[1]).abs() < 0.2}
-    holds["complete"] = ((cut_ours - cut_whole).abs() < 0.2).all()
+    holds["complete"] = holds["faithful"] & ((cut_ours - cut_whole).abs() < 0.2).all()
     holds["minimal"] = (cut_ours <= right[0] - 0.2).all()
     return [word for word, true in holds.items() if true]
     # END ANSWER
@@ -213,7 +216,7 @@ def find_circuit(
     Return two lists, `(circuit, words)`. The circuit is a set of edges with which every prompt is
     answered rightly (`share_right` is 1) while all other edges are off by `ablation`, and of which
     no proper part does the same. Some models have several such circuits: any one will do. The words
-    are those of `judge_circuit` for it.
+    are those of `judge_circuit` for it, on the same prompts.
 
     The models have two to four layers of two or three heads, some with MLPs, no norm. Use `wrong`
     or not. Heads stand at random places, and the stream is turned. Some heads do nothing, some work

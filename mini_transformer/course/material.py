@@ -1,8 +1,10 @@
 """Find the course's files, and the key `NN_topic` that names all files of a lesson."""
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from mini_transformer.isolation.files import write_atomically
 from mini_transformer.nearest import find_nearest
@@ -46,6 +48,16 @@ def find_material() -> Material:
         )
     graders = top / "tests" / "exercises"
     return Material(top / "lessons", top / "exercises", top / "solutions", graders)
+
+
+def load_module(path: Path) -> ModuleType:
+    """Run a grader, or a file of mutants, by its path and outside sys.modules."""
+    spec = importlib.util.spec_from_file_location(f"minilab_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def find_key(given: str, keys: list[str]) -> str:

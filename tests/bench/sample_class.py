@@ -15,8 +15,7 @@ import zipfile
 from pathlib import Path
 
 from mini_transformer.course.exercises import find_functions, read_exercises, read_stub
-from mini_transformer.course.grading.grade import find_registered, load_module
-from mini_transformer.course.material import find_material
+from mini_transformer.course.material import find_material, load_module
 
 TESTS = Path(__file__).parents[1]
 ATTACKS = TESTS / "attacks"
@@ -80,8 +79,8 @@ def leave_unfinished(stub: str, solution: str, written: list[str]) -> str:
 def make_wrong(solution: str, generator: random.Random) -> str:
     """Replace one or two of the solution's answers by mutants."""
     path = TESTS / "mutants" / f"ex{KEY}.py"
-    mutants = find_registered(load_module(path), "mutants")
-    chosen = {exercise: fn.__name__ for exercise, _, fn in generator.sample(mutants, 2)}
+    mutants = load_module(path).MUTANTS
+    chosen = {each.exercise: each.answer.__name__ for each in generator.sample(mutants, 2)}
     swaps = [f"{exercise} = _wrong['{name}']" for exercise, name in chosen.items()]
     return (
         "\n".join([path.read_text(encoding="utf-8"), "_wrong = dict(globals())", solution, *swaps])

@@ -7,88 +7,22 @@ import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found, score_found
+from mini_transformer.course.grading.checks import Wrong, check, expect, expect_found
+from mini_transformer.course.grading.mutants import load_mutants
 from mini_transformer.course.grading.student import NamedModel
+from mini_transformer.forge.disguise import disguise
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
 
-MISTAKES = {
-    "ablate_heads": {
-        "ignores_the_ablation": "Your heads are replaced by zeros, whatever "
-        "ablation was asked for.",
-        "averages_over_positions": "Your average runs over the positions, too: what a head does on "
-        "average differs from position to position.",
-        "averages_too_few_prompts": "Your average leaves out prompts: `reference` may hold more of "
-        "them than `tokens`.",
-        "averages_the_prompts_themselves": "Your average is that of the prompts that are run: it "
-        "should come from other ones.",
-        "resamples_the_mean": "For each prompt you put in an average, where one prompt's own value "
-        "was asked for.",
-        "hooks_share_the_last_head": "With several heads, all your hooks do what the last one "
-        "should: which names does a function look up when it is called, and not when it is made?",
-        "one_head_of_the_list": "Of several heads, only one is ablated in your run.",
-        "whole_layer": "You ablate all heads of the layer.",
-        "last_position_only": "You ablate at the last position only, and leave what the head hands "
-        "on at earlier ones.",
-    },
-    "find_needed_sets": {
-        "singles_only": "You name the heads that are needed alone. What if two can stand in for "
-        "each other?",
-        "pairs_with_needed_heads": "Among your pairs are some that break the model because one of "
-        "the two is needed anyway.",
-        "within_one_layer": "You find only pairs whose heads are in the same layer.",
-        "any_change_counts": "You also name a head without which a prompt or two goes wrong: how "
-        "many have to?",
-        "last_position_only": "You ablate heads at the last position only. Who reads what they "
-        "write at earlier ones?",
-        "ablates_with_the_mean": "You put averages in place of the heads: on average a head still "
-        "says that it is there, and whoever waits for its silence does not act.",
-        "names_heads_of_pairs_alone": "You list the heads of a pair as if each were needed by "
-        "itself.",
-        "finds_nothing": "You find no needed set in any model: do the answers change at all when "
-        "you ablate a head?",
-    },
-    "ablate_subspace": {
-        "forgets_the_length": "Right for directions of length 1; a longer one takes out more than "
-        "there is.",
-        "adds_up_projections": "You take out each direction's own projection: what two skew "
-        "directions share is taken out twice.",
-        "one_after_another": "You take out one direction after the other: the last is gone, but "
-        "taking it out has put some of the earlier ones back.",
-        "keeps_the_span": "You keep what lies along the directions and take out the rest.",
-        "first_direction_only": "Only the first of the directions is taken out.",
-        "last_position_only": "The directions are taken out at the last position only.",
-        "subtracts_the_directions": "You subtract the directions themselves, however much of them "
-        "the stream holds.",
-    },
-    "tell_heads_apart": {
-        "judges_by_zeros": "You call a head a carrier if zeros hurt, and idle if not: on each side "
-        "there is more than one kind of head.",
-        "judges_by_resampling": "You call a head a carrier if another prompt's value hurts, and "
-        "idle if not: what of heads that write the same in every prompt?",
-        "never_resamples": "You call twins idle: the silence of one is made good, and an average "
-        "is close to silence. What could one of them say that does harm?",
-        "never_averages": "You call twins covered: alone, both can be silent and neither may say "
-        "something wrong. What stands in for each, and what does it do to an average?",
-        "forgets_the_backups": "All is right but for some heads that you call idle: did you ever "
-        "silence two at once?",
-        "swaps_covered_and_backup": "Which of the two acts as long as nothing is silenced? You "
-        "have them exchanged.",
-        "pairs_with_any_head": "You call a head a backup if it fails together with any other head: "
-        "with a carrier, every head does.",
-        "everything_idle": "You call every head idle: do the answers change at all when you ablate "
-        "one?",
-    },
-}
+MUTANTS = load_mutants(__file__)
 
 SHAPES = (
     {"d_vocab": 11, "n_ctx": 8, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_head": 5},
-    dict(d_vocab=7, n_ctx=9, d_model=10, n_layers=2, n_heads=5, d_mlp=13, norm="layer"),
+    dict(d_vocab=7, n_ctx=9, d_model=10, n_layers=2, n_heads=12, d_head=3, d_mlp=13, norm="layer"),
     dict(d_vocab=9, n_ctx=6, d_model=8, n_layers=2, n_heads=3, d_head=4, d_mlp=7, biases=True),
 )
 Head = tuple[int, int]
@@ -147,70 +81,20 @@ def replace_by(ablation: str, z: Tensor) -> Tensor:
     ]
 
 
-def cut_in(z: Tensor, new: Tensor) -> Tensor:
-    """Return z with `new` at the last position; at earlier ones nothing was ablated."""
-    return torch.cat([z[:, :-1], new[:, -1:].expand_as(z[:, -1:])], dim=1)
-
-
-def wrong_ablations(
-    model: Transformer, tokens: Tensor, heads: list[Head], ablation: str, own: dict, other: dict
-) -> dict[str, Callable[[], Tensor]]:
-    """Return the results of known mistakes.
-
-    `own` and `other` are what the heads hand on in `tokens` and in the reference.
-    """
-    layers = {layer for layer, _ in heads}
-    last = replace_by(ablation, other[heads[-1]])
-
-    def run(given: dict[Head, Tensor]) -> Callable[[], Tensor]:
-        return lambda: run_by_heads(model, tokens, given)[0]
-
-    everywhere = {head: z.mean((0, 1), keepdim=True).expand_as(z[:1]) for head, z in other.items()}
-    in_the_layer = {head: replace_by(ablation, z) for head, z in other.items() if head[0] in layers}
-    at_the_end = {head: cut_in(own[head], replace_by(ablation, other[head])) for head in heads}
-    wrong = {
-        "whole_layer": run(in_the_layer),
-        "last_position_only": run(at_the_end),
-    }
-    if ablation != "zero":
-        wrong["ignores_the_ablation"] = run({head: 0 * own[head] for head in heads})
-    if ablation == "mean":
-        wrong["averages_over_positions"] = run({head: everywhere[head] for head in heads})
-        wrong["averages_too_few_prompts"] = run(
-            {head: other[head][: len(tokens)].mean(0, keepdim=True) for head in heads}
-        )
-        wrong["averages_the_prompts_themselves"] = run(
-            {head: replace_by("mean", own[head]) for head in heads}
-        )
-    if ablation == "resample":
-        wrong["resamples_the_mean"] = run({head: replace_by("mean", other[head]) for head in heads})
-    if len(heads) > 1:
-        wrong["hooks_share_the_last_head"] = run({(layer, heads[-1][1]): last for layer in layers})
-        for name, head in (("first", heads[0]), ("last", heads[-1])):
-            wrong[f"{name} of the list"] = run({head: replace_by(ablation, other[head])})
-    return wrong
-
-
 def judge_ablation(student, ablation: str, several: bool = False) -> None:
     for seed, shape in zip(student.seeds(3), SHAPES, strict=True):
         named = NamedModel("random", seed=seed, **shape)
         model = named.build()
         tokens = draw_tokens(seed, named, rows=3)
         reference = draw_tokens(seed + 1, named, rows=5 if ablation == "mean" else 3)
-        heads = [(1, 1), (0, 1), (0, 0)] if several else [(seed % 2, shape["n_heads"] - 1)]
+        last = shape["n_heads"] - 1
+        heads = [(1, last), (0, last), (0, 0)] if several else [(seed % 2, last)]
         names = [f"a{layer}.h{head}" for layer, head in heads]
         got = student.call("ablate_heads", named, tokens, names, ablation, reference)
-        own, other = (run_by_heads(model, prompts, {})[1] for prompts in (tokens, reference))
-        want = run_by_heads(
-            model, tokens, {head: replace_by(ablation, other[head]) for head in heads}
-        )[0]
-        try:
-            wrong = wrong_ablations(model, tokens, heads, ablation, own, other)
-            expect(got, want, mistakes=wrong, what="the tensor of logits", **ROUNDING)
-        except Wrong as error:
-            if str(error.mistake).endswith("of the list"):
-                raise Wrong("one_head_of_the_list") from None
-            raise
+        z = run_by_heads(model, reference, {})[1]
+        given = {head: replace_by(ablation, z[head]) for head in heads}
+        want = run_by_heads(model, tokens, given)[0]
+        expect(got, want, what="the tensor of logits", **ROUNDING)
 
 
 @check("ablate_heads")
@@ -244,16 +128,6 @@ N_TOKENS, N_CTX, N_PROMPTS = 12, 12, 40
 Sets = set[frozenset[str]]
 
 
-@torch.no_grad()
-def turn_stream(model: Transformer, generator: torch.Generator) -> Transformer:
-    """Turn the stream at random, so that no weight can be read by eye."""
-    d = model.config.d_model
-    turn = torch.linalg.qr(torch.randn(d, d, generator=generator)).Q
-    for name, weight in model.named_parameters():
-        weight.copy_(weight @ turn if name.endswith(("W_E", "W_pos", "W_O")) else turn.T @ weight)
-    return model
-
-
 @dataclass(frozen=True)
 class Induction:
     """Hold a model, prompts that it answers, its needed sets, and what each head is."""
@@ -278,100 +152,83 @@ def name_set(heads: Collection[str]) -> str:
 
 
 @functools.cache
-def plant_induction(seed: int, previous: int, matches: str) -> Induction:
+def plant_induction(seed: int, previous: int, matches: str, n_errors: int) -> Induction:
     """Plant three layers of three heads in random order that continue repeated text.
 
     Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, its twin, or
-    a backup that looks away when the first has written. One token is copied by a specialist alone.
-    All others write where nobody reads.
+    a backup that looks away when the first has written. Two tokens are copied by a specialist each.
+    After half of the prompts a corrector in layer 0 takes back what the model would say. All others
+    write where nobody reads. `n_errors` answers are not what the model says.
     """
     generator = torch.Generator().manual_seed(seed)
-    stream = by_hand.Stream(
-        token=N_TOKENS, position=N_CTX, previous=N_TOKENS, next=N_TOKENS, unread=N_TOKENS
-    )
-    config = Config(
-        N_TOKENS, N_CTX, stream.d_model, n_layers=3, n_heads=3, d_head=N_TOKENS + 1, attn_scale=1.0
-    )
+    n = N_TOKENS
+    stream = by_hand.Stream(token=n, position=N_CTX, previous=n, next=n, unread=n, slip=1)
+    config = Config(n, N_CTX, stream.d_model, n_layers=3, n_heads=3, d_head=n + 1, attn_scale=1.0)
     model = by_hand.make_blank(config)
-    token = stream["token"]
-    following = stream["next"]
+    token, following, slip = stream["token"], stream["next"], stream["slip"]
     by_hand.write_embedding(model, token, stream["position"])
+    order = 1 + torch.randperm(n - 1, generator=generator)
+    special, slippery = order[:2].tolist(), order[:6].tolist()
+    is_slippery = torch.zeros(n, 1)
+    is_slippery[slippery] = 1.0
     says_start = torch.zeros_like(following)
-    says_start[0] = 0.6 * token.sum(0)  # what the model says when nobody else speaks up
+    # What the model says when nobody else speaks up, and after slippery tokens.
+    says_start[0] = 0.6 * token.sum(0) + 5 * (is_slippery * token).sum(0) + 5 * slip[0]
     by_hand.read_out(model, following + says_start, 20.0)
-    special = 1 + seed % (N_TOKENS - 1)
     copied = following.clone()
-    copied[[0, special]] = 0.0  # the start is copied by nobody, the special token by the specialist
-    layers = [["previous"] * previous, ["match"], [matches] if matches != "single" else []]
-    layers[1 + seed % 2].append("specialist")
+    copied[[0, *special]] = 0.0  # the start is copied by nobody
+    layers = [["previous"] * previous + ["corrector"], ["match", "specialist 0"]]
+    layers += [[matches] * (matches != "single") + ["specialist 1"]]
     roles = {}
     for layer, names in enumerate(layers):
-        order = torch.randperm(3, generator=generator).tolist()
-        for head, role in zip(order, names + ["decoy"] * 3, strict=False):
+        for head, role in enumerate(names + ["decoy"] * (3 - len(names))):
             roles[f"a{layer}.h{head}"] = role
-            query = token
-            key = stream["previous"]
-            target = copied
-            if role == "previous" or (role == "decoy" and layer == 0 and head % 2):
-                query = stream["position"][1:]
-                key = stream["position"][:-1]
+            query, key, target = token, stream["previous"], copied
+            if role == "previous" or (role == "decoy" and layer == 0):
+                query, key = stream["position"][1:], stream["position"][:-1]
                 target = stream["previous"]
             elif role == "backup":
                 query = torch.cat([token, 3 * following.sum(0, keepdim=True)])
                 key = torch.cat([stream["previous"], token[:1]])
-            elif role == "specialist":
+            elif role == "corrector":
+                key = token
+                target = -is_slippery * slip
+            elif role.startswith("specialist"):
                 target = torch.zeros_like(copied)
-                target[special] = following[special]
+                target[special[int(role[-1])]] = following[special[int(role[-1])]]
             by_hand.attend_where_equal(model, layer, head, query, key, 20.0)
-            by_hand.copy_directions(
-                model, layer, head, token, 4 * stream["unread"] if role == "decoy" else target
-            )
+            target = 4 * stream["unread"] if role == "decoy" else target
+            by_hand.copy_directions(model, layer, head, token, target)
+    hidden = disguise(model, generator)
+    roles = {hidden.rename(head): role for head, role in roles.items()}
     heads = {
         role: frozenset(head for head in roles if roles[head] == role) for role in roles.values()
     }
-    needed = heads["previous"], heads["match"] | heads.get(matches, frozenset())
-    tokens = draw_repeats(generator, special)
-    return Induction(turn_stream(model, generator), tokens, tokens[:, 5], roles, needed)
+    needed = [heads["previous"], heads["match"] | heads.get(matches, frozenset())]
+    if n_errors:  # of half of the prompts, fewer are right
+        needed += [heads["corrector"]]
+    else:
+        needed += [heads["corrector"] | heads[f"specialist {i}"] for i in (0, 1)]
+    tokens = draw_repeats(generator, special, slippery)
+    answer = tokens[:, 5].clone()
+    answer[[1, 3][:n_errors]] = 0
+    return Induction(hidden.model, tokens, answer, roles, tuple(needed))
 
 
-def draw_repeats(generator: torch.Generator, special: int) -> Tensor:
+def draw_repeats(generator: torch.Generator, special: list[int], slippery: list[int]) -> Tensor:
     """Draw token 0, seven distinct tokens, and the first four again; the fifth comes next.
 
-    In twelve prompts it is the special one, in the first, too: with the specialist alone three in
-    ten are right, and without it seven in ten.
+    In one prompt of five it is the first special token, in one the second; every other prompt ends
+    with a slippery token.
     """
     prompts: list[list[int]] = []
     while len(prompts) < N_PROMPTS:
         block = (1 + torch.randperm(N_TOKENS - 1, generator=generator)[:7]).tolist()
-        if (block[4] == special) == (len(prompts) % 10 in (0, 3, 6)):
+        place = len(prompts) % 5
+        fits = [block[4] == token for token in special] == [place == 0, place == 2]
+        if fits and (block[3] in slippery) == (len(prompts) % 2 == 0):
             prompts.append([0, *block, *block[:4]])
     return torch.tensor(prompts)
-
-
-def wrong_sets(case: Induction) -> dict[str, Sets]:
-    right = set(case.needed)
-    singles = {heads for heads in right if len(heads) == 1}
-    alone = {head for heads in singles for head in heads}
-    pairs = right - singles
-    of_role = {
-        role: {frozenset([h]) for h in case.roles if case.roles[h] == role}
-        for role in case.roles.values()
-    }
-    early = {heads for heads in right if any(case.roles[head] == "previous" for head in heads)}
-    with_needed = {
-        frozenset(two) for two in itertools.combinations(case.roles, 2) if alone & {*two}
-    }
-    backed_up = {heads for heads in right if any(case.roles[head] == "backup" for head in heads)}
-    return {
-        "singles_only": singles,
-        "pairs_with_needed_heads": right | with_needed,
-        "within_one_layer": singles
-        | {heads for heads in pairs if len({head[:2] for head in heads}) == 1},
-        "any_change_counts": right | of_role["specialist"],
-        "last_position_only": right - early,
-        "ablates_with_the_mean": (right - backed_up) | (of_role["match"] if backed_up else set()),
-        "names_heads_of_pairs_alone": {frozenset([head]) for heads in right for head in heads},
-    }
 
 
 @functools.lru_cache(maxsize=1)
@@ -380,7 +237,7 @@ def ask_all_sets(student) -> list[tuple[Sets, Induction]]:
 
     The search takes many runs.
     """
-    kinds = ((1, "backup"), (2, "single"), (2, "twin"))
+    kinds = ((1, "backup", 0), (2, "single", 2), (2, "twin", 0))
     cases = [
         plant_induction(seed, *kind) for seed, kind in zip(student.seeds(3), kinds, strict=True)
     ]
@@ -419,13 +276,6 @@ def judge_sets(student, size: int) -> None:
     got, right = spell(answers), spell([set(case.needed) for case in cases])
     possible = [f"{name} (model {i + 1})" for i, case in enumerate(cases) for name in case.possible]
     possible = [name for name in possible if (" and " in name) == (size == 2)]
-    earned = score_found(got, right, len(possible))
-    if got != right:
-        for name in wrong_sets(cases[0]):
-            if list(answers) == [wrong_sets(case)[name] for case in cases]:
-                raise Wrong(name, earned=earned)
-        if not any(answers):
-            raise Wrong("finds_nothing", earned=earned)
     expect_found(
         sorted(got), [right], possible, what=f"needed sets of {('one head', 'two heads')[size - 1]}"
     )
@@ -463,35 +313,15 @@ def remove_span(x: Tensor, directions: Tensor) -> Tensor:
     return torch.stack(left).view_as(x)
 
 
-def project(x: Tensor, direction: Tensor) -> Tensor:
-    return (x @ direction / direction.square().sum()).unsqueeze(-1) * direction
-
-
-def wrong_removals(directions: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
-    def last_position_only(x: Tensor) -> Tensor:
-        return torch.cat([x[:, :-1], remove_span(x[:, -1:], directions)], dim=1)
-
-    return {
-        "forgets_the_length": lambda x: x - x @ directions.T @ directions,
-        "adds_up_projections": lambda x: x - sum(project(x, direction) for direction in directions),
-        "one_after_another": lambda x: functools.reduce(
-            lambda left, d: left - project(left, d), directions, x
-        ),
-        "keeps_the_span": lambda x: x - remove_span(x, directions),
-        "first_direction_only": lambda x: x - project(x, directions[0]),
-        "last_position_only": last_position_only,
-        "subtracts_the_directions": lambda x: x - directions.sum(0),
-    }
-
-
 def judge_removal(student, counts: tuple[int, int, int], orthogonal: bool = False) -> None:
     for seed, shape, n in zip(student.seeds(3), SHAPES, counts, strict=True):
         named = NamedModel("random", seed=seed, **shape)
         model = named.build()
         tokens = draw_tokens(seed, named, rows=4, length=5)
         d = shape["d_model"]
-        directions = 0.5 * torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-        directions += 0.5 * directions[0] if n > 1 else 0.0  # skew
+        directions = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+        directions = torch.cat([directions[:1], directions[:1] + 0.4 * directions[1:]])  # skew
+        directions *= torch.linspace(0.3, 1.5, n + 1)[1:, None]
         if orthogonal:
             directions = torch.linalg.qr(directions.T).Q.T
         after = seed % shape["n_layers"]
@@ -500,13 +330,7 @@ def judge_removal(student, counts: tuple[int, int, int], orthogonal: bool = Fals
             "ablate_subspace", named, tokens, f"blocks.{after}.hook_{name}", directions
         )
         want = run_without(model, tokens, layer, lambda x, d=directions: remove_span(x, d))
-        wrong: dict[str, Any] = {
-            mistake: lambda edit=edit, model=model, tokens=tokens, layer=layer: run_without(
-                model, tokens, layer, edit
-            )
-            for mistake, edit in wrong_removals(directions).items()
-        }
-        expect(got, want, mistakes=wrong, what="the tensor of logits", **ROUNDING)
+        expect(got, want, what="the tensor of logits", **ROUNDING)
 
 
 @check("ablate_subspace")
@@ -561,7 +385,8 @@ def draw_votes(
     and no sum is near zero. The first of many tries (axis t) whose votes are like that.
     """
     while True:
-        rows = torch.randint(len(BITS), (tries, N_VOTES), generator=generator)
+        odds = torch.rand(tries, len(BITS), generator=generator) ** 3
+        rows = odds.multinomial(N_VOTES, replacement=True, generator=generator)
         weights = (1 + torch.rand(tries, 3, generator=generator)) * (
             2 * torch.randint(2, (tries, 3), generator=generator) - 1
         )
@@ -573,6 +398,7 @@ def draw_votes(
         full = votes.sum(-1).gather(1, rows) + threshold
         hurt = [full - threshold] * constant
         harmless = [full]  # sums of the votes, t and row
+        alike: list[Tensor] = []
         for bit, kind in enumerate(like):
             own, other = votes[..., bit].gather(1, rows), votes[..., bit].gather(1, others)
             share = 1 / 2 if kind == "twin" else 1.0  # of the vote, by one head
@@ -582,6 +408,8 @@ def draw_votes(
                 harmless += [averaged, full - share * own]
             else:
                 hurt += [averaged]
+            if kind == "covered":  # as if the first reference served all prompts
+                alike += [full + other.gather(1, rows.argmin(1, keepdim=True)) - own]
         turned = [
             torch.stack([((v > 0) != (full > 0)).float().mean(1) for v in sums])
             for sums in (hurt, harmless)
@@ -589,6 +417,9 @@ def draw_votes(
         clear = torch.stack([*hurt, *harmless]).abs().amin((0, 2)) > 0.1
         good = clear & (turned[0].amin(0) >= 1 / 6) & (turned[1].amax(0) == 0)
         good &= allowed.any(-1).all(-1)
+        if constant:  # for one bit, that is not what its own reference does
+            changed = [((v > 0) != (full > 0)).float().mean(1) for v in alike]
+            good &= torch.stack(changed).amin(0) < 0.04
         if good.any():
             i = good.nonzero()[0].item()
             prompts = torch.stack([torch.tensor([START, *bits, EQUALS]) for bits in BITS.tolist()])
@@ -596,6 +427,7 @@ def draw_votes(
             order = rows[i].argsort()
             answer = answers[i, rows[i]].long()[order]
             chosen = prompts[rows[i]][order], answer, prompts[others[i]][order]
+            chosen[1][::20] = 1 - chosen[1][::20]  # two answers are not what the model says
             return weights[i], threshold[i].item(), *chosen
 
 
@@ -605,8 +437,8 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
 
     It has two layers of four heads in random order. `kinds` are those of the three bits, in random
     order: one head carries it, or one of layer 0 with a backup in layer 1 that looks away once the
-    bit is there, or twins of half the vote each. A head may write a constant, the threshold. The
-    others bring bits or constants to where nobody reads, or nothing.
+    bit is there, or twins of half the vote, in different layers. A head may write a constant, the
+    threshold. The others bring bits or constants to where nobody reads, or nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     like = [kinds[i] for i in torch.randperm(3, generator=generator)]
@@ -624,7 +456,7 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
     says_1 = says_1 + threshold * stream["one"][0]
     by_hand.read_out(model, torch.stack([-says_1, says_1, 0 * says_1, 0 * says_1]), 10.0)
 
-    slots = [torch.randperm(4, generator=generator).tolist() for _ in range(2)]
+    slots = [list(range(4)) for _ in range(2)]
     roles = {f"a{layer}.h{head}": "idle" for layer in range(2) for head in range(4)}
 
     def pick_layer() -> int:
@@ -651,8 +483,9 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
             place("covered", 0, 1 + bit, values)
             place("backup", 1, 1 + bit, values, looks_away=values.sum(0, keepdim=True))
     for bit, kind in enumerate(like):
-        for _ in range({"carrier": 1, "twin": 2}.get(kind, 0)):
-            place(kind, pick_layer(), 1 + bit, stream["xyz"[bit]] / (2 if kind == "twin" else 1))
+        for i in range({"carrier": 1, "twin": 2}.get(kind, 0)):
+            layer, half = (i, 0.5) if kind == "twin" else (pick_layer(), 1.0)
+            place(kind, layer, 1 + bit, half * stream["xyz"[bit]])
     if constant:
         place("constant", pick_layer(), LAST, stream["one"])
     while any(slots):
@@ -660,35 +493,8 @@ def plant_vote(seed: int, kinds: tuple[str, ...], constant: bool) -> Vote:
         unread = stream["unread"]
         target = (6 * unread, 6 * unread[:1], 0 * unread)[len(slots[layer]) % 3]
         place("idle", layer, LAST if len(target) == 1 else 1 + len(slots[layer]) % 3, target)
-    return Vote(turn_stream(model, generator), *prompts, roles)
-
-
-def wrong_roles(roles: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return what known mistakes make of the true roles."""
-    relabel = {
-        "judges_by_zeros": {
-            "constant": "carrier",
-            "covered": "idle",
-            "twin": "idle",
-            "backup": "idle",
-        },
-        "judges_by_resampling": {
-            "constant": "idle",
-            "covered": "carrier",
-            "twin": "carrier",
-            "backup": "idle",
-        },
-        "never_resamples": {"twin": "idle"},
-        "never_averages": {"twin": "covered"},
-        "forgets_the_backups": {"backup": "idle"},
-        "swaps_covered_and_backup": {"covered": "backup", "backup": "covered"},
-        "pairs_with_any_head": {"idle": "backup"},
-        "everything_idle": dict.fromkeys(ROLES, "idle"),
-    }
-    return {
-        name: {head: instead.get(role, role) for head, role in roles.items()}
-        for name, instead in relabel.items()
-    }
+    hidden = disguise(model, generator)
+    return Vote(hidden.model, *prompts, {hidden.rename(head): roles[head] for head in roles})
 
 
 @functools.lru_cache(maxsize=1)
@@ -717,17 +523,11 @@ def judge_heads(student, *wanted: str) -> None:
         found = ((i, *item) for i, roles in enumerate(roles_of_each) for item in roles.items())
         return {f"{head} of model {i + 1}: {role}" for i, head, role in found if role in wanted}
 
-    answers = [got for got, _ in pairs]
     truths = [case.roles for _, case in pairs]
-    got, right = spell(answers), spell(truths)
+    got, right = spell([got for got, _ in pairs]), spell(truths)
     possible = [
         name for role in wanted for name in spell([dict.fromkeys(roles, role) for roles in truths])
     ]
-    earned = score_found(got, right, len(possible))
-    if got != right:
-        for name in wrong_roles(truths[0]):
-            if answers == [wrong_roles(truth)[name] for truth in truths]:
-                raise Wrong(name, earned=earned)
     expect_found(sorted(got), [right], possible, what=f"{' and '.join(wanted)} heads")
 
 

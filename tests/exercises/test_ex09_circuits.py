@@ -6,7 +6,7 @@ Every run under a mask is made node by node, in double precision; circuits to be
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -14,100 +14,15 @@ from torch import Tensor
 
 from mini_transformer import forge, toys
 from mini_transformer.course.grading.checks import Wrong, as_list, check, expect, expect_found
+from mini_transformer.course.grading.mutants import load_mutants
 from mini_transformer.course.grading.student import NamedModel
 from mini_transformer.edges import list_edges
+from mini_transformer.forge.widening import widen
 from mini_transformer.model import Transformer
 
-MISTAKES = {
-    "node_faithfulness": {
-        "keeps_what_it_should_cut": "You have the faithfulness of everything but the circuit: a "
-        "mask has 1 where an edge is on.",
-        "keeps_every_edge_that_touches_a_node": "You keep edges of which only one end belongs to "
-        "the circuit: what a node outside it writes must be off for all readers.",
-        "forgets_the_logits": "You always get 0: who reads the answer off, although nobody names "
-        "it?",
-        "takes_a_part_for_another_node": "You keep edges into MLPs and the logits, but none into "
-        "heads: a1.h0<q>, a1.h0<k> and a1.h0<v> all belong to the node a1.h0.",
-        "divides_by_the_model": "Your value is the circuit's metric as a share of the model's: on "
-        "this scale a model without edges does not stand at 0.",
-        "forgets_to_subtract_above": "Below the line you subtract the metric without edges, but "
-        "not above it.",
-        "forgets_to_subtract_below": "Above the line you subtract the metric without edges, but "
-        "not below it.",
-        "ignores_the_ablation": "Your answers are those for resampled values, whatever ablation "
-        "was asked for.",
-        "off_from_the_clean_prompts": "Your edges that are off carry what is written on the clean "
-        "prompts: whose values should they carry?",
-        "averages_the_ratios": "You divide on every prompt and then average: first average the "
-        "metrics of the three runs.",
-        "bounds_the_share": "You cut the value off at 0 and 1: a circuit may do worse than "
-        "nothing, or better than the model.",
-    },
-    "prune_by_divergence": {
-        "counts_any_change": "An edge whose cut *lowers* the divergence stays off, however much: "
-        "only what raises it counts.",
-        "judges_each_edge_alone": "You switch each edge off in the whole model; what is judged "
-        "later must miss what has been cut before.",
-        "compares_with_the_whole_model": "You hold the whole divergence against tau: the edge pays "
-        "only for what it adds to the divergence of what is left.",
-        "starts_from_the_input": "You go from the input to the logits: the order decides who is "
-        "judged in whose company.",
-        "returns_what_was_cut": "You return the edges that were cut: the circuit is what is left.",
-        "swaps_the_divergence": "Your divergence goes the other way round: the expectation is over "
-        "what the whole model says.",
-        "averages_over_the_vocabulary": "You average over the vocabulary: the more tokens there "
-        "are, the smaller your divergence would be.",
-        "looks_at_every_position": "You compare predictions at all positions, but only the last "
-        "one is asked for.",
-        "cuts_with_zeros": "Your edges carry nothing when they are off: they should carry what is "
-        "written on the corrupt prompts.",
-        "cuts_nothing": "You keep every edge: does what is cut stay cut?",
-    },
-    "integrate_masks": {
-        "differentiates_the_whole_model": "Your gradient is that of the run with all edges on, "
-        "whatever the steps: where on the way is it taken?",
-        "steps_at_the_ends": "Your points are the ends of the pieces: with two steps 1/2 and 1.",
-        "weighs_by_the_mask": "You multiply each gradient by the mask it was taken at: the whole "
-        "way that a switch goes has length 1.",
-        "differentiates_the_corrupt_run": "Your gradient is that of the run with all edges off: "
-        "there is a way to go from there.",
-    },
-    "judge_circuit": {
-        "takes_the_model_for_perfect": "You take it that the whole model is always right: how many "
-        "prompts does it answer rightly here?",
-        "knocks_out_of_the_circuit_alone": "You compare the circuit without an edge with the model "
-        "that still has it: a complete circuit loses what the model loses.",
-        "asks_what_the_rest_can_do": "You ask whether what is left without the circuit fails; but "
-        "a stand-in may share edges with the circuit and work only together with them.",
-        "one_needed_edge_is_enough": "You call a circuit minimal if one of its edges is needed, "
-        "but it may carry idle ones.",
-        "cuts_the_whole_model": "You test what is minimal in the whole model, where something else "
-        "may stand in for the edge.",
-        "averages_over_the_edges": "You average over the edges, so that one gap is lost among many "
-        "edges without.",
-        "forgets_the_ablation": "Your words are those for resampled values, whatever ablation was "
-        "asked for.",
-    },
-    "find_circuit": {
-        "tests_single_edges": "You name the edges that are needed one by one: where two can stand "
-        "in for each other, this misses both.",
-        "trusts_the_gradient": "You trust a gradient of the whole run: where attention is "
-        "saturated there is none.",
-        "counts_any_effect": "You name edges whose loss changes the logits, for better or for "
-        "worse: what works against the answer does not help to give it.",
-        "prunes_by_the_average": "You prune by a mean difference of logits, in which a gain on "
-        "some prompts pays for a loss on others.",
-        "forgets_the_ablation": "You prune with resampled values, whatever ablation was asked for: "
-        "without anything in its place more is needed.",
-        "stops_at_the_whole_model": "You name every edge: all of them together do the task, but "
-        "most can go.",
-        "the_same_for_every_model": "You name the same edges in models whose heads stand in other "
-        "places.",
-    },
-}
+MUTANTS = load_mutants(__file__)
 
 Edges = Collection[str]
-Blame = dict[str, Callable[[], Any]]
 WORDS = ("faithful", "complete", "minimal")
 
 
@@ -182,19 +97,13 @@ def measure_gap(logits: Tensor, answer: Tensor, wrong: Tensor, at: int = -1) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """Hold a disguised model whose minimal circuits are known.
-
-    Its heads and its stream are in other places.
-    """
+    """Hold a disguised model whose minimal circuits are known, and an edge that does nothing."""
 
     model: Transformer
     batch: toys.Batch
     ablation: str
     circuits: tuple[frozenset[str], ...]
-    names: dict[str, str]  # of heads, in the toy: here
-
-    def rename(self, edges: Edges) -> frozenset[str]:
-        return rename(edges, self.names)
+    idle: str
 
     @functools.cached_property
     def setting(self) -> Setting:
@@ -209,81 +118,48 @@ class Planted:
         return *self.data[:4], self.batch.wrong, self.ablation
 
 
-def rename(edges: Edges, names: dict[str, str]) -> frozenset[str]:
-    for_ends = []
-    for edge in edges:
-        writer, reader = edge.split("->")
-        node, bracket, part = reader.partition("<")
-        for_ends.append(f"{names.get(writer, writer)}->{names.get(node, node)}{bracket}{part}")
-    return frozenset(for_ends)
-
-
 @functools.cache
-def plant(name: str, seed: int, turn: int = 0) -> Planted:
-    """Plant a toy in disguise.
+@torch.no_grad()
+def plant(name: str, seed: int, hurts: float = 0.4) -> Planted:
+    """Plant a toy in disguise, with heads that nobody reads beside its own.
 
-    The circuits are the toy's, which enumeration has shown to be all.
+    The circuits are the toy's, which enumeration has shown to be all. Of the boolean toy one prompt
+    is rare: without it, less would be needed.
     """
     case = toys.load(name)
+    generator = torch.Generator().manual_seed(seed)
     ablation = "resample" if name == "induction_by_hand" else "zero"
     if name == "induction_by_hand":
-        batch = case.task.draw(24, seed=seed % 2**20, corrupt="fresh")
-        set_suppressor(case)
+        batch = case.task.draw(16, seed=seed % 2**20, corrupt="fresh")
+        if hurts:
+            set_suppressor(case, hurts)
     else:
         batch = case.task.everything().distinct()
+    if name == "boolean_redundant_or":
+        rare = (batch.clean[:, 0] == 0) & (batch.clean[:, 1] == 1)
+        batch = batch.take(torch.cat([(~rare).nonzero()[:, 0].repeat(10), rare.nonzero()[:, 0]]))
+    c = case.model.config
     # The backup toy has decoys of its own.
-    model, names = disguise(case.model, seed, turn, decoys=int(name != "backup_head"))
-    circuits = tuple(rename(c, names) for c in case.truth.circuits[ablation].edges)
-    return Planted(model, batch, ablation, circuits, names)
+    more = {"n_heads": c.n_heads + 1, "d_model": c.d_model + 4} if name != "backup_head" else {}
+    hidden = forge.disguise(widen(case.model, generator, **more)[0], generator)
+    circuits = case.truth.circuits[ablation].edges
+    renamed = tuple(frozenset(map(hidden.rename, circuit)) for circuit in circuits)
+    idle = hidden.rename("a0.h1->logits")
+    return Planted(hidden.model, batch, ablation, renamed, idle)
 
 
 @torch.no_grad()
-def set_suppressor(case: toys.Case) -> None:
-    """Let the unread head do the opposite of what the matching head does, and less of it."""
+def set_suppressor(case: toys.Case, hurts: float) -> None:
+    """Let the unread head do the opposite of what the matching head does, `hurts` times.
+
+    The model gets less sure, so that what it says changes without that head.
+    """
+    case.model.W_U *= 0.15
     layer, match, other = 1, *(int(case.truth.roles[role][-1]) for role in ("match", "unread"))
     attn = case.model.blocks[layer].attn
     for W in (attn.W_Q, attn.W_K, attn.W_V, attn.W_O):
         W[other] = W[match]
-    attn.W_O[other] *= -0.4
-
-
-@torch.no_grad()
-def disguise(
-    model: Transformer, seed: int, turn: int, decoys: int
-) -> tuple[Transformer, dict[str, str]]:
-    """Shuffle heads, add decoys to each layer, turn the stream; say where each head went.
-
-    The function stays the same. With another turn every head has another place. A decoy attends as
-    another head does, and writes where nobody reads.
-    """
-    c = model.config
-    generator = torch.Generator().manual_seed(seed)
-    spare = 8
-    Q = torch.linalg.qr(torch.randn(c.d_model + spare, c.d_model + spare, generator=generator)).Q
-    stream = Q[: c.d_model]
-    unread = Q[c.d_model :]
-    new = Transformer(dataclasses.replace(c, d_model=len(Q), n_heads=c.n_heads + decoys))
-    for name in ("W_E", "W_pos"):
-        getattr(new, name).copy_(getattr(model, name) @ stream)
-    new.W_U.copy_(stream.T @ model.W_U)
-    names = {}
-    for layer, (old, block) in enumerate(zip(model.blocks, new.blocks, strict=True)):
-        places = (
-            torch.randperm(new.config.n_heads, generator=generator) + turn
-        ) % new.config.n_heads
-        for head, place in enumerate(places.tolist()):
-            twin = min(head, c.n_heads - 1)
-            for which in ("W_Q", "W_K", "W_V"):
-                getattr(block.attn, which)[place] = stream.T @ getattr(old.attn, which)[twin]
-            block.attn.W_O[place] = old.attn.W_O[twin] @ stream
-            if head >= c.n_heads:
-                block.attn.W_O[place] = torch.randn(c.d_head, spare, generator=generator) @ unread
-            names[f"a{layer}.h{head}"] = f"a{layer}.h{place}"
-        if old.mlp is not None:
-            order = torch.randperm(c.d_mlp, generator=generator)
-            block.mlp.W_in.copy_(stream.T @ old.mlp.W_in[:, order])
-            block.mlp.W_out.copy_(old.mlp.W_out[order] @ stream)
-    return new, names
+    attn.W_O[other] *= -hurts
 
 
 # 9.1 ----------------------------------------------------------------------------------------------
@@ -303,8 +179,8 @@ def draw_random(
     return named, clean, corrupt, answer, torch.where(wrong == answer, (answer + 1) % 11, wrong)
 
 
-def keep_inside(edges: list[str], nodes: set[str], how: Callable = all) -> list[str]:
-    return [edge for edge in edges if how(end.split("<")[0] in nodes for end in edge.split("->"))]
+def keep_inside(edges: list[str], nodes: set[str]) -> list[str]:
+    return [edge for edge in edges if all(end.split("<")[0] in nodes for end in edge.split("->"))]
 
 
 def judge_faithfulness(
@@ -329,48 +205,13 @@ def judge_faithfulness(
         got = student.call(
             "node_faithfulness", named, clean, corrupt, answer, wrong, nodes, ablation
         )
-        blame = blame_faithfulness(setting, {*nodes}, corrupt, answer, wrong, ablation)
-        expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the faithfulness")
+        expect(got, want, rtol=2e-3, atol=2e-3, what="the faithfulness")
 
 
 def measure_share(setting: Setting, edges: Edges, answer: Tensor, wrong: Tensor) -> float:
     parts = (edges, (), setting.edges)
     c, n, w = (float(measure_gap(setting.run(part), answer, wrong).mean()) for part in parts)
-    # Nothing is off if off means clean: only in wrong answers.
-    return (c - n) / (w - n) if w != n else float("nan")
-
-
-def blame_faithfulness(
-    setting: Setting, nodes: set[str], corrupt: Tensor, answer: Tensor, wrong: Tensor, ablation: str
-) -> Blame:
-    def share(edges: Edges, other: Setting = setting) -> float:
-        return measure_share(other, edges, answer, wrong)
-
-    inside = keep_inside(setting.edges, {*nodes, "logits"})
-    parts = [
-        measure_gap(setting.run(edges), answer, wrong) for edges in (inside, (), setting.edges)
-    ]
-    circuit, nothing, whole = parts
-    whole_names = [edge for edge in inside if "<" not in edge]
-    c, n, w = (float(part.mean()) for part in parts)
-    model, clean = setting.model, setting.clean
-    return {
-        "forgets_the_logits": lambda: share(keep_inside(setting.edges, nodes)),
-        "bounds_the_share": lambda: min(1.0, max(0.0, (c - n) / (w - n))),
-        "takes_a_part_for_another_node": lambda: share(whole_names),
-        "keeps_what_it_should_cut": lambda: share(
-            [edge for edge in setting.edges if edge not in inside]
-        ),
-        "keeps_every_edge_that_touches_a_node": lambda: share(
-            keep_inside(setting.edges, {*nodes, "logits"}, any)
-        ),
-        "divides_by_the_model": lambda: c / w,
-        "forgets_to_subtract_above": lambda: c / (w - n),
-        "forgets_to_subtract_below": lambda: (c - n) / w,
-        "ignores_the_ablation": lambda: share(inside, Setting(model, clean, corrupt)),
-        "off_from_the_clean_prompts": lambda: share(inside, Setting(model, clean, clean, ablation)),
-        "averages_the_ratios": lambda: float(((circuit - nothing) / (whole - nothing)).mean()),
-    }
+    return (c - n) / (w - n)
 
 
 @check("node_faithfulness", weight=2)
@@ -399,135 +240,81 @@ def test_no_nodes_give_0_and_all_nodes_give_1(student):
 # 9.2 ----------------------------------------------------------------------------------------------
 
 
-class Divergence:
-    """Measure the divergence of masked runs from the whole model.
+class Pruning:
+    """Prune by the divergence, and hold the circuit; `closest` is how close to tau it came."""
 
-    One mistake is made if it is named.
-    """
-
-    def __init__(self, setting: Setting, mistake: str = "") -> None:
+    def __init__(self, setting: Setting, tau: float) -> None:
         self.setting = setting
-        self.mistake = mistake
-        self.whole = setting.run(setting.edges).log_softmax(dim=-1)
+        self.whole = setting.run(setting.edges)[:, -1].log_softmax(dim=-1)
+        self.closest = float("inf")
         self.lowest = 0.0  # log-probability so far
+        self.kept = list(setting.edges)
+        value = 0.0
+        for edge in setting.edges[::-1]:
+            raised = self.measure([other for other in self.kept if other != edge])
+            self.closest = min(self.closest, abs(raised - value - tau))
+            if raised - value < tau:
+                self.kept.remove(edge)
+                value = raised
 
     def measure(self, edges: Edges) -> float:
-        p, q = self.whole, self.setting.run(edges).log_softmax(dim=-1)
-        self.lowest = min(self.lowest, float(q[:, -1].min()))
-        if self.mistake == "swaps_the_divergence":
-            p, q = q, p
-        per_position = (p.exp() * (p - q)).sum(dim=-1)
-        if self.mistake == "averages_over_the_vocabulary":
-            per_position = per_position / p.shape[-1]
-        everywhere = self.mistake == "looks_at_every_position"
-        return float((per_position if everywhere else per_position[:, -1]).mean())
+        log_q = self.setting.run(edges)[:, -1].log_softmax(dim=-1)
+        self.lowest = min(self.lowest, float(log_q.min()))
+        return float((self.whole.exp() * (self.whole - log_q)).sum(dim=-1).mean())
 
-    def prune(self, tau: float) -> tuple[list[str], float]:
-        """Return the edges that are left, and how close to tau any decision was."""
-        mistake = self.mistake
-        kept = list(self.setting.edges)
-        value = 0.0
-        closest = float("inf")
-        for edge in (
-            self.setting.edges if mistake == "starts_from_the_input" else self.setting.edges[::-1]
-        ):
-            alone = mistake == "judges_each_edge_alone"
-            tried = [other for other in (self.setting.edges if alone else kept) if other != edge]
-            raised = self.measure(tried)
-            cost = raised - (0.0 if alone or mistake == "compares_with_the_whole_model" else value)
-            cost = abs(cost) if mistake == "counts_any_change" else cost
-            closest = min(closest, abs(cost - tau))
-            if cost < tau:
-                kept.remove(edge)
-                value = raised
-        return kept, closest
+
+TAU = 0.2
 
 
 @functools.cache
 @torch.no_grad()
-def draw_pruning(
-    seed: int, layers: int, heads: int, mlp: int
-) -> tuple[Transformer, Tensor, Tensor, float, list[str]]:
-    """Draw a sharp random model, prompts, the circuit, and a threshold that no edge comes close to.
+def draw_prunings(seed: int) -> list[tuple[tuple, list[str]]]:
+    """Draw sharp random models and prompts on which each mutant is caught once, and circuits.
 
-    With one head a layer, drawn until these mistakes give another circuit: they often give the
-    same.
+    No edge comes close to the threshold.
     """
-    confusing = ("counts_any_change", "swaps_the_divergence", "judges_each_edge_alone")
-    for attempt in itertools.count():
-        named, clean, corrupt, *_ = draw_random(seed + attempt, layers, heads, mlp)
+    found = []
+    unknown = [each for each in MUTANTS if each.exercise == "prune_by_divergence"]
+    sizes = itertools.cycle(((2, 1, 3), (2, 2, 0), (1, 3, 4)))
+    for attempt, size in zip(range(60), sizes, strict=False):
+        named, clean, corrupt, *_ = draw_random(seed + attempt, *size)
         model = named.build()
         model.W_U.mul_(3)
         for block in model.blocks:
             block.attn.W_O.mul_(3)
-        setting = Setting(model, clean, corrupt)
-        exact = Divergence(setting)
-        tau = 0.2
-        kept, closest = exact.prune(tau)
+        exact = Pruning(Setting(model, clean, corrupt), TAU)
         # No probability is 0 in single precision.
-        if closest < 0.02 * tau or exact.lowest < -80:
+        if exact.closest < 0.02 * TAU or exact.lowest < -80:
             continue
-        told = heads > 1 or all(
-            Divergence(setting, name).prune(tau)[0] != kept for name in confusing
-        )
-        if told:
-            return model, clean, corrupt, tau, kept
-    raise AssertionError
-
-
-def blame_pruning(
-    model: Transformer, clean: Tensor, corrupt: Tensor, tau: float, kept: list[str]
-) -> Blame:
-    setting = Setting(model, clean, corrupt)
-
-    def prune(mistake: str) -> list[str]:
-        return Divergence(setting, mistake).prune(tau)[0]
-
-    special = {
-        "returns_what_was_cut": lambda: [edge for edge in setting.edges if edge not in kept],
-        "cuts_with_zeros": lambda: Divergence(Setting(model, clean, corrupt, "zero")).prune(tau)[0],
-        "cuts_nothing": lambda: setting.edges,
-    }
-    names = MISTAKES["prune_by_divergence"]
-    return {name: special.get(name, lambda name=name: prune(name)) for name in names}
+        inputs = model, clean, corrupt, TAU
+        tricked = [each for each in unknown if set(each.answer(*inputs)) == set(exact.kept)]
+        if len(tricked) < len(unknown) or len(found) < 2:
+            found.append((inputs, exact.kept))
+        unknown = tricked
+        if not unknown and len(found) > 1:
+            return found
+    raise AssertionError(f"no models from seed {seed} on catch {[each.name for each in unknown]}")
 
 
 @check("prune_by_divergence", weight=2)
 def test_random_models_are_pruned_as_told(student):
     """In random models, the edges that are left."""
-    for seed, size in zip(student.seeds(3), ((2, 1, 3), (1, 3, 4), (2, 2, 0)), strict=True):
-        *inputs, kept = draw_pruning(seed, *size)
+    for inputs, kept in draw_prunings(student.seeds(1)[0]):
         got = student.call("prune_by_divergence", *inputs)
-        blame = blame_pruning(*inputs, kept)
-        judge_found(got, [frozenset(kept)], list_edges(inputs[0]), blame, shared=False)
+        try:
+            expect_found(got, [kept], list_edges(inputs[0]), what="edges")
+        except Wrong as wrong:
+            wrong.earned = 0.0
+            raise
 
 
 @check("prune_by_divergence")
 def test_a_planted_circuit_is_found(student):
     """In a planted model, its circuit."""
-    planted = plant("induction_by_hand", student.seeds(1)[0])
+    planted = plant("induction_by_hand", student.seeds(1)[0], hurts=0.0)
     model, clean, corrupt, *_ = planted.data
     got = student.call("prune_by_divergence", model, clean, corrupt, 0.1)
-    judge_found(got, planted.circuits, planted.setting.edges, {})
-
-
-def judge_found(
-    got: Any, right: Collection[Edges], possible: list[str], blame: Blame, shared: bool = True
-) -> None:
-    """Judge as expect_found does, but compute mistakes only if needed.
-
-    Unless `shared`, a half-right answer earns nothing.
-    """
-    try:
-        expect_found(got, right, possible, what="edges")
-    except Wrong as wrong:
-        wrong.earned *= shared
-        named = as_list(got)
-        known = named is not None and all(name in possible for name in named)
-        fitting = [name for name in blame if known and set(named) == set(blame[name]())]
-        if len(fitting) == 1:
-            raise Wrong(fitting[0], earned=wrong.earned) from None
-        raise
+    expect_found(got, planted.circuits, planted.setting.edges, what="edges")
 
 
 # 9.3 ----------------------------------------------------------------------------------------------
@@ -566,134 +353,102 @@ def test_every_edge_has_its_own_score(student):
 
 
 def judge_slopes(got: Any, setting: Setting, answer: Tensor, wrong: Tensor, steps: int) -> None:
-    @functools.cache
-    def slopes(point: float) -> Tensor:
-        return find_slopes(setting, answer, wrong, point)
-
-    middles, ends = ([(step + part) / steps for step in range(steps)] for part in (0.5, 1.0))
-    want = sum(map(slopes, middles)) / steps
-    blame = {
-        "differentiates_the_whole_model": lambda: slopes(1.0),
-        "differentiates_the_corrupt_run": lambda: slopes(0.0),
-        "steps_at_the_ends": lambda: sum(map(slopes, ends)) / steps,
-        "weighs_by_the_mask": lambda: sum(point * slopes(point) for point in middles) / steps,
-    }
-    expect(got, want, mistakes=blame, rtol=2e-3, atol=2e-3, what="the tensor of scores")
+    slopes = [find_slopes(setting, answer, wrong, (step + 0.5) / steps) for step in range(steps)]
+    want = sum(slopes) / steps
+    expect(got, want, rtol=2e-3, atol=2e-3, what="the tensor of scores")
 
 
 # 9.4 ----------------------------------------------------------------------------------------------
 
 
 class Judge:
-    """Compute F of any set of edges, and the words that a circuit deserves.
-
-    One mistake is made if it is named.
-    """
+    """Compute F of any set of edges, and the words that a circuit deserves."""
 
     def __init__(self, setting: Setting, answer: Tensor) -> None:
         self.setting = setting
         self.answer = answer
         self.known = dict[frozenset[str], float]()
 
+    def find_right(self, edges: Edges) -> Tensor:
+        last = self.setting.run(edges)[:, -1]
+        row = torch.arange(len(last))
+        others = last.clone()
+        others[row, self.answer] = float("-inf")
+        return last[row, self.answer] > others.amax(dim=-1) + 0.01
+
     def share(self, edges: Edges) -> float:
         key = frozenset(edges)
         if key not in self.known:
-            last = self.setting.run(key)[:, -1]
-            row = torch.arange(len(last))
-            others = last.clone()
-            others[row, self.answer] = float("-inf")
-            self.known[key] = float(
-                (last[row, self.answer] > others.amax(dim=-1) + 0.01).double().mean()
-            )
+            self.known[key] = float(self.find_right(key).double().mean())
         return self.known[key]
 
-    def words(self, circuit: Edges, mistake: str = "") -> list[str]:
+    def measure(self, circuit: Edges) -> dict[str, list[float]]:
+        """Measure what each word is about: all gaps or losses that are held against .2."""
         C = frozenset(circuit)
         M = frozenset(self.setting.edges)
         F = self.share
-        gaps = [abs(F(C - {e}) - F(M - {e})) for e in C]
-        losses = [F(C) - F(C - {e}) for e in C]
-        complete = max(gaps) < 0.2
-        minimal = min(losses) > 0.2
-        if mistake == "knocks_out_of_the_circuit_alone":
-            complete = all(abs(F(C - {e}) - F(M)) < 0.2 for e in C)
-        if mistake == "asks_what_the_rest_can_do":
-            complete = F(M - C) < 0.2
-        if mistake == "one_needed_edge_is_enough":
-            minimal = max(losses) > 0.2
-        if mistake == "cuts_the_whole_model":
-            minimal = all(F(M) - F(M - {e}) > 0.2 for e in C)
-        if mistake == "averages_over_the_edges":
-            complete = abs(sum(F(C - {e}) - F(M - {e}) for e in C)) / len(C) < 0.2
-            minimal = sum(losses) / len(C) > 0.2
-        whole = 1.0 if mistake == "takes_the_model_for_perfect" else F(M)
-        holds = (abs(F(C) - whole) < 0.2, complete, minimal)
-        return [word for word, true in zip(WORDS, holds, strict=True) if true]
+        return {
+            "faithful": [abs(F(C) - F(M))],
+            "complete": [abs(F(C - cut) - F(M - cut)) for cut in [set(), *({e} for e in C)]],
+            "minimal": [F(C) - F(C - {e}) for e in C],
+        }
+
+    def words(self, circuit: Edges) -> list[str]:
+        found = self.measure(circuit)
+        is_low = {word for word in ("faithful", "complete") if max(found[word]) < 0.2}
+        return [*is_low, *["minimal"] * (min(found["minimal"]) > 0.2)]
 
 
-def list_circuits(name: str, planted: Planted) -> list[frozenset[str]]:
-    """List circuits to judge.
+def list_verdicts(seed: int) -> Iterator[tuple[tuple, list[str]]]:
+    """List circuits of planted models, with the words they deserve.
 
-    There is a right one; one with an idle edge, or all that are right in one; one with a needed
-    edge missing.
+    There are right ones, such with an idle edge, such with a needed edge missing, an idle edge
+    alone, and all right ones of a model in one. A quarter of some answers are not the model's.
+    Where the opponent is stronger than the head that it works against, the circuit is right and the
+    model is not.
     """
+    for name in ("backup_head", "boolean_redundant_or", "induction_by_hand"):
+        planted = plant(name, seed)
+        right = planted.circuits[0]
+        circuits = [right, frozenset().union(*planted.circuits), right - {max(right)}]
+        if name == "induction_by_hand":
+            circuits[1:2] = [right | {planted.idle}, frozenset({planted.idle})]
+            astray = torch.arange(len(planted.batch.answer)) % 4 == 1
+            answer = torch.where(astray, planted.batch.wrong, planted.batch.answer)
+            batch = dataclasses.replace(planted.batch, answer=answer)
+            planted = dataclasses.replace(planted, batch=batch)
+        judge = Judge(planted.setting, planted.batch.answer)
+        for circuit in circuits:
+            yield (*planted.data, sorted(circuit)), judge.words(circuit)
+    planted = plant("induction_by_hand", seed, hurts=1.3)
     right = planted.circuits[0]
-    if name == "induction_by_hand":
-        idle = f"{planted.names['a0.h1']}->logits"
-        return [right, right | {idle}]
-    return [right, frozenset().union(*planted.circuits), right - {max(right)}]
+    judge = Judge(planted.setting, planted.batch.answer)
+    lucky = torch.stack([judge.find_right(right - {edge}) for edge in right]).any(dim=0)
+    planted = dataclasses.replace(planted, batch=planted.batch.take((~lucky).nonzero()[:, 0]))
+    judge = Judge(planted.setting, planted.batch.answer)
+    yield (*planted.data, sorted(right)), judge.words(right)
 
 
 @functools.lru_cache(maxsize=1)
-def ask_words(student) -> list[tuple[list[str], Judge, frozenset[str], Planted]]:
-    """Ask what the learner says of every planted circuit, and who knows better."""
+def ask_words(student) -> list[tuple[list[str], list[str], int]]:
+    """Ask what the learner says of every circuit; return that, what is right, and the size."""
     asked = []
-    for name, seed in zip(
-        ("induction_by_hand", "backup_head", "boolean_redundant_or"), student.seeds(3), strict=True
-    ):
-        planted = plant(name, seed)
-        if name == "induction_by_hand":  # a quarter of the answers are not the model's
-            batch = planted.batch
-            astray = torch.where(
-                torch.arange(len(batch.answer)) % 4 == 1, batch.wrong, batch.answer
-            )
-            batch = dataclasses.replace(batch, answer=astray)
-            planted = dataclasses.replace(planted, batch=batch)
-        judge = Judge(planted.setting, planted.batch.answer)
-        for circuit in list_circuits(name, planted):
-            got = as_list(student.call("judge_circuit", *planted.data, sorted(circuit)))
-            if got is None or not all(word in WORDS for word in got):
-                raise Wrong(sentence=f"Return a list of some of the words {', '.join(WORDS)}.")
-            asked.append((got, judge, circuit, planted))
+    for inputs, right in list_verdicts(student.seeds(1)[0]):
+        got = as_list(student.call("judge_circuit", *inputs))
+        if got is None or not all(word in WORDS for word in got):
+            raise Wrong(sentence=f"Return a list of some of the words {', '.join(WORDS)}.")
+        asked.append((got, right, len(inputs[-1])))
     return asked
 
 
 def judge_word(student, word: str) -> None:
     asked = ask_words(student)
-    right = [judge.words(circuit) for _, judge, circuit, _ in asked]
-    wrong = [i for i, (got, *_) in enumerate(asked) if (word in got) != (word in right[i])]
-    if not wrong:
-        return
-    fitting = [
-        name
-        for name in MISTAKES["judge_circuit"]
-        if all(set(got) == set(blame_words(*rest, name)) for got, *rest in asked)
-    ]
-    if len(fitting) == 1:
-        raise Wrong(fitting[0])
-    got, _, circuit, _ = asked[wrong[0]]
-    says = "is" if word in got else "is not"
-    raise Wrong(
-        sentence=f"You say that a circuit of {len(circuit)} edges {says} {word}; "
-        f"{len(wrong)} of {len(asked)} are wrong."
-    )
-
-
-def blame_words(judge: Judge, circuit: frozenset[str], planted: Planted, mistake: str) -> list[str]:
-    if mistake == "forgets_the_ablation":
-        model, clean, corrupt, answer, _ = planted.data
-        return Judge(Setting(model, clean, corrupt), answer).words(circuit)
-    return judge.words(circuit, mistake)
+    wrong = [i for i, (got, right, _) in enumerate(asked) if (word in got) != (word in right)]
+    if wrong:
+        got, _, n_edges = asked[wrong[0]]
+        says = "is" if word in got else "is not"
+        words = f"You say that a circuit of {n_edges} edges {says} {word}"
+        raise Wrong(sentence=f"{words}; {len(wrong)} of {len(asked)} are wrong.")
 
 
 @check("judge_circuit")
@@ -717,92 +472,41 @@ def test_minimal_circuits_are_told_from_others(student):
 # 9.5 ----------------------------------------------------------------------------------------------
 
 
-def blame_circuit(planted: Planted) -> Blame:
-    """List the edges that plausible wrong ways would name, by slow runs."""
-    model, clean, corrupt, answer, _ = planted.data
-    setting = planted.setting
-    wrong = planted.batch.wrong
-    edges = setting.edges
-    judge = Judge(setting, answer)
-
-    def gap(on: Edges, setting: Setting = setting) -> float:
-        return float(measure_gap(setting.run(on), answer, wrong).mean())
-
-    def without(edge: str) -> list[str]:
-        return [other for other in edges if other != edge]
-
-    def prune(fails: Callable[[list[str], list[str]], bool]) -> list[str]:
-        kept = list(edges)
-        for edge in reversed(edges):
-            tried = [other for other in kept if other != edge]
-            kept = kept if fails(tried, kept) else tried
-        return kept
-
-    def select(scores: Tensor) -> list[str]:
-        return [
-            edge for edge, score in zip(edges, scores.tolist(), strict=True) if score > 0.05 * limit
-        ]
-
-    limit = gap(edges) - gap(())
-    other = Judge(Setting(model, clean, corrupt), answer)
-    return {
-        "stops_at_the_whole_model": lambda: edges,
-        "tests_single_edges": lambda: [edge for edge in edges if judge.share(without(edge)) < 1],
-        "trusts_the_gradient": lambda: select(find_slopes(setting, answer, wrong, 1.0)),
-        "counts_any_effect": lambda: [
-            edge for edge in edges if abs(gap(edges) - gap(without(edge))) > 0.05 * limit
-        ],
-        "prunes_by_the_average": lambda: prune(
-            lambda tried, kept: gap(kept) - gap(tried) >= 0.05 * limit
-        ),
-        "forgets_the_ablation": lambda: prune(lambda tried, kept: other.share(tried) < 1),
-    }
-
-
 @functools.lru_cache(maxsize=3)
-def ask_circuits(student, name: str, models: int) -> list[tuple[list, list, Planted]]:
-    """Ask what the learner finds in models with shuffled heads, and says of it."""
-    seed = student.seeds(1)[0]
+def ask_circuits(student, name: str) -> list[tuple[list, list, Planted]]:
+    """Ask what the learner finds in two models, and says of it."""
     answers = []
-    for turn in range(models):
-        planted = plant(name, seed, turn)
-        got = student.call("find_circuit", *planted.data_with_wrong)
-        if (
-            not isinstance(got, (list, tuple))
-            or len(got) != 2
-            or not all(isinstance(p, (list, tuple, frozenset)) for p in got)
-        ):
-            raise Wrong(
-                sentence="Return two lists: the edges of the circuit, "
-                "and the words of judge_circuit for it."
-            )
-        answers.append((*map(list, got), planted))
+    for seed in student.seeds(2):
+        planted = plant(name, seed)
+        answers.append((*ask_circuit(student, *planted.data_with_wrong), planted))
     return answers
 
 
-def judge_circuits(student, name: str, models: int) -> None:
-    answers = ask_circuits(student, name, models)
-    named = [sorted(map(str, edges)) for edges, *_ in answers]
-    same = models > 1 and named[0] == named[1] and len(named[0]) < len(answers[0][2].setting.edges)
-    for edges, _, planted in answers:
-        blame = (
-            {"the_same_for_every_model": lambda edges=edges: edges}
-            if same
-            else blame_circuit(planted)
+def ask_circuit(student, *inputs) -> tuple[list, list]:
+    got = [as_list(part) for part in as_list(student.call("find_circuit", *inputs)) or []]
+    if len(got) != 2 or None in got:
+        raise Wrong(
+            sentence="Return two lists: the edges of the circuit, "
+            "and the words of judge_circuit for it."
         )
-        judge_found(edges, planted.circuits, planted.setting.edges, blame)
+    return got[0], got[1]
+
+
+def judge_circuits(student, name: str) -> None:
+    for edges, _, planted in ask_circuits(student, name):
+        expect_found(edges, planted.circuits, planted.setting.edges, what="edges")
 
 
 @check("find_circuit")
 def test_a_circuit_with_an_opponent_is_found(student):
     """In two models: attention alone, one head works against the answer."""
-    judge_circuits(student, "induction_by_hand", 2)
+    judge_circuits(student, "induction_by_hand")
 
 
 @check("find_circuit", weight=2)
 def test_one_of_several_circuits_is_found(student):
     """In two models: MLPs, of which either is enough; nothing in the place of what is off."""
-    judge_circuits(student, "boolean_redundant_or", 2)
+    judge_circuits(student, "boolean_redundant_or")
 
 
 @functools.cache
@@ -824,19 +528,15 @@ def test_the_circuit_of_a_forged_model_is_found(student):
     case = draw_forged(seed)
     batch = case.task.draw(24, seed=seed % 2**20)
     inputs = batch.clean, batch.corrupt, batch.answer, batch.wrong, "resample"
-    got = as_list(student.call("find_circuit", case.model, *inputs))
-    if got is None or len(got) != 2:
-        raise Wrong(sentence="Return two lists: the edges of the circuit, and the words for it.")
-    expect_found(
-        got[0], case.truth.circuits["resample"].edges, list_edges(case.model), what="edges"
-    )
+    got, _ = ask_circuit(student, case.model, *inputs)
+    expect_found(got, case.truth.circuits["resample"].edges, list_edges(case.model), what="edges")
 
 
 @check("find_circuit")
 def test_what_was_found_is_called_what_it_is(student):
     """The words for what was found."""
     for name in ("induction_by_hand", "boolean_redundant_or"):
-        for edges, words, planted in ask_circuits(student, name, 2):
+        for edges, words, planted in ask_circuits(student, name):
             truth = Judge(planted.setting, planted.batch.answer)
             right = [circuit for circuit in planted.circuits if circuit == set(map(str, edges))]
             if not right:

@@ -57,3 +57,12 @@ def test_a_circuit_has_an_arrow_per_edge_and_pale_nodes_that_are_not_in_it():
 def test_an_edge_that_the_model_does_not_have_is_named():
     with pytest.raises(KeyError, match=r"the model has no edge 'a1.h0->a0.h1<q>'"):
         diagrams.draw_circuit(MODEL, ["a1.h0->a0.h1<q>"])
+
+
+def test_a_prompt_has_every_token_at_its_place_and_an_arc_of_its_own_colour_per_jump():
+    ax = diagrams.draw_arcs(["|", "e", "f", "e"], {"notes": (1, 2), "copies": (2, 3)})
+    assert read_words(ax) == ["|", "e", "f", "e"]
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    assert [(text.get_position()[0], text.xy[0]) for text in arrows] == [(1, 2), (2, 3)]
+    assert list_colours(ax) == [plots.BLUE, plots.ORANGE]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["notes", "copies"]

@@ -12,8 +12,6 @@ from rich.table import Table
 from rich.text import Text
 from test_every_exercise import MUTANTS, judge
 
-from mini_transformer.course.grading.grade import find_registered
-
 
 def main(wanted: str = "") -> int:
     table, killed, everything = (
@@ -22,10 +20,10 @@ def main(wanted: str = "") -> int:
         0,
     )
     for key in (key for key in MUTANTS if key.startswith(wanted)):
-        for exercise, name, answer in find_registered(MUTANTS[key], "mutants"):
+        for exercise, name, answer, _, says, _ in MUTANTS[key].MUTANTS:
             failed = judge(key, exercise, answer)
             by_name = failed is not None and (
-                answer.says in failed.sentence if answer.says else failed.mistake == name
+                says in failed.sentence if says else failed.mistake == name
             )
             mark = (
                 "killed"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mini_transformer.course.exercises import (
+    Exercise,
     count_answer_lines,
     read_course,
     read_exercises,
@@ -19,14 +20,13 @@ from mini_transformer.course.exercises import (
 from mini_transformer.course.grading.checks import find_checks
 from mini_transformer.course.grading.grade import (
     CheckResult,
-    find_registered,
     grade_exercise,
     grade_file,
-    load_module,
     run_check,
 )
+from mini_transformer.course.grading.mutants import Mutant
 from mini_transformer.course.grading.student import InProcessStudent
-from mini_transformer.course.material import find_material
+from mini_transformer.course.material import find_material, load_module
 
 TOP = Path(__file__).parents[2]
 MATERIAL = find_material()
@@ -50,9 +50,18 @@ each_exercise = pytest.mark.parametrize(
 )
 
 
-def list_cases(where: str) -> list:
-    found = [(key, *case) for key in MUTANTS for case in find_registered(MUTANTS[key], where)]
-    return [pytest.param(*case, id="-".join(("ex" + case[0], *case[1:3]))) for case in found]
+def list_cases(where: str, fast: int = 1) -> list:
+    """List answers of one kind; all but every `fast`-th are slow tests."""
+    return [
+        pytest.param(
+            key,
+            each,
+            id=f"ex{key}-{each.exercise}-{each.name}",
+            marks=pytest.mark.slow if i % fast else (),
+        )
+        for key in MUTANTS
+        for i, each in enumerate(getattr(MUTANTS[key], where))
+    ]
 
 
 def judge(key: str, exercise: str, answer: Callable, base_seed: int = 0) -> CheckResult | None:
@@ -132,49 +141,40 @@ def test_every_solution_gets_all_points_for_twenty_more_learners(key, base_seed)
     assert_solved(key, base_seed)
 
 
-@pytest.mark.parametrize(("key", "exercise", "name", "answer"), list_cases("mutants"))
-def test_every_mutant_fails_with_its_own_name(key, exercise, name, answer):
-    failed = judge(key, exercise, answer)
-    assert failed is not None, f"the grader accepts {name}"
-    if answer.says:
-        assert answer.says in failed.sentence
+@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=4))
+def test_every_mutant_fails_with_its_own_name(key, mutant):
+    failed = judge(key, mutant.exercise, mutant.answer)
+    assert failed is not None, f"the grader accepts {mutant.name}"
+    if mutant.says:
+        assert mutant.says in failed.sentence
     else:
-        assert (failed.outcome, failed.mistake) == ("wrong", name), failed.sentence
-        assert failed.sentence == GRADERS[key].MISTAKES[exercise][name]
+        assert (failed.outcome, failed.mistake) == ("wrong", mutant.name), failed.sentence
 
 
-@pytest.mark.parametrize(("key", "exercise", "name", "answer"), list_cases("alternatives"))
-def test_every_alternative_passes(key, exercise, name, answer):
+@pytest.mark.parametrize(("key", "right"), list_cases("ALTERNATIVES"))
+def test_every_alternative_passes(key, right):
     for base_seed in (0, 1):
-        failed = judge(key, exercise, answer, base_seed)
+        failed = judge(key, right.exercise, right.answer, base_seed)
         assert failed is None, failed.sentence
 
 
+def list_answers(exercise: Exercise, where: str) -> list[Mutant]:
+    answers = getattr(MUTANTS[exercise.key], where)
+    return [each for each in answers if each.exercise == exercise.name]
+
+
 @each_exercise
-def test_mistakes_and_mutants_are_the_same_and_at_least_five(exercise):
-    mutants = [
-        (name, answer.says)
-        for of, name, answer in find_registered(MUTANTS[exercise.key], "mutants")
-        if of == exercise.name
-    ]
-    mistakes = GRADERS[exercise.key].MISTAKES[exercise.name]
-    assert {name for name, says in mutants if not says} == set(mistakes)
-    assert len(mutants) >= 5
-    assert any(
-        of == exercise.name for of, _, _ in find_registered(MUTANTS[exercise.key], "alternatives")
-    )
+def test_each_exercise_has_five_mutants_and_an_alternative(exercise):
+    assert len(list_answers(exercise, "MUTANTS")) >= 5
+    assert list_answers(exercise, "ALTERNATIVES")
 
 
 @each_lesson
 def test_graders_name_only_exercises_that_exist_and_check_each(key):
     names = {exercise.name for exercise in read_exercises(MATERIAL, key)}
     assert set(find_checks(vars(GRADERS[key]))) == names
-    assert set(GRADERS[key].MISTAKES) == names
-    assert {
-        of
-        for where in ("mutants", "alternatives")
-        for of, _, _ in find_registered(MUTANTS[key], where)
-    } == names
+    answers = MUTANTS[key].MUTANTS + MUTANTS[key].ALTERNATIVES
+    assert {each.exercise for each in answers} == names
 
 
 @each_lesson
@@ -188,11 +188,13 @@ def test_no_two_checks_share_a_name_and_each_says_what_it_checks(key):
 
 @each_exercise
 def test_each_mistake_has_a_sentence_of_its_own(exercise):
-    sentences = list(GRADERS[exercise.key].MISTAKES[exercise.name].values())
-    assert len(set(sentences)) == len(sentences)
+    mutants = list_answers(exercise, "MUTANTS")
+    sentences = {each.name: each.sentence for each in mutants if each.sentence}
+    assert len(set(sentences.values())) == len(sentences)
     assert all(
-        len(sentence.split()) >= 5 and sentence.strip()[-1] in ".?!" for sentence in sentences
+        len(sentence.split()) >= 5 and sentence[-1] in ".?!" for sentence in sentences.values()
     )
+    assert all(bool(each.says) != (each.name in sentences) for each in mutants)
 
 
 @each_exercise

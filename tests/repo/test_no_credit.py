@@ -6,8 +6,9 @@ from test_every_exercise import COURSE, GRADERS, MATERIAL
 
 from mini_transformer import Transformer
 from mini_transformer.course.grading.checks import find_checks
-from mini_transformer.course.grading.grade import grade_exercise, load_module
+from mini_transformer.course.grading.grade import grade_exercise
 from mini_transformer.course.grading.student import InProcessStudent
+from mini_transformer.course.material import load_module
 
 SOLUTIONS = {key: load_module(MATERIAL.solutions / f"ex{key}.py") for key in GRADERS}
 

@@ -11,7 +11,7 @@ from test_every_exercise import COURSE, GRADERS, MATERIAL, judge
 
 from mini_transformer import Transformer
 from mini_transformer.course.grading.effects import SENTENCES
-from mini_transformer.course.grading.grade import load_module
+from mini_transformer.course.material import load_module
 
 SOLUTIONS = {key: load_module(MATERIAL.solutions / f"ex{key}.py") for key in GRADERS}
 

@@ -1,13 +1,14 @@
 """Write graders: `check` marks a test, `expect` compares, `Wrong` names a mistake.
 
 A grader is a module of check functions that see only a `student` (see
-mini_transformer.course.grading.student): values go in, values come out. Its dict `MISTAKES` holds,
-for every exercise, the mistakes it can name and the sentence for each. The answers that a grader
-must reject (`mutant`) or accept (`alternative`) stand in a module of their own, and are tested.
+mini_transformer.course.grading.student): values go in, values come out. Its `MUTANTS` are the wrong
+answers that it knows (see mini_transformer.course.grading.mutants), each with the sentence for
+whoever gives it.
 
 What a call leaves behind counts, too (see `effects`): a right value with a side effect earns half.
 `ALLOWED[exercise]` names side effects that the task asks for, `RUNS[exercise]` how many forward
-runs of a given model are enough.
+runs of a given model are enough. Where many answers mean the same (a list in any order, weights in
+any basis), `VIEWS[exercise](answer, *args)` is what mutants are recognized by.
 """
 
 import functools
@@ -20,6 +21,7 @@ from torch import Tensor
 from mini_transformer.course.grading.comparing import find_difference
 from mini_transformer.course.grading.effects import Effect
 from mini_transformer.course.grading.explain import Compared, explain, make_sentence
+from mini_transformer.course.grading.mutants import find_sentence, recognize
 from mini_transformer.course.grading.student import Call
 from mini_transformer.nearest import find_nearest
 
@@ -56,8 +58,8 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
     """Mark a test `(student) -> None` as a check of `exercise`.
 
     An exercise's points are shared among its checks by weight. The learner sees the summary of
-    the test's docstring. A `Wrong` with a name gets its sentence from the module's MISTAKES; raise
-    KeyError if it is not there.
+    the test's docstring. A `Wrong` with a name gets that mutant's sentence; raise KeyError if
+    there is none. Without a name it gets that of the mutant that alone answers as the learner does.
     """
 
     def mark(test: Check) -> Check:
@@ -67,15 +69,20 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
             try:
                 test(student)
             except Wrong as wrong:
+                known = rules.get("MUTANTS", [])
+                close = wrong.compared.close if wrong.compared else {}
+                view = rules.get("VIEWS", {}).get(exercise)
+                wrong.mistake = wrong.mistake or recognize(
+                    known, exercise, student.calls, view, **close
+                )
                 if wrong.mistake is not None:
-                    mistakes = rules.get("MISTAKES", {})
-                    wrong.sentence = find_sentence(mistakes, exercise, wrong.mistake)
+                    wrong.sentence = find_sentence(known, exercise, wrong.mistake)
                     wrong.args = (f"{wrong.mistake}: {wrong.sentence}",)
-                elif wrong.compared is not None and getattr(student, "calls", []):
+                elif wrong.compared is not None and student.calls:
                     wrong.sentence = explain(wrong.compared, wrong.sentence, student)
                 raise
             # Some graders ask once for several checks.
-            calls = [call for call in getattr(student, "calls", []) if call.name == exercise]
+            calls = [call for call in student.calls if call.name == exercise]
             allowed = rules.get("ALLOWED", {}).get(exercise, ())
             check_effects(calls, allowed, rules.get("RUNS", {}).get(exercise))
 
@@ -90,20 +97,13 @@ def check_effects(calls: list[Call], allowed: Collection[str], runs: int | None)
     """Raise `Wrong` if one of these calls left something behind, or ran a model too often."""
     for call in calls:
         effects = [effect for effect in call.effects if effect.kind not in allowed]
-        if runs is not None and call.runs > runs:
-            effects.append(Effect("runs_too_often", f"{call.runs} times"))
+        if runs is not None and len(call.runs) > runs:
+            effects.append(Effect("runs_too_often", f"{len(call.runs)} times"))
         if effects:
             sentence = " ".join(effect.describe(call.name) for effect in effects[:3])
             wrong = Wrong(sentence=sentence, earned=0.5)
             wrong.mistake = effects[0].kind
             raise wrong
-
-
-def find_sentence(mistakes: Mapping[str, Mapping[str, str]], exercise: str, mistake: str) -> str:
-    known = mistakes.get(exercise, {})
-    if mistake not in known:
-        raise KeyError(f"MISTAKES[{exercise!r}] has no {mistake!r}; it has {', '.join(known)}")
-    return known[mistake]
 
 
 def expect(
@@ -141,7 +141,7 @@ def expect(
     references = {
         words: value() if callable(value) else value for words, value in (others or {}).items()
     }
-    compared = Compared(got, want, what, references, rtol, atol)
+    compared = Compared(got, want, what, references, {"rtol": rtol, "atol": atol})
     raise Wrong(sentence=make_sentence(difference), compared=compared)
 
 
@@ -229,31 +229,3 @@ def find_checks(module: Mapping[str, Any]) -> dict[str, list[Check]]:
         if hasattr(value, "exercise") and hasattr(value, "weight"):
             found.setdefault(value.exercise, []).append(value)
     return found
-
-
-def mutant(exercise: str, name: str = "", says: str = "") -> Callable[[Callable], Callable]:
-    """Mark a plausible wrong answer to `exercise`.
-
-    Its name, by default the function's, is in MISTAKES; or else `says` stands in the sentence that
-    it is told.
-    """
-
-    def mark(fn: Callable) -> Callable:
-        fn.says = says  # type: ignore[attr-defined]
-        return register(fn, "_MUTANTS", exercise, name)
-
-    return mark
-
-
-def alternative(exercise: str, name: str = "") -> Callable[[Callable], Callable]:
-    """Mark a right answer to `exercise` that is written differently from the solution.
-
-    The grader must accept it.
-    """
-    return lambda fn: register(fn, "_ALTERNATIVES", exercise, name)
-
-
-def register(fn: Callable, where: str, exercise: str, name: str) -> Callable:
-    # A list in the function's own module, as two exercises may have mutants of the same name.
-    fn.__globals__.setdefault(where, []).append((exercise, name or fn.__name__, fn))
-    return fn

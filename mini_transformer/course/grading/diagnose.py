@@ -177,7 +177,7 @@ class Relation:
         if factor is None and n_numbers == 1 and self.expected.item() != 0:
             factor = self.given.item() / self.expected.item()
         is_single = n_numbers == 1
-        if factor is not None and math.isclose(factor, -1, rel_tol=max(self.rtol, 1e-6)):
+        if self.is_same(self.given, -self.expected):  # also if some of it is all but 0
             yield "is the negative of what it should be"
         elif factor is not None and (name := self.name_factor(factor)):
             yield f"is {name} what it should be" + ("" if is_single else ", everywhere")
@@ -262,6 +262,29 @@ class Relation:
                 yield f"is the {words} of what it should be"
             if is_telling(self.given) and self.is_same(function(self.given), self.expected):
                 yield f"is not right, but its {words} would be"
+        yield from self.relate_shares()
+
+    def relate_shares(self) -> Iterator[str]:
+        """Relate shares of 1 over the last axis by the scores whose softmax they may be."""
+        given, expected = self.given, self.expected
+        ones = expected.new_ones(expected.shape[:-1])
+        if not self.is_same(expected.sum(-1), ones) or (expected < 0).any():
+            return
+        if not self.is_same(sums := given.sum(-1), ones) and not sums.isnan().any():
+            worst = torch.unravel_index((sums - 1).abs().argmax(), sums.shape)
+            total = f"{sums[worst].item():.4g} at {[int(i) for i in worst]}"
+            yield f"should sum to 1 over the last axis, and sums to {total}"
+            return
+        highest = torch.nn.functional.one_hot(expected.argmax(-1), expected.shape[-1])
+        if self.is_same(given, highest.double()):
+            yield "is 1 where what it should be is highest over the last axis, and 0 elsewhere"
+        seen = (given > self.atol) & (expected > self.atol)
+        scores = [x.clamp(min=self.atol).log().where(seen, 0.0) for x in (given, expected)]
+        means = [x.sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp(min=1) for x in scores]
+        mine, right = (x.sub(mean).where(seen, 0.0) for x, mean in zip(scores, means, strict=True))
+        factor = (mine * right).sum() / (right * right).sum()
+        if factor > 0 and self.is_same(given, (factor * expected.log()).softmax(-1)):
+            yield f"is what a softmax of scores {factor:.4g} times as large gives"
 
     def relate_parts(self) -> Iterator[str]:
         """Relate tensors that agree in some slices along one axis, and in no other place."""

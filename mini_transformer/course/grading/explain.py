@@ -23,8 +23,7 @@ class Compared:
     want: Any
     what: str
     references: Mapping[str, Any]
-    rtol: float
-    atol: float
+    close: Mapping[str, float]  # rtol and atol
 
 
 def make_sentence(words: str) -> str:
@@ -37,14 +36,15 @@ def explain(compared: Compared, sentence: str, student: Student) -> str:
 
     If that is not known, return the sentence, and what is seen in the last call.
     """
-    call = student.calls[-1]
+    # A check may have asked several times before it compares.
+    calls = [call for call in student.calls if call.value is compared.got]
+    call = calls[-1] if calls else student.calls[-1]
     relation = diagnose(
         compared.got,
         compared.want,
         references={**compared.references, **find_references(call, student)},
         sizes=find_sizes(call, student),
-        rtol=compared.rtol,
-        atol=compared.atol,
+        **compared.close,
     )
     if relation:
         return make_sentence(f"{compared.what} {relation}")

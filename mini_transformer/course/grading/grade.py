@@ -1,10 +1,8 @@
 """Run a grader's checks on a learner's file, and turn their results into points."""
 
-import importlib.util
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from mini_transformer.course.exercises import Exercise, read_exercises
@@ -13,7 +11,7 @@ from mini_transformer.course.grading.explain import find_references
 from mini_transformer.course.grading.loading import NotWrittenError, StudentError
 from mini_transformer.course.grading.student import InProcessStudent, Student
 from mini_transformer.course.grading.trivial import find_triviality
-from mini_transformer.course.material import CourseError, Material
+from mini_transformer.course.material import CourseError, Material, load_module
 from mini_transformer.isolation.explaining import summarize
 
 
@@ -226,20 +224,3 @@ def run_check(check: Check, student: Student) -> CheckResult:
         )
         return CheckResult(name, "error", make_harmless(why), weight=weight)
     return CheckResult(name, "passed", weight=weight)
-
-
-def load_module(path: Path) -> ModuleType:
-    """Run a grader, or a file of mutants, by its path and outside sys.modules."""
-    spec = importlib.util.spec_from_file_location(f"minilab_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def find_registered(
-    module: ModuleType, where: Literal["mutants", "alternatives"]
-) -> list[tuple[str, str, Callable]]:
-    """List what a file of mutants registered, as (exercise, name, function)."""
-    return list(getattr(module, f"_{where.upper()}", []))

@@ -4,12 +4,14 @@ import contextlib
 import linecache
 import os
 import sys
+import traceback
 import types
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mini_transformer.course.grading.effects import Effect
 from mini_transformer.course.grading.notebooks import Shell, display
 from mini_transformer.course.grading.pieces import NOT_COMPILED, explain_syntax, find_error_line
 from mini_transformer.course.grading.running import Run, find_line
@@ -23,7 +25,14 @@ MOST_FAILURES = 5  # that are listed
 
 
 class StudentError(Exception):
-    """A learner's code is wrong; the message says why in one sentence."""
+    """A learner's code is wrong; the message says why in one sentence.
+
+    `effects` are what the call that failed left behind.
+    """
+
+    def __init__(self, message: str, effects: tuple[Effect, ...] = ()) -> None:
+        super().__init__(message)
+        self.effects = effects
 
 
 class NotWrittenError(StudentError):
@@ -81,12 +90,18 @@ class LearnerFile:
         pairs = zip(self.run.failures, self.failures, strict=True)
         return next((sentence for failure, sentence in pairs if name in failure.names), "")
 
-    def locate(self, error: BaseException) -> str:
+    def locate(self, error: BaseException, function: str = "") -> str:
         """Return the innermost line of the learner's file in a traceback, such as ` line 12`.
 
-        Return an empty string if the file is not in the traceback.
+        Say in which function it is, if that is another one of the file than `function`. Return an
+        empty string if the file is not in the traceback.
         """
-        return self.run.locate(find_line(error, str(self.path)))
+        frames = traceback.extract_tb(error.__traceback__)
+        names = [frame.name for frame in frames if frame.filename == str(self.path)]
+        inside = names[-1] if names else ""
+        is_another = inside not in (function, "") and callable(self.names.get(inside))
+        where = self.run.locate(find_line(error, str(self.path)))
+        return f"{where} (in {inside})" if where and is_another else where
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ process or in an isolated one.
 import dis
 import inspect
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -37,7 +37,7 @@ SEED = 5_062_009  # torch's global seed in a call; nobody sets just this one
 class Call:
     """One call of a learner's function: what went in and came out, and what it left behind.
 
-    `runs` counts the forward runs of the models that it was given.
+    `runs` lists the forward runs of the models that it was given, by the shapes of their tokens.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Call:
     kwargs: dict[str, Any]
     value: Any
     effects: tuple[Effect, ...] = ()
-    runs: int = 0
+    runs: tuple[tuple[int, ...], ...] = ()
 
 
 class Student:
@@ -144,12 +144,14 @@ class InProcessStudent(Student):
 
     def find_called(self, name: str) -> list[str]:
         found: dict[str, None] = {}
-        waiting = [name]
+        start: Any = self.file.names.get(name)
+        waiting = list(list_codes(start))
+        rules = getattr(inspect.unwrap(start), "__globals__", self.file.names)
         while waiting:
-            code = getattr(self.file.names.get(waiting.pop()), "__code__", None)
-            new = [called for called in list_names(code) if called not in found] if code else []
+            new = [called for called in list_names(waiting.pop()) if called not in found]
             found |= dict.fromkeys(new)
-            waiting += new
+            own = [rules.get(called) for called in new]
+            waiting += [code for value in own for code in list_codes(value, rules.get("__name__"))]
         return list(found)
 
     def find_unused(self, name: str) -> list[str]:
@@ -175,12 +177,12 @@ class InProcessStudent(Student):
                 sentence = self.explain(error, name, args, kwargs)
                 if isinstance(error, OutOfTime):
                     self.out_of_time[name] = sentence
-                raise StudentError(sentence) from None
+                raise StudentError(sentence, tuple(watch.find_effects())) from None
             effects = tuple(watch.find_effects())
         return Call(name, args, kwargs, answer, effects, watch.runs)
 
     def explain(self, error: BaseException, name: str, args: tuple, kwargs: dict[str, Any]) -> str:
-        where = f"{name}{self.file.locate(error)}"
+        where = f"{name}{self.file.locate(error, name)}"
         if isinstance(error, OutOfTime):
             return f"{where} was still running after {self.seconds:g} s: is there an endless loop?"
         if isinstance(error, SystemExit):
@@ -268,6 +270,25 @@ def list_unused(fn: object) -> list[str]:
 def pair_up(value: Any) -> tuple:
     """Return the names that one instruction reads; some read two."""
     return value if isinstance(value, tuple) else (value,)
+
+
+def list_codes(value: Any, module: str | None = None) -> Iterator[CodeType]:
+    """List the code of a function and those that it holds, or of a class's methods.
+
+    With `module`, what stems from another one is left out.
+    """
+    value = inspect.unwrap(value) if callable(value) else value
+    if module and getattr(value, "__module__", None) != module:
+        return
+    if isinstance(value, type):
+        for method in vars(value).values():
+            yield from list_codes(method, module)
+    elif inspect.isfunction(value):
+        yield value.__code__
+        for held in inspect.getclosurevars(value).nonlocals.values():
+            if held is not value and inspect.isfunction(held):
+                is_of_package = held.__module__.startswith("mini_transformer.")
+                yield from () if is_of_package else list_codes(held)
 
 
 def list_names(code: CodeType) -> list[str]:

@@ -171,10 +171,8 @@ class IsolatedStudent(Student):
         reply = self.ask({"function": name, "args": args, "kwargs": kwargs}, name)
         try:
             value = receive(reply.get("value"))
-            effects = tuple(Effect(kind, str(where)) for kind, where in reply["effects"].items())
-            if not all(effect.kind in SENTENCES for effect in effects):
-                raise KeyError
-            return Call(name, args, kwargs, value, effects, int(reply["runs"]))
+            runs = tuple(tuple(map(int, shape)) for shape in reply["runs"])
+            return Call(name, args, kwargs, value, read_effects(reply["effects"]), runs)
         except NotAValueError as error:
             raise StudentError(f"{name} returned {error}") from None
         except (KeyError, AttributeError, TypeError, ValueError):
@@ -211,8 +209,17 @@ class IsolatedStudent(Student):
         if "error" in reply:
             if reply.get("final") is True:
                 self.given_up[name] = str(reply["error"])
-            raise StudentError(str(reply["error"]))
+            try:
+                effects = read_effects(reply.get("effects", {}))
+            except (KeyError, AttributeError, TypeError):
+                effects = ()
+            raise StudentError(str(reply["error"]), effects)
         return reply
+
+
+def read_effects(told: Any) -> tuple[Effect, ...]:
+    """Read effects, by kind where they are. Raise KeyError or AttributeError for what is none."""
+    return tuple(Effect(kind, str(where)) for kind, where in told.items() if SENTENCES[kind])
 
 
 def speaks_unasked(child: Child) -> bool:

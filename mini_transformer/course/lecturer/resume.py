@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from mini_transformer.course.grading.grade import Report
+from mini_transformer.course.grading.mutants import locate_mutants
 from mini_transformer.course.lecturer.judge import Order, read_report
 from mini_transformer.course.material import CourseError, Material, write_file
 from mini_transformer.isolation.files import hash_files
@@ -60,9 +61,11 @@ def hash_order(order: Order, material: Material) -> str:
 
 @cache
 def hash_graders(material: Material, key: str) -> str:
-    """Hash the grader of a lesson, its solution, and this package."""
+    """Hash the grader of a lesson, its mutants and solution, and this package."""
     grader = material.graders / f"test_ex{key}.py"
-    return hash_files([grader, *material.solutions.glob(f"ex{key}.*"), *PACKAGE.rglob("*.py")])
+    mutants = filter(Path.exists, [locate_mutants(grader)])
+    solutions = material.solutions.glob(f"ex{key}.*")
+    return hash_files([grader, *mutants, *solutions, *PACKAGE.rglob("*.py")])
 
 
 def name_file(student: str) -> str:

@@ -8,6 +8,7 @@ values leave it, and these are judged elsewhere.
 import os
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ class Worker:
             return {"unwritten": str(error)}
         except StudentError as error:
             final = self.student is not None and str(error) in self.student.out_of_time.values()
-            return {"error": str(error).replace(f"{Path.cwd()}/", ""), "final": final}
+            sentence = str(error).replace(f"{Path.cwd()}/", "")
+            return {"error": sentence, "final": final, "effects": write_effects(error.effects)}
 
     def load(
         self, name: str, source: str, parameters: dict[str, str], seconds: float
@@ -116,8 +118,11 @@ class Worker:
     def call(self, function: str, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
         value = self.student.call(function, *args, **kwargs)
         call = self.student.calls.pop()
-        effects = {effect.kind: effect.where for effect in call.effects}
-        return {"value": value, "effects": effects, "runs": call.runs}
+        return {"value": value, "effects": write_effects(call.effects), "runs": list(call.runs)}
+
+
+def write_effects(effects: Iterable[Any]) -> dict[str, str]:
+    return {effect.kind: effect.where for effect in effects}
 
 
 def main(user: str) -> None:

@@ -57,11 +57,17 @@ explanation = "Halving is linear."
 GRADER = '''
 import torch
 from mini_transformer.course.grading.checks import check, expect
+from mini_transformer.course.grading.mutants import mutant
 
-MISTAKES = {
-    "double": {"squares": "You squared x: twice x is x + x."},
-    "add_halves": {"forgets_to_halve": "You added x and y, but did not halve them."},
-}
+
+@mutant("double", "You squared x: twice x is x + x.")
+def squares(x):
+    return x**2
+
+
+@mutant("add_halves", "You added x and y, but did not halve them.")
+def forgets_to_halve(x, y):
+    return x + y
 
 
 @check("double")
@@ -75,13 +81,13 @@ def test_tensors_are_doubled(student):
     """A tensor becomes twice as long."""
     for seed in student.seeds(2):
         x = torch.randn(3, generator=torch.Generator().manual_seed(seed))
-        expect(student.call("double", x), x + x, mistakes={"squares": lambda: x**2})
+        expect(student.call("double", x), x + x)
 
 
 @check("add_halves")
 def test_halves_add_up(student):
     """One and five are halved to three."""
-    expect(student.call("add_halves", 1, 5), 3.0, mistakes={"forgets_to_halve": 6.0})
+    expect(student.call("add_halves", 1, 5), 3.0)
 '''
 
 LESSON = """# %% [markdown]

@@ -15,13 +15,11 @@ from sandboxed import find_or_skip
 from mini_transformer.course.exercises import read_exercises, read_stub
 from mini_transformer.course.grading.grade import (
     Report,
-    find_registered,
     grade_file,
     grade_student,
-    load_module,
 )
 from mini_transformer.course.lecturer.isolated import IsolatedStudent
-from mini_transformer.course.material import find_material
+from mini_transformer.course.material import find_material, load_module
 
 MATERIAL = find_material()
 MUTANTS = Path(__file__).parents[2] / "mutants"
@@ -41,10 +39,8 @@ def list_registered(key: str, where: str) -> dict[str, list[tuple[int, str]]]:
     name.
     """
     found: dict[str, list[tuple[int, str]]] = {}
-    for i, (exercise, name, _) in enumerate(
-        find_registered(load_module(MUTANTS / f"ex{key}.py"), where)
-    ):
-        found.setdefault(exercise, []).append((i, name))
+    for i, each in enumerate(getattr(load_module(MUTANTS / f"ex{key}.py"), where)):
+        found.setdefault(each.exercise, []).append((i, each.name))
     return found
 
 
@@ -52,9 +48,7 @@ def write_source(key: str, where: str, numbers: dict[str, int]) -> bytes:
     """The solution, with the registered functions of these numbers in the place of its own."""
     source = (MATERIAL.solutions / f"ex{key}.py").read_text()
     source += REPLACING.format(text=(MUTANTS / f"ex{key}.py").read_text())
-    source += "".join(
-        f"{name} = registered._{where.upper()}[{i}][2]\n" for name, i in numbers.items()
-    )
+    source += "".join(f"{name} = registered.{where}[{i}].answer\n" for name, i in numbers.items())
     return source.encode()
 
 
@@ -62,10 +56,11 @@ def write_mixture(key: str) -> tuple[str, bytes]:
     """One file with the first mutant of every other exercise, and the first alternative of those
     between.
     """
-    wrong, right = list_registered(key, "mutants"), list_registered(key, "alternatives")
-    source = write_source(key, "mutants", {name: wrong[name][0][0] for name in list(wrong)[::2]})
+    wrong, right = list_registered(key, "MUTANTS"), list_registered(key, "ALTERNATIVES")
+    source = write_source(key, "MUTANTS", {name: wrong[name][0][0] for name in list(wrong)[::2]})
     chosen = "".join(
-        f"{name} = registered._ALTERNATIVES[{right[name][0][0]}][2]\n" for name in list(wrong)[1::2]
+        f"{name} = registered.ALTERNATIVES[{right[name][0][0]}].answer\n"
+        for name in list(wrong)[1::2]
     )
     return "mixture", source + chosen.encode()
 
@@ -114,7 +109,7 @@ def test_the_verdict_on_every_solution_is_the_same(key, tmp_path):
 @pytest.mark.slow
 @each_lesson
 def test_the_verdict_is_the_same_for_every_mutant_and_alternative_by_itself(key, tmp_path):
-    for where in ("mutants", "alternatives"):
+    for where in ("MUTANTS", "ALTERNATIVES"):
         numbers = list_registered(key, where)
         names = [(exercise, *pair) for exercise, pairs in numbers.items() for pair in pairs]
         cases = [
@@ -126,7 +121,7 @@ def test_the_verdict_is_the_same_for_every_mutant_and_alternative_by_itself(key,
             assert is_same(isolated, here), what
             (result,) = [result for result in isolated.exercises if result.name == exercise]
             failed = [check for check in result.checks if check.outcome != "passed"]
-            says = find_registered(load_module(MUTANTS / f"ex{key}.py"), where)[i][2]
-            assert bool(failed) == (where == "mutants"), what
-            if failed and not says.says:
+            answer = getattr(load_module(MUTANTS / f"ex{key}.py"), where)[i]
+            assert bool(failed) == (where == "MUTANTS"), what
+            if failed and not answer.says:
                 assert failed[0].mistake == name, what

@@ -3,40 +3,51 @@ import torch
 
 from mini_transformer.course.grading.checks import (
     Wrong,
-    alternative,
     check,
     expect,
     expect_found,
     find_checks,
-    mutant,
 )
-from mini_transformer.course.grading.grade import find_registered
+from mini_transformer.course.grading.mutants import Mutant
+from mini_transformer.course.grading.student import Call, Student
 
-MISTAKES = {"double": {"squares": "Twice x is x + x."}}
+MUTANTS = [Mutant("double", "squares", lambda x: x * x, "Twice x is x + x.")]
+
+
+class Answered(Student):
+    def find_unused(self, name):
+        return []
+
+
+def ask(*answers):
+    """Answer the first questions so."""
+    student = Answered(0, None)
+    student.calls += [Call("double", (x,), {}, answer) for x, answer in answers]
+    return student
 
 
 def test_equal_values_pass():
-    expect(
-        torch.ones(2), torch.ones(2), mistakes={"squares": lambda: 1 / 0}
-    )  # not computed unless needed
+    expect(torch.ones(2), torch.ones(2))
 
 
-def test_a_mistake_is_named_if_it_alone_gives_the_value():
+def test_what_differs_is_described():
     with pytest.raises(Wrong) as caught:
-        expect(9, 6, mistakes={"other": 8, "squares": lambda: 9})
-    assert caught.value.mistake == "squares"
-    with pytest.raises(Wrong) as caught:
-        expect(9, 6, mistakes={"other": 8, "squares": lambda: 9, "later": 9})
-    assert caught.value.mistake is None
+        expect(7, 6, what="the double")
+    assert caught.value.sentence == "The double is 7, which is not right."
 
 
-def test_an_unknown_mistake_is_described():
+def test_a_mistake_is_named_if_its_mutant_alone_gives_what_the_learner_gave():
+    @check("double")
+    def judge(student):
+        expect(student.calls[-1].value, 6, what="the double")
+
     with pytest.raises(Wrong) as caught:
-        expect(7, 6, mistakes={"squares": 9}, what="the double")
-    assert (caught.value.mistake, caught.value.sentence) == (
-        None,
-        "The double is 7, which is not right.",
-    )
+        judge(ask((1, 1), (3, 9)))
+    assert (caught.value.mistake, caught.value.sentence) == ("squares", "Twice x is x + x.")
+    for calls in [((3, 7),), ((1, 2), (3, 9))]:  # another value; on another input another value
+        with pytest.raises(Wrong) as caught:
+            judge(ask(*calls))
+        assert caught.value.mistake is None
 
 
 def test_a_check_looks_up_the_sentence_of_its_exercise():
@@ -46,8 +57,8 @@ def test_a_check_looks_up_the_sentence_of_its_exercise():
         raise Wrong("squares")
 
     with pytest.raises(Wrong, match=r"squares: Twice x is x \+ x") as caught:
-        judge(None)
-    assert caught.value.sentence == MISTAKES["double"]["squares"]
+        judge(ask())
+    assert caught.value.sentence == MUTANTS[0].sentence
 
 
 def test_a_check_that_names_a_mistake_nobody_listed_is_an_error_in_the_grader():
@@ -55,8 +66,8 @@ def test_a_check_that_names_a_mistake_nobody_listed_is_an_error_in_the_grader():
     def judge(student):
         raise Wrong("halves")
 
-    with pytest.raises(KeyError, match="no 'halves'; it has squares"):
-        judge(None)
+    with pytest.raises(KeyError, match="has the name 'halves' and a sentence: squares"):
+        judge(ask())
 
 
 def test_checks_are_found_by_exercise_in_order():
@@ -72,20 +83,6 @@ def test_checks_are_found_by_exercise_in_order():
     found = find_checks({"x": 1, "second": second, "first": first, "third": third})
     assert found == {"b": [second, third], "a": [first]}
     assert first.weight == 2
-
-
-def test_two_exercises_may_have_mutants_of_the_same_name():
-    namespace = {"mutant": mutant, "alternative": alternative}
-    source = "\n".join(f'@{kind}("{of}")\ndef constant(x): return "{of}"' for kind, of in
-                       [("mutant", "a"), ("mutant", "b"), ("alternative", "a")])  # fmt: skip
-    exec(source, namespace)
-    module = type(torch)("module")
-    module.__dict__.update(namespace)
-    assert [(of, name, fn(0)) for of, name, fn in find_registered(module, "mutants")] == [
-        ("a", "constant", "a"),
-        ("b", "constant", "b"),
-    ]
-    assert [of for of, _, _ in find_registered(module, "alternatives")] == ["a"]
 
 
 HEADS = ["a0.h0", "a0.h1", "a1.h0", "a1.h1"]

@@ -165,3 +165,14 @@ def test_lists_names_and_dicts_are_related(got, want, phrase):
 def test_two_sizes_that_explain_a_factor_are_both_named():
     found = diagnose(4 * draw(0, 3), draw(0, 3), sizes={"prompts": 4, "heads": 4})
     assert "the number of prompts or the number of heads" in str(found)
+
+
+def test_shares_of_one_are_related_by_their_scores():
+    scores = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).double()
+    right = scores.softmax(-1)
+    assert diagnose((1.5 * scores).softmax(-1), right) == (
+        "is what a softmax of scores 1.5 times as large gives"
+    )
+    hard = torch.nn.functional.one_hot(right.argmax(-1), 6).double()
+    assert diagnose(hard, right).startswith("is 1 where what it should be is highest")
+    assert diagnose(scores.square().softmax(-1), right) is None

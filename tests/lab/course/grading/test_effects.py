@@ -5,7 +5,7 @@ import torch
 
 from mini_transformer.course.grading.checks import Wrong, check, expect
 from mini_transformer.course.grading.effects import SENTENCES
-from mini_transformer.course.grading.student import InProcessStudent, NamedModel
+from mini_transformer.course.grading.student import InProcessStudent, NamedModel, StudentError
 
 MODEL = NamedModel("random", seed=5, d_vocab=5, n_ctx=4, d_model=6, n_layers=2, n_heads=2, d_mlp=4)
 TOKENS = torch.tensor([[1, 2, 3], [4, 0, 1]])
@@ -87,8 +87,9 @@ def test_every_kind_is_tried_here_and_has_a_sentence():
     assert {kind for kind, *_ in EFFECTS} == set(SENTENCES) - {"runs_too_often"}
 
 
-def test_runs_of_the_given_models_are_counted(tmp_path):
-    assert leave(tmp_path, "model(tokens), model.run_with_cache(tokens)").runs == 2
+def test_runs_of_the_given_models_are_listed_by_shapes(tmp_path):
+    runs = leave(tmp_path, "model(tokens), model.run_with_cache(tokens[:1])").runs
+    assert runs == (tuple(TOKENS.shape), (1, TOKENS.shape[1]))
 
 
 @check("f")
@@ -132,3 +133,9 @@ def test_warnings_filters_that_an_import_brings_are_not_the_learners(tmp_path):
     (tmp_path / "noisy_module.py").write_text("import warnings\nwarnings.simplefilter('ignore')")
     statement = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import noisy_module"
     assert leave(tmp_path, statement).effects == ()
+
+
+def test_a_call_that_fails_tells_what_it_left_behind(tmp_path):
+    with pytest.raises(StudentError) as caught:
+        leave(tmp_path, "model.blocks[0].register_forward_hook(lambda *a: None), 1 / 0")
+    assert [effect.kind for effect in caught.value.effects] == ["leaves_hooks"]

@@ -223,3 +223,22 @@ def test_warnings_in_a_learners_code_are_not_errors(tmp_path):
     )
     assert student.call("f") == 1
     assert student.file.output.show() == ["line 3: UserWarning: careful"]
+
+
+def test_names_that_helpers_and_classes_of_the_file_look_up_are_found(tmp_path):
+    source = (
+        "import contextlib, copy\nclass Kept:\n"
+        "    def __init__(self, x):\n        copy.deepcopy(x)\n"
+        "@contextlib.contextmanager\ndef opened(x):\n    yield Kept(x)\n"
+        "def quiet(function):\n    return lambda x: function(x)\n"
+        "@quiet\ndef f(x):\n    with opened(x):\n        return 1\n"
+    )
+    called = write(tmp_path, source).find_called("f")
+    assert {"opened", "Kept", "deepcopy"} <= set(called)
+    assert "_GeneratorContextManager" not in called
+
+
+def test_the_function_of_a_line_is_named_if_it_is_another_one(tmp_path):
+    student = write(tmp_path, "def g(x):\n    return 1 / x\ndef f(x):\n    return g(x)\n")
+    with pytest.raises(StudentError, match=r"^f line 2 \(in g\) fails when called with"):
+        student.call("f", 0)

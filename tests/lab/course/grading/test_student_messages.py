@@ -34,7 +34,7 @@ ON_CALLING = {
     "def f(x): pass": "f returned None: did you forget `return`?",
     "def f(x):\n    return x.nothing": FAILS
     + "AttributeError: 'Tensor' object has no attribute 'nothing'",
-    "def g(x):\n    return x[9]\ndef f(x):\n    return g(x)": FAILS
+    "def g(x):\n    return x[9]\ndef f(x):\n    return g(x)": FAILS.replace("2 f", "2 (in g) f")
     + "IndexError: index 9 is out of bounds for dimension 0 with size 2",
     "def f(x):\n    raise ValueError": FAILS + "ValueError",
     "def f(x):\n    raise KeyboardInterruptish": FAILS

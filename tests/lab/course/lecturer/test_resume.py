@@ -1,8 +1,9 @@
 """What is kept in OUT: files that two students never share, and the course's seed."""
 
 import pytest
+from sample_course import write_course
 
-from mini_transformer.course.lecturer.resume import find_seed, name_file
+from mini_transformer.course.lecturer.resume import find_seed, hash_graders, name_file
 from mini_transformer.course.material import write_file
 
 
@@ -40,3 +41,14 @@ def test_names_that_differ_never_share_a_file():
     files = [name_file(name) for name in names]
     assert len(set(files)) == len(names)
     assert all("/" not in file and not file.startswith(".") and len(file) < 100 for file in files)
+
+
+def test_a_verdict_is_judged_anew_when_its_grader_or_its_mutants_change(tmp_path):
+    material = write_course(tmp_path)
+    mutants = tmp_path / "mutants" / "ex01_samples.py"
+    hashes = [hash_graders.__wrapped__(material, "01_samples")]
+    mutants.parent.mkdir()
+    for path in (mutants, material.graders / "test_ex01_samples.py"):
+        path.write_text("MUTANTS = []\n")
+        hashes.append(hash_graders.__wrapped__(material, "01_samples"))
+    assert len(set(hashes)) == 3
