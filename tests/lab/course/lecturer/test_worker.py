@@ -42,7 +42,7 @@ def call(ask, name):
 def test_every_answer_carries_the_number_of_its_request_and_what_was_printed(ask):
     assert ask.loaded["number"] == 7
     assert ask.loaded["output"] == ["loaded"]
-    answer = {"value": 6, "effects": {}, "runs": 0, "number": 7, "output": ["loaded"]}
+    answer = {"value": 6, "effects": {}, "runs": [], "number": 7, "output": ["loaded"]}
     assert call(ask, "double") == answer
     assert ask.worker.answer(b"") == b""
 
