@@ -23,7 +23,7 @@ KNOBS = (
 )
 CASES: dict[str, Callable[[], Case]] = {
     f"{name}-{seed}": lambda name=name, seed=seed: toys.load(name, seed) for name, seed in TOYS
-} | {f"forged-{i}": lambda i=i: forge.make(i, **KNOBS[i]) for i in range(len(KNOBS))}
+} | {f"forged-{i}": lambda i=i: forge.make(0, **KNOBS[i]) for i in range(len(KNOBS))}
 
 
 def rebuild(model: Transformer) -> Transformer:
