@@ -8,6 +8,11 @@ import torch
 from mini_transformer import Config, Transformer
 from mini_transformer.course.grading.mutants import alternative, mutant
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "find_deciders": ["Build the model with"],
+}
+
 
 def variant(exercise, base, name, sentence="", /, says="", clause="", **switches):
     """Mark `base` with these switches as a wrong answer."""

@@ -8,6 +8,13 @@ import torch
 
 from mini_transformer.course.grading.mutants import alternative, mutant
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "cache_outputs": ["(No part of these models works in place"],
+    "logit_gradient": ["(Prompts do not influence"],
+    "find_needed_heads": ["Any order will do", "Of several highest", "Your answers on models"],
+}
+
 
 def variant(exercise, base, name, sentence="", /, says="", clause="", **switches):
     """Mark `base` with these switches as a wrong answer."""

@@ -5,6 +5,13 @@ import torch
 from mini_transformer import Config, Transformer
 from mini_transformer.course.grading.mutants import alternative, mutant
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "match_qk": ["A head in the layer before"],
+    "induction_weights": ["Token 0 starts every prompt", "You may call"],
+    "find_roles": ["The result looks like"],
+}
+
 
 def variant(exercise, base, name, sentence="", /, says="", clause="", **switches):
     """Mark `base` with these switches as a wrong answer."""

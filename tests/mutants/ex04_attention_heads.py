@@ -9,6 +9,13 @@ from mini_transformer.course.grading.mutants import alternative, mutant
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import read_ov, read_qk, score_composition, score_copying
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "prefix_matching_scores": ["`pattern` holds"],
+    "composition_scores": ["What a head writes"],
+    "find_induction_pairs": ["The model has", "The stream and", "Any tool"],
+}
+
 # prefix_matching_scores ---------------------------------------------------------------------------
 
 

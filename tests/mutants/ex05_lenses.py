@@ -5,6 +5,12 @@ import torch
 from mini_transformer.course.grading.mutants import alternative, mutant
 from mini_transformer.methods import apply_logit_lens, apply_patchscope, attribute_logits
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "train_translator": ["Row i holds", "It is judged", "(No lens removes", "Adam, lr 0.05"],
+    "find_store": ["Each prompt holds", "(On a few prompts"],
+}
+
 # head_pushes --------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,12 @@ import torch
 from mini_transformer.course.grading.mutants import alternative, mutant
 from mini_transformer.edges import mask_of, run_edges, write_outputs
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "find_needed_sets": ["Any order will do", "(Your `ablate_heads`", "A part of the list"],
+    "tell_heads_apart": ["The unknown models"],
+}
+
 
 def split_name(name):
     layer, head = name.split(".")

@@ -5,6 +5,14 @@ import torch
 
 from mini_transformer.course.grading.mutants import alternative, mutant, vary
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "patching_map": ["(In the check"],
+    "choose_corruptions": ["Choose it among"],
+    "trace_noise": ["(In the check"],
+    "find_carriers": ["The prompts call", "What you find"],
+}
+
 # patch_positions ----------------------------------------------------------------------------------
 
 

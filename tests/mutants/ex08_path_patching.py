@@ -7,6 +7,14 @@ import torch
 from mini_transformer.course.grading.mutants import alternative, mutant, vary
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "split_head_effect": ["What the heads of a layer"],
+    "attribute_heads": ["Two forward runs"],
+    "integrate_heads": ["With enough steps"],
+    "find_feeding_edges": ["Any order", "The models have", "A part of the list"],
+}
+
 
 def read_result(model, tokens, layer, head):
     """Return what one head writes, (b, t, d)."""

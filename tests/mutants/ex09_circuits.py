@@ -8,6 +8,20 @@ from mini_transformer.course.grading.mutants import alternative, mutant, vary
 from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import find_circuit_acdc, patch_edges
 
+# How sentences of the tasks begin that ask for nothing.
+GIVEN = {
+    "prune_by_divergence": ["(So the losses", "It needs no answers"],
+    "judge_circuit": ["No result lies"],
+    "find_circuit": [
+        "Some models have",
+        "The models have",
+        "Use `wrong`",
+        "Heads stand",
+        "Some heads do nothing",
+        "What you find",
+    ],
+}
+
 WORDS = ("faithful", "complete", "minimal")
 
 

@@ -1,0 +1,439 @@
+# %% [markdown]
+# # 10 · Superposition
+#
+# After this lesson you can say how a model holds more features than dimensions, name the shapes
+# that they form, and tell when it makes sense to ask what one neuron means.
+#
+# ## Idea
+#
+# A **feature** is something about an input that a model represents: "this is French", "a bracket is
+# open". It is represented **linearly** if it has a **direction**: when it is there by an amount
+# `x_f`, the hidden state holds `x_f` times that direction. With the directions as columns of a
+# matrix `W`, the hidden state is `W x`.
+#
+# In `d` dimensions only `d` directions are at right angles. A model that stores more features must
+# let directions overlap. This is **superposition**. The price is **interference**: whoever reads
+# one feature also reads a little of others. It can be worth the price if features are **sparse**,
+# that is, absent most of the time.
+#
+# The toy is that of [Elhage et al. 2022](https://arxiv.org/abs/2209.10652). It squeezes a few
+# features into fewer numbers, and reads them back by the same directions:
+# `x' = ReLU(WᵀW x + b)`. A feature is on with a probability, its **density**. Its amount is then
+# uniform between 0 and 1, otherwise 0. The loss is the squared error, each feature weighted by its
+# **importance**.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.colors import ListedColormap
+
+from mini_transformer import plots, toys
+from mini_transformer.claims import ClaimCard, Measurement
+from mini_transformer.toys.trained import autoencoders, phase_diagram
+
+# %% [markdown]
+# ## Predict
+#
+# Five features, each a little less important than the one before, and two numbers to hold them.
+# How many are stored if all are on all the time? And if each is on 5% of the time?
+
+# %%
+my_stored_dense = 0  # your guess, 0 to 5
+my_stored_sparse = 0  # your guess, 0 to 5
+
+# %% [markdown]
+# ## Build
+#
+# Many toys train side by side: the first axis `i` of every tensor counts them. Training can end in
+# a bad place, so each setting starts from several random `W`, and the best is kept.
+
+
+# %%
+def draw(density, n, n_features, seed):
+    """Draw n inputs (i, n, feature) for toys with these densities (i,)."""
+    generator = torch.Generator().manual_seed(seed)
+    on, amount = torch.rand(2, n, n_features, generator=generator)
+    return torch.where(on < density[:, None, None], amount, 0.0)
+
+
+def run(W, b, x, relu=False):
+    """Squeeze x by W (i, d, feature) and read it back."""
+    h = x @ W.mT
+    h = torch.relu(h) if relu else h
+    return torch.relu(h @ W + b)
+
+
+def measure_error(W, b, x, importance, relu=False):
+    """Measure each toy's squared error, weighted by importance (i, feature)."""
+    squared = (run(W, b, x, relu) - x).square()
+    return (squared * importance[:, None]).mean(dim=1).sum(dim=-1)
+
+
+def train(density, importance, d, starts=6, steps=1000, relu=False):
+    """Train toys with d hidden numbers; return W and b of each setting's best start."""
+    density = density.repeat_interleave(starts)
+    importance = importance.repeat_interleave(starts, dim=0)
+    n, n_features = importance.shape
+    generator = torch.Generator().manual_seed(0)
+    W = (0.5 * torch.randn(n, d, n_features, generator=generator)).requires_grad_()
+    b = torch.zeros(n, 1, n_features, requires_grad=True)
+    optimizer = torch.optim.Adam([W, b], lr=0.02)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
+    for step in range(steps):
+        x = draw(density, 256, n_features, seed=step)
+        optimizer.zero_grad()
+        measure_error(W, b, x, importance, relu).sum().backward()
+        optimizer.step()
+        schedule.step()
+    W, b = W.detach(), b.detach()
+    error = measure_error(W, b, draw(density, 5000, n_features, seed=steps), importance, relu)
+    best = error.view(-1, starts).argmin(dim=1) + torch.arange(0, n, starts)
+    return W[best], b[best]
+
+
+densities = torch.tensor([1.0, 0.2, 0.05])
+importance = 0.9 ** torch.arange(5)
+W, b = train(densities, importance.expand(3, 5), d=2)
+
+# %% tags=["check"]
+package = autoencoders.Autoencoders(n_instances=3, n_features=5, n_hidden=2)
+package.W.data, package.b.data = W, b[:, 0]
+some = draw(densities, 10, 5, seed=0)
+torch.testing.assert_close(run(W, b, some), package(some))
+
+# %% [markdown]
+# ## Look
+#
+# Each column of `W` is an arrow in the plane. For dense features expect two long arrows at right
+# angles, those of the two most important; for sparse ones more arrows, far from each other.
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+for i, ax in enumerate(axes):
+    for feature, (x, y) in enumerate(W[i].T.tolist()):
+        ax.plot([0, x], [0, y], color=plots.BLUE, linewidth=2)
+        if math.hypot(x, y) > 0.5:
+            ax.text(1.15 * x, 1.15 * y, feature, ha="center", va="center")
+    ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xlabel="hidden number 0")
+    ax.set(ylabel="hidden number 1", title=f"each feature on {densities[i]:.0%} of the time")
+plt.show()
+
+stored = (W.norm(dim=1) > 0.5).sum(dim=1).tolist()
+print(f"stored: {stored[0]} (you: {my_stored_dense}) if dense, ", end="")
+print(f"{stored[2]} (you: {my_stored_sparse}) if sparse")
+
+# %% tags=["check"]
+assert stored == [2, 4, 5]
+
+# %% [markdown]
+# Dense features get a dimension each, and the rest nothing. At 20% four features form two
+# **antipodal pairs**, opposite arrows on one line. At 5% all five form a **pentagon**.
+#
+# How much of a dimension does feature `i` have for itself? Compare its own length with all that is
+# read along its direction:
+#
+# `D_i = |W_i|² / Σ_j (W_i · W_j / |W_i|)²`
+#
+# **Control**: how regular are five random arrows?
+
+
+# %%
+def measure_dimensions(W):
+    """Measure D_i, the dimensions per feature, for the columns of W (d, feature)."""
+    unit = W / W.norm(dim=0)
+    return W.norm(dim=0) ** 2 / (unit.T @ W).square().sum(dim=1)
+
+
+for i in range(3):
+    D = " ".join(f"{share:.2f}" for share in measure_dimensions(W[i]))
+    print(f"each feature on {densities[i]:4.0%} of the time: D = {D}")
+for name in ("tetrahedron", "40_in_10"):
+    columns = toys.load(f"superposition_{name}").model.W_U.detach()
+    print(f"{name}: D = {measure_dimensions(columns).mean():.2f}, in {len(columns)} dimensions")
+
+generator = torch.Generator().manual_seed(0)
+draws = [measure_dimensions(torch.randn(2, 5, generator=generator)) for _ in range(1000)]
+off = torch.stack([(D - 0.4).abs().max() for D in draws])  # how far the worst D is from 2/5
+print(f"1,000 x 5 random arrows: the worst D is off 2/5 by {off.min():.2f} to {off.max():.2f}")
+
+# %% tags=["check"]
+torch.testing.assert_close(measure_dimensions(W[2]), autoencoders.measure_dimensionality(W[2]))
+for i, shares in enumerate(([1, 1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5, 0], [0.4] * 5)):
+    assert (measure_dimensions(W[i]) - torch.tensor(shares)).abs().max() < 0.02
+for name, share in (("tetrahedron", 3 / 4), ("40_in_10", 1 / 4)):
+    columns = toys.load(f"superposition_{name}").model.W_U.detach()
+    assert (measure_dimensions(columns) - share).abs().max() < 0.03
+assert off.min() > 0.1
+
+# %% [markdown]
+# Random arrows never come near 2/5 each. A feature alone on its line has D = 1, one of a pair 1/2,
+# one of a pentagon 2/5: five share two dimensions. Three in a plane form a **triangle** (2/3), four
+# in three dimensions a **tetrahedron** (3/4).
+#
+# ### Exercise 10.1: name_shapes
+# Name the shapes in the weights of toys that you have never seen. Stubs are in
+# `exercises/ex10_superposition.py`; `minilab grade 10` checks them, `minilab hint 10` helps.
+#
+# ## Interference
+#
+# Switch on one feature of the pentagon at a time, at amount 1. What do all five outputs say? Expect
+# a little on its two neighbours, and something negative on the other two.
+
+# %%
+one_at_a_time = torch.eye(5)[None]
+before = (W[2].T @ W[2] + b[2])[None]
+after = run(W[2:], b[2:], one_at_a_time)
+numbers = [str(feature) for feature in range(6)]
+fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+for ax, read, title in zip(axes, (before, after), ("before the ReLU", "after it"), strict=True):
+    plots.draw_matrix(read[0], numbers[:5], numbers[:5], ax, title, 1.3, numbers=True)
+    ax.set(xlabel="output", ylabel="the feature that is on")
+plt.show()
+
+for n_on in (1, 2):
+    which = torch.combinations(torch.arange(5), n_on)
+    x = torch.zeros(1, len(which), 5)
+    x[0].scatter_(1, which, 1.0)
+    error = measure_error(W[2:], b[2:], x, torch.ones(1, 5)).item()
+    share = math.comb(5, n_on) * 0.05**n_on * 0.95 ** (5 - n_on)
+    print(f"{n_on} on, in {share:.1%} of the inputs: squared error {error:.2f}")
+
+# %% tags=["check"]
+others = before[0][~torch.eye(5).bool()].sort().values
+assert others[:10].max() < -1
+assert 0.1 < others[10:].min() < others[10:].max() < 0.2
+assert error > 1
+assert share < 0.03
+
+# %% [markdown]
+# The ReLU cuts off the negative half of the interference, and a negative bias takes away most of
+# the rest. So it is a *non-linear* reader that makes superposition pay. With two features on it
+# fails, but that is rare.
+#
+# ## When does a model do this?
+#
+# The smallest case: two features, one dimension. The first has importance 1, the second less or
+# more (left to right), and both are rarer or denser (down or up). The toy can store the first, the
+# second, or both as a pair. Do you expect a gradual change?
+
+# %%
+size = 12
+rarity = torch.logspace(-1.5, 0, size)  # densities, about .03 to 1
+worth = torch.logspace(-1, 1, size)  # importances of the second feature, .1 to 10
+setting = torch.cartesian_prod(rarity, worth)
+both_worths = torch.stack([torch.ones(size**2), setting[:, 1]], dim=1)
+V, _ = train(setting[:, 0], both_worths, d=1, starts=10, steps=400)
+
+length = V[:, 0].abs()
+is_pair = length.amin(dim=1) > 0.5 * length.amax(dim=1)
+outcome = torch.where(is_pair, 2, length.argmax(dim=1)).view(size, size)
+fig, ax = plt.subplots(figsize=(5.5, 4.2), layout="constrained")
+colours = ListedColormap([plots.BLUE, plots.ORANGE, plots.GREEN])
+ax.pcolormesh(worth, rarity, outcome, cmap=colours, vmin=0, vmax=2)
+ax.set(xscale="log", yscale="log", xlabel="importance of the second feature", ylabel="density")
+for x, y, words in ((0.2, 0.7, "first"), (5, 0.7, "second"), (1, 0.1, "both, as a pair")):
+    ax.text(x, y, words, color="white", ha="center", fontsize=12)
+ax.set_title("what is stored")
+plt.show()
+
+cheapest = phase_diagram.predict_outcome(rarity, worth)  # by formula, without training
+agreement = (outcome == cheapest).float().mean()
+print(f"the cheapest of the three by formula: {agreement:.0%} the same")
+
+# %% tags=["check"]
+assert (outcome == phase_diagram.name_outcome(V[:, 0]).view(size, size)).all()
+assert agreement > 0.9
+
+# %% [markdown]
+# Three regions with sharp borders, as between ice and water: a **phase diagram**. Borders are where
+# two solutions cost the same. To leave a feature out costs its importance times its variance. To
+# store both as a pair costs something only where both are on. So sparsity brings superposition, and
+# very unequal importance prevents it.
+#
+# ### Exercise 10.2: find_phases
+# Which of the three is cheapest if one feature is rarer than the other? `minilab grade 10`
+#
+# ## Neurons
+#
+# Now put a ReLU on the hidden numbers, as on the neurons of an MLP: `h = ReLU(W x)`. A neuron
+# driven by one feature is **monosemantic**, by several **polysemantic**. Six features on four
+# neurons: how many drive one?
+
+# %%
+my_features_per_neuron = (0, 0, 0)  # your guess, if features are on 70%, 30%, 15% of the time
+
+often = torch.tensor([0.7, 0.3, 0.15])
+worth_of_six = 0.8 ** torch.arange(6)
+M, c = train(often, worth_of_six.expand(3, 6), d=4, steps=1500, relu=True)
+
+
+def count_features(W, relu=False):
+    """Count for each axis the features that, switched on alone, move it by more than 0.1."""
+    alone = torch.eye(W.shape[1]) @ W.T  # feature, axis
+    alone = torch.relu(alone) if relu else alone
+    return (alone.abs() > 0.1).sum(dim=0).tolist()
+
+
+fig, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+for i, ax in enumerate(axes):
+    plots.draw_matrix(M[i], numbers[:4], numbers, ax, f"on {often[i]:.0%} of the time", 1.0)
+    ax.set(xlabel="feature", ylabel="neuron")
+    print(f"on {often[i]:.0%}: features per neuron", count_features(M[i], relu=True))
+plt.show()
+print("you:", my_features_per_neuron)
+
+# %% tags=["check"]
+counts = [sorted(count_features(each, relu=True)) for each in M]
+assert counts[:2] == [[1, 1, 1, 1], [1, 1, 2, 2]]
+assert min(counts[2]) >= 3
+
+# %% [markdown]
+# In this toy, features that are on 70% of the time get a neuron each. Sparse ones share: at 15%
+# three or more drive each neuron. At 30% both kinds of neuron live side by side. Orange features *silence* a neuron: switched on alone,
+# they show nothing.
+#
+# ### Exercise 10.3: find_drivers
+# Which features drive which neurons, in models that you have never seen? `minilab grade 10`
+#
+# ## Trap: counting where axes mean nothing
+#
+# Features per axis can be counted without that ReLU just as well. So turn the hidden space of the
+# two pairs: `W` becomes `R W` with a random rotation `R`, and the reader turns along. Do outputs
+# change? Do counts? **Control**: the same where a ReLU stands on the axes.
+
+
+# %%
+def turn(W):
+    return torch.linalg.qr(torch.randn(len(W), len(W), generator=generator)).Q @ W
+
+
+def compare_turned(W, b, density, importance, relu=False):
+    """Measure by which factor each of 100 rotations changes the error."""
+    x = draw(density[None], 5000, W.shape[1], seed=1)
+    turned = torch.stack([W] + [turn(W) for _ in range(100)])
+    error = measure_error(turned, b, x, importance[None], relu)
+    return error[1:] / error[0]
+
+
+linear_errors = compare_turned(W[1], b[1], densities[1], importance)
+relu_errors = compare_turned(M[0], c[0], often[0], worth_of_six, relu=True)
+print(f"two pairs: the error times {linear_errors.min():.2f} to {linear_errors.max():.2f}")
+print(f"neurons:   the error times {relu_errors.min():.2f} to {relu_errors.max():.2f}")
+turned = torch.tensor([count_features(turn(W[1])) for _ in range(100)])
+print(f"two pairs: {count_features(W[1])} features per axis, ", end="")
+print(f"turned {turned.min()} to {turned.max()}")
+
+# %% tags=["check"]
+assert (linear_errors - 1).abs().max() < 1e-4
+assert relu_errors.min() > 1.1
+assert (turned.min(), turned.max()) == (2, 4)
+
+# %% [markdown]
+# A rotation changes nothing that the linear toy does, but it changes the count. The count is a fact
+# about our axes, not about the toy. The ReLU acts on each axis by itself: there every rotation does
+# harm, and training has a reason to lay features along axes. Such a basis is **privileged**.
+# Neurons have one. A residual stream, which matrices read and add to, has none, unless something
+# else singles out axes. And a privileged basis does not yet make neurons monosemantic: see 15%.
+#
+# ### Exercise 10.4: find_privileged
+# In which layers do features lie along the axes, and where does it only look so? `minilab grade 10`
+#
+# ## Features without a direction
+#
+# Must a feature have a direction? Store the month on a circle, like a clock, and two bits along a
+# direction each. **R²** is the share of a value's variance that a guess explains on fresh inputs.
+# Guess by a linear readout, or by the most similar other inputs.
+
+
+# %%
+def explain(guess, value):
+    return (1 - (guess - value).square().mean() / value.var()).item()
+
+
+def read_linearly(h, value):
+    """Fit a linear readout on half of the rows, and return its R² on the other half."""
+    h = torch.cat([h, torch.ones(len(h), 1)], dim=1)
+    half = len(h) // 2
+    readout = torch.linalg.lstsq(h[:half], value[:half, None]).solution[:, 0]
+    return explain(h[half:] @ readout, value[half:])
+
+
+def read_from_similar(h, value, k=10):
+    """Return the R² of the mean value of the k most similar other rows."""
+    distance = torch.cdist(h, h).fill_diagonal_(torch.inf)
+    return explain(value[distance.topk(k, largest=False).indices].mean(dim=1), value)
+
+
+month = torch.randint(12, (2000,), generator=generator)
+bits = torch.randint(2, (2000, 2), generator=generator).float()
+angle = month * math.tau / 12
+parts = torch.stack([angle.cos(), angle.sin(), *bits.T], dim=1)
+h = parts @ turn(torch.eye(8))[:4]  # along four directions of eight hidden numbers
+h = h + 0.02 * torch.randn(h.shape, generator=generator)
+values = {
+    "first bit": bits[:, 0],
+    "month": month.float(),
+    "bits differ": (bits[:, 0] != bits[:, 1]).float(),
+    "shuffled bit": bits[torch.randperm(2000, generator=generator), 0],
+}
+scores = {name: (read_linearly(h, x), read_from_similar(h, x)) for name, x in values.items()}
+for name, (linear, similar) in scores.items():
+    print(f"{name:12} R²: linear {linear:5.2f}, from similar inputs {similar:5.2f}")
+
+# %% tags=["check"]
+assert min(scores["first bit"]) > 0.99
+assert 0.5 < scores["month"][0] < 0.67
+assert scores["bits differ"][0] < 0.05
+assert min(scores["month"][1], scores["bits differ"][1]) > 0.99
+assert max(scores["shuffled bit"]) < 0.05
+
+# %% [markdown]
+# The bit is represented linearly. The month is there in full, but no direction gives more than two
+# thirds of it. Whether the bits differ no direction tells, yet the hidden state decides it. The
+# shuffled bit, the control, is not there. So a value without a direction may still be there.
+#
+# ### Exercise 10.5: tell_encodings
+# Which values are stored linearly, which otherwise, which not at all? `minilab grade 10`
+#
+# ## Claim card
+
+# %%
+card = ClaimCard(
+    claim="The ReLU toy's hidden basis is privileged; that of the linear toy is not.",
+    model="6 features on 4 neurons; 5 features in 2 dimensions",
+    task="reconstruct sparse features",
+    data="5,000 inputs of each",
+    components="their hidden spaces",
+    intervention="turn it by 100 random rotations, and the reader along with it",
+    effect=Measurement("ReLU toy: least factor of the error", relu_errors.min, low=1.1),
+    control=Measurement("linear toy: most change", (linear_errors - 1).abs().max, high=1e-4),
+    refuted_by="a rotation that does not hurt the ReLU toy, or one that hurts the linear toy",
+)
+verdict = card.check()
+print(verdict)
+
+# %% tags=["check"]
+assert verdict
+
+# %% [markdown]
+# **Limits.** Shapes need the directions, which we knew; in a real model they must first be found
+# (lesson 11). And these toys only store features: models that compute with them may do otherwise.
+#
+# ## On real models
+#
+# Many neurons of image models are polysemantic
+# ([Olah et al. 2020](https://distill.pub/2020/circuits/zoom-in/)). In Pythia models, combinations
+# of neurons in early layers tell words of several tokens, while some neurons in the middle stand
+# for one thing, such as French ([Gurnee et al. 2023](https://arxiv.org/abs/2305.01610)). That
+# superposition is the cause is a hypothesis: polysemantic neurons also arise by chance, even where
+# there is room for all features ([Lecomte et al. 2023](https://arxiv.org/abs/2312.03096)).
+# Residual streams do have special axes, probably because of the optimiser
+# ([Elhage et al. 2023](https://transformer-circuits.pub/2023/privileged-basis/index.html)). Days
+# and months lie on circles in GPT-2 and Mistral 7B, and Mistral computes with them
+# ([Engels et al. 2024](https://arxiv.org/abs/2405.14860)). Small recurrent networks store tokens by
+# lengths instead of directions ([Csordás et al. 2024](https://arxiv.org/abs/2408.10920)). So
+# "features are directions" is a good first guess, with exceptions.
+#
+# Next: lesson 11, where directions that nobody told us are found.
