@@ -291,8 +291,8 @@ assert min(counts[2]) >= 3
 
 # %% [markdown]
 # In this toy, features that are on 70% of the time get a neuron each. Sparse ones share: at 15%
-# three or more drive each neuron. At 30% both kinds of neuron live side by side. Orange features *silence* a neuron: switched on alone,
-# they show nothing.
+# three or more drive each neuron. At 30% both kinds of neuron live side by side. Orange features
+# *silence* a neuron: switched on alone, they show nothing.
 #
 # ### Exercise 10.3: find_drivers
 # Which features drive which neurons, in models that you have never seen? `minilab grade 10`
