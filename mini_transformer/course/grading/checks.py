@@ -110,34 +110,25 @@ def expect(
     got: Any,
     want: Any,
     *,
-    mistakes: Mapping[str, Any] | None = None,
     others: Mapping[str, Any] | None = None,
     rtol: float = 1e-4,
     atol: float = 1e-5,
     what: str = "the result",
 ) -> None:
-    """Raise `Wrong` if `got` is not `want`, with a mistake's name if its value was given.
+    """Raise `Wrong` if `got` is not `want`.
 
-    `mistakes` maps names to values, or to functions without arguments that compute them (only when
-    needed). A mistake is named if it alone gives `got`; of two nobody knows which was made.
-    `others` maps words to values that it may also be, such as "the run on `source`": that is said,
-    and blamed on nothing. Values are compared as in `find_difference`: kind, shape, then numbers
-    within `rtol` and `atol`.
+    `others` maps words to values that it may be instead, such as "the run on `source`", or to
+    functions without arguments that compute them (only when needed): that is said, and blamed on
+    nothing. Values are compared as in `find_difference`: kind, shape, then numbers within `rtol`
+    and `atol`.
 
-    >>> expect(2.0, 4.0, mistakes={"forgot_to_square": 2.0})
+    >>> expect([1, 2], [1, 2, 3])
     Traceback (most recent call last):
-    mini_transformer.course.grading.checks.Wrong: forgot_to_square
+    mini_transformer.course.grading.checks.Wrong: The result has 2 entries, expected 3.
     """
     difference = find_difference(got, want, what, rtol, atol)
     if difference is None:
         return
-    fitting = [
-        name
-        for name, value in (mistakes or {}).items()
-        if find_difference(got, value() if callable(value) else value, what, rtol, atol) is None
-    ]
-    if len(fitting) == 1:
-        raise Wrong(fitting[0])
     references = {
         words: value() if callable(value) else value for words, value in (others or {}).items()
     }
@@ -165,15 +156,13 @@ def expect_found(
     right: Collection[Collection[str]],
     possible: Collection[str],
     *,
-    mistakes: Mapping[str, Collection[str]] | None = None,
     what: str = "heads",
 ) -> None:
     """Raise `Wrong` unless `got` names exactly one of the `right` sets.
 
     A half-right answer earns a share: the F1 score (the harmonic mean of precision and recall)
     against the nearest right set, or, if that is less, recall minus the share of the wrong names
-    that were given. So naming all that is `possible` earns nothing. A known mistake is named, as in
-    `expect`, and earns its share too.
+    that were given. So naming all that is `possible` earns nothing.
 
     >>> try:
     ...     expect_found(["a0.h1"], [{"a0.h1", "a1.h0"}], ["a0.h0", "a0.h1", "a1.h0", "a1.h1"])
@@ -198,10 +187,6 @@ def expect_found(
     n_possible = len(set(possible))
     scores = {frozenset(answer): score_found(named, set(answer), n_possible) for answer in right}
     nearest, earned = max(scores.items(), key=lambda pair: pair[1])
-    for name, wrong in (mistakes or {}).items():
-        if named == set(wrong):
-            raise Wrong(name, earned=earned)
-
     found = f"{len(named & nearest)} of the {len(nearest)} {what}"
     extra = f"{len(named - nearest)} that do not belong there"
     raise Wrong(sentence=f"You name {found}, and {extra}.", earned=earned)
