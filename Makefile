@@ -10,16 +10,19 @@ PYTEST := $(BIN)/python -m pytest
 lab: .venv/lab-installed
 	$(BIN)/minilab tour
 
-# The lab's own tests run with every shape in a signature checked at run time. What bad input is
-# answered with (*_messages.py), exercises and pages are tested as a user runs the package.
+# Techniques and all examples run with every shape in a signature checked at run time, which takes
+# twice as long; the slow tests do so for the whole lab. What bad input is answered with
+# (*_messages.py) is tested as a user runs the package.
 SHAPES := --jaxtyping-packages=mini_transformer,beartype.beartype
-MESSAGES = $(shell find tests/lab -name '*_messages.py')
+MESSAGES = $(shell find tests/lab/methods -name '*_messages.py')
+REST = $(filter-out tests/lab/methods,$(wildcard tests/lab/*))
 test: .venv/dev-installed
-	$(PYTEST) -n auto --dist worksteal tests/lab mini_transformer --doctest-modules $(SHAPES)
-	$(PYTEST) -n auto --dist worksteal $(MESSAGES) tests/exercises tests/repo
+	$(PYTEST) -n auto --dist worksteal tests/lab/methods mini_transformer --doctest-modules $(SHAPES)
+	$(PYTEST) -n auto --dist worksteal $(REST) $(MESSAGES) tests/exercises tests/repo
 
 test-slow: .venv/dev-installed
 	$(PYTEST) tests -m slow
+	$(PYTEST) -n auto --dist worksteal tests/lab $(SHAPES)
 
 lint: .venv/dev-installed
 	$(BIN)/ruff check .

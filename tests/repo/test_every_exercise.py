@@ -128,20 +128,20 @@ def assert_solved(key: str, base_seed: int) -> None:
     assert report.solved, f"base seed {base_seed}: {report.problem} {wrong}"
 
 
-@pytest.mark.parametrize("base_seed", [0, 1, 2])
+@pytest.mark.parametrize("base_seed", [0, 1])
 @each_lesson
 def test_every_solution_gets_all_points(key, base_seed):
     assert_solved(key, base_seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base_seed", range(3, 23))
+@pytest.mark.parametrize("base_seed", range(2, 23))
 @each_lesson
-def test_every_solution_gets_all_points_for_twenty_more_learners(key, base_seed):
+def test_every_solution_gets_all_points_for_many_more_learners(key, base_seed):
     assert_solved(key, base_seed)
 
 
-@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=4))
+@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=6))
 def test_every_mutant_fails_with_its_own_name(key, mutant):
     failed = judge(key, mutant.exercise, mutant.answer)
     assert failed is not None, f"the grader accepts {mutant.name}"
@@ -151,11 +151,11 @@ def test_every_mutant_fails_with_its_own_name(key, mutant):
         assert (failed.outcome, failed.mistake) == ("wrong", mutant.name), failed.sentence
 
 
+@pytest.mark.parametrize("base_seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("key", "right"), list_cases("ALTERNATIVES"))
-def test_every_alternative_passes(key, right):
-    for base_seed in (0, 1):
-        failed = judge(key, right.exercise, right.answer, base_seed)
-        assert failed is None, failed.sentence
+def test_every_alternative_passes(key, right, base_seed):
+    failed = judge(key, right.exercise, right.answer, base_seed)
+    assert failed is None, failed.sentence
 
 
 def list_answers(exercise: Exercise, where: str) -> list[Mutant]:

@@ -67,6 +67,7 @@ def test_all_subsets_of_edges_give_the_same_circuits(kind: int) -> None:
         assert_agrees(case, edges)
 
 
+@pytest.mark.slow
 def test_what_else_is_on_does_not_change_the_circuits() -> None:
     assert_agrees_among_decoys(forge.make(0, **AMONG_DECOYS[0]))
 

@@ -103,6 +103,7 @@ def start_and_kill(out: Path, enough: int) -> None:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_board_that_is_killed_twice_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     jobs, calls = name_jobs("slow", "raises", seeds=4), tmp_path / "calls"
     start_and_kill(tmp_path, 1)
@@ -118,6 +119,7 @@ def test_a_board_that_is_killed_twice_goes_on_and_ends_the_same(tmp_path: Path) 
     assert count_lines(calls) == 4 - sum(row["ok"] for row in kept.values())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_on_a_dask_cluster_changes_nothing(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     jobs, rows_file = name_jobs("slow", "raises", seeds=4), tmp_path / "rows.jsonl"

@@ -6,12 +6,14 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 from sandboxed import find_or_skip
 
 from mini_transformer.course.lecturer import escapes as probes
 from mini_transformer.course.lecturer.sandbox import NO_SANDBOX
 
 
+@pytest.mark.slow
 def test_every_probe_breaks_out_where_there_is_no_sandbox(monkeypatch):
     marker = secrets.token_hex(8)
     monkeypatch.setattr(probes.secrets, "token_hex", lambda n: marker)

@@ -337,6 +337,7 @@ def work(seconds):
 """
 
 
+@pytest.mark.slow
 def test_an_honest_answer_is_given_its_time_while_other_processes_keep_the_processors_busy():
     student = IsolatedStudent("ex01_samples.py", WORK, seconds=1.0, sandbox=find_or_skip())
     with student as isolated, busy_processors():
