@@ -149,14 +149,18 @@ def returns_same(
 def collect_names(value: Any) -> Any:
     """Make sets of lists of names, and of lists of these: their order tells no mistake.
 
+    A list that holds a name twice is one name for each of several things: its order is kept.
+
     >>> collect_names([["a1", "a0"]]) == collect_names([["a0", "a1"]])
     True
+    >>> collect_names(["yes", "no", "no"])
+    ['yes', 'no', 'no']
     """
     if not isinstance(value, (list, tuple, frozenset)):
         return value
     parts = [collect_names(part) for part in value]
     if all(isinstance(part, str) for part in parts):
-        return frozenset(parts)
+        return frozenset(parts) if len(set(parts)) == len(parts) else value
     if isinstance(value, tuple):  # the places of a tuple mean something
         return tuple(parts)
     return frozenset(parts) if all(isinstance(part, frozenset) for part in parts) else value
