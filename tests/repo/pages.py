@@ -44,8 +44,26 @@ def list_techniques() -> str:
         head = ast.get_docstring(ast.parse(test.read_text())) or ""
         sources = find_sentence("Sources?", loaded.__doc__ or "")
         checked = find_sentence("Checked against", head)
-        rows.append((f"**{room}/{name}**: {named}", sources, checked))
-    return make_rows(("technique", "source", "checked against"), rows)
+        rows.append((f"**{room}/{name}**: {named}", find_lessons(functions), sources, checked))
+    return make_rows(("technique", "taught in", "source", "checked against"), rows)
+
+
+def find_lessons(functions: list[str]) -> str:
+    """Link the lessons that call or quote one of these; or say who else uses one."""
+
+    def name_any(path: Path) -> bool:
+        return any(re.search(rf"\b{function}[(`]", path.read_text()) for function in functions)
+
+    lessons = [path for path in sorted((ROOT / "lessons").glob("*.py")) if name_any(path)]
+    if lessons:
+        return ", ".join(f"[{path.name[:2]}](../lessons/{path.name})" for path in lessons)
+    package = ROOT / "mini_transformer"
+    users = [
+        user
+        for user in ("board", "toys", "tour", "forge")
+        if any(name_any(path) for path in (package / user).rglob("*.py"))
+    ]
+    return f"no lesson; used by {' and '.join(users)}" if users else "no lesson"
 
 
 def find_sentence(key: str, text: str) -> str:
