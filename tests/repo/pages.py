@@ -51,17 +51,17 @@ def list_techniques() -> str:
 def find_lessons(functions: list[str]) -> str:
     """Link the lessons that call or quote one of these; or say who else uses one."""
 
-    def name_any(path: Path) -> bool:
-        return any(re.search(rf"\b{function}[(`]", path.read_text()) for function in functions)
+    def name_any(path: Path, after: str) -> bool:
+        return any(re.search(rf"\b{one}{after}", path.read_text()) for one in functions)
 
-    lessons = [path for path in sorted((ROOT / "lessons").glob("*.py")) if name_any(path)]
+    lessons = [path for path in sorted((ROOT / "lessons").glob("*.py")) if name_any(path, "[(`]")]
     if lessons:
         return ", ".join(f"[{path.name[:2]}](../lessons/{path.name})" for path in lessons)
     package = ROOT / "mini_transformer"
     users = [
         user
         for user in ("board", "toys", "tour", "forge")
-        if any(name_any(path) for path in (package / user).rglob("*.py"))
+        if any(name_any(path, r"\b") for path in (package / user).rglob("*.py"))
     ]
     return f"no lesson; used by {' and '.join(users)}" if users else "no lesson"
 
