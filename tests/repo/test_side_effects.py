@@ -1,5 +1,6 @@
 """Every exercise rejects the right answer if it leaves something behind, and says what."""
 
+import functools
 import inspect
 import itertools
 import random
@@ -84,6 +85,7 @@ def copy_tensors(value):
 def spoil(answer, kind):
     """The right answer, and after it an effect of this kind, if it can occur here."""
 
+    @functools.wraps(answer)
     def spoiled(*args, **kwargs):
         value = copy_tensors(answer(*args, **kwargs))
         leave(kind, args)
