@@ -178,8 +178,10 @@ assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])  # they
 # | 07 | activation patching | which part carries the difference between two prompts? |
 # | 08 | path patching | along which path? |
 # | 09 | circuits | can a circuit be found and verified automatically? |
+# | 10 | superposition | how do more features than dimensions fit in, and what do they do to each other? |
+# | 13 | probing | what can be read off a site, and is it used there? |
 #
-# Planned, and not yet there: superposition, sparse autoencoders, describing features, probing,
-# erasure, steering, causal abstraction, modular arithmetic, auditing, and a capstone.
+# Planned, and not yet there: sparse autoencoders, describing features, erasure, steering, causal
+# abstraction, modular arithmetic, auditing and capstone.
 #
 # Next: lesson 01, where you write a transformer.

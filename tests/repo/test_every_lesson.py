@@ -39,6 +39,14 @@ def test_the_lesson_names_each_of_its_exercises_in_order(key):
 
 
 @pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_map_and_the_page_of_lessons_name_the_lesson(key):
+    number, _, topic = key.replace("_", " ").partition(" ")
+    page = (MATERIAL.lessons.parent / "docs" / "lessons.md").read_text(encoding="utf-8")
+    assert f"\n| {number} {topic} |" in page
+    assert number == "00" or f"\n| {number} | {topic} |" in read_text(LESSONS[0])
+
+
+@pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
 def test_the_notebook_runs_in_under_a_minute(key, tmp_path):
     notebook = tmp_path / f"{key}.ipynb"
     notebook.write_text(make_notebook(MATERIAL.lessons / f"{key}.py"), encoding="utf-8")
