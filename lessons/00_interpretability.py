@@ -178,7 +178,7 @@ assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])  # they
 # | 07 | activation patching | which part carries the difference between two prompts? |
 # | 08 | path patching | along which path? |
 # | 09 | circuits | can a circuit be found and verified automatically? |
-# | 10 | superposition | how do more features than dimensions fit in, and what do they do to each other? |
+# | 10 | superposition | how do more features than dimensions fit in? |
 # | 13 | probing | what can be read off a site, and is it used there? |
 #
 # Planned, and not yet there: sparse autoencoders, describing features, erasure, steering, causal
