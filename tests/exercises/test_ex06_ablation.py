@@ -155,8 +155,8 @@ def name_set(heads: Collection[str]) -> str:
 def plant_induction(seed: int, previous: int, matches: str, n_errors: int) -> Induction:
     """Plant three layers of three heads in random order that continue repeated text.
 
-    Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, its twin, or
-    a backup that looks away when the first has written. Two tokens are copied by a specialist each.
+    Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, two twins of
+    it, or a backup that looks away when the first has written. Two tokens are copied by a specialist each.
     After half of the prompts a corrector in layer 0 takes back what the model would say. All others
     write where nobody reads. `n_errors` answers are not what the model says.
     """
@@ -178,7 +178,8 @@ def plant_induction(seed: int, previous: int, matches: str, n_errors: int) -> In
     copied = following.clone()
     copied[[0, *special]] = 0.0  # the start is copied by nobody
     layers = [["previous"] * previous + ["corrector"], ["match", "specialist 0"]]
-    layers += [[matches] * (matches != "single") + ["specialist 1"]]
+    layers += [{"single": [], "backup": ["backup"], "twins": ["twin", "twin"]}[matches]]
+    layers[2].append("specialist 1")
     roles = {}
     for layer, names in enumerate(layers):
         for head, role in enumerate(names + ["decoy"] * (3 - len(names))):
@@ -204,7 +205,9 @@ def plant_induction(seed: int, previous: int, matches: str, n_errors: int) -> In
     heads = {
         role: frozenset(head for head in roles if roles[head] == role) for role in roles.values()
     }
-    needed = [heads["previous"], heads["match"] | heads.get(matches, frozenset())]
+    needed = [heads["previous"]]
+    if matches != "twins":  # of three, no two are needed
+        needed.append(heads["match"] | heads.get("backup", frozenset()))
     if n_errors:  # of half of the prompts, fewer are right
         needed += [heads["corrector"]]
     else:
@@ -237,7 +240,7 @@ def ask_all_sets(student) -> list[tuple[Sets, Induction]]:
 
     The search takes many runs.
     """
-    kinds = ((1, "backup", 0), (2, "single", 2), (2, "twin", 0))
+    kinds = ((1, "backup", 0), (2, "single", 2), (2, "twins", 0))
     cases = [
         plant_induction(seed, *kind) for seed, kind in zip(student.seeds(3), kinds, strict=True)
     ]

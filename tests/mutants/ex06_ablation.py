@@ -350,6 +350,17 @@ def pairs_with_needed_heads(model, tokens, answer):
     return find_sets(model, tokens, answer, pairs_of="all")
 
 
+@mutant("find_needed_sets", says="A set of 3 heads is among yours")
+def sets_of_three_as_well(model, tokens, answer):
+    found = find_sets(model, tokens, answer)
+    return found + [
+        [*triple]
+        for triple in combinations(list_heads(model), 3)
+        if measure(model, tokens, answer, triple) < 0.5
+        and not any({*heads} <= {*triple} for heads in found)
+    ]
+
+
 @mutant("find_needed_sets", "You find only pairs whose heads are in the same layer.")
 def within_one_layer(model, tokens, answer):
     return find_sets(model, tokens, answer, keep=lambda a, b: a[:2] == b[:2])
