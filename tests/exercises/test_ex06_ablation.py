@@ -156,9 +156,9 @@ def plant_induction(seed: int, previous: int, matches: str, n_errors: int) -> In
     """Plant three layers of three heads in random order that continue repeated text.
 
     Layer 0 has one or two previous-token heads, layer 1 a matching head, layer 2 none, two twins of
-    it, or a backup that looks away when the first has written. Two tokens are copied by a specialist each.
-    After half of the prompts a corrector in layer 0 takes back what the model would say. All others
-    write where nobody reads. `n_errors` answers are not what the model says.
+    it, or a backup that looks away when the first has written. Two tokens are copied by a
+    specialist each. After half of the prompts a corrector in layer 0 takes back what the model
+    would say. All others write where nobody reads. `n_errors` answers are not what the model says.
     """
     generator = torch.Generator().manual_seed(seed)
     n = N_TOKENS
