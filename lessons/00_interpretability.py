@@ -179,9 +179,14 @@ assert torch.equal(cache["pattern", 0][:, 0], cache["pattern", 0][:, 1])  # they
 # | 08 | path patching | along which path? |
 # | 09 | circuits | can a circuit be found and verified automatically? |
 # | 10 | superposition | how do more features than dimensions fit in? |
+# | 11 | sparse autoencoders | can features be found without knowing them? |
+# | 12 | describing features | what does a unit stand for, in words that predict? |
 # | 13 | probing | what can be read off a site, and is it used there? |
-#
-# Planned, and not yet there: sparse autoencoders, describing features, erasure, steering, causal
-# abstraction, modular arithmetic, auditing and capstone.
+# | 14 | erasure | is a concept gone, and was it used? |
+# | 15 | steering | how is behaviour moved by an edit, and what else moves? |
+# | 16 | causal abstraction | does the model compute what my algorithm computes? |
+# | 17 | modular arithmetic | how does a trained model add, from weights to logits? |
+# | 18 | auditing | what is planted in this model, and what can an audit not show? |
+# | 19 | capstone | what can I claim about a model that nobody has seen? |
 #
 # Next: lesson 01, where you write a transformer.

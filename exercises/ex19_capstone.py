@@ -1,0 +1,165 @@
+"""Solve the exercises of lesson 19, the capstone. Check with `minilab grade 19`.
+
+They do the lesson's work on models that you have never seen: find what carries the answer, read a
+variable, predict with confidence, find how far a claim reaches, and compare two methods. A
+component is a head, such as "a1.h0", or an MLP, such as "m2". Positions count from 0.
+"""
+
+import itertools
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mini_transformer import Transformer
+
+
+def exchange(
+    model: Transformer,
+    base: Int[Tensor, "batch pos"],
+    source: Int[Tensor, "batch pos"],
+    component: str,
+    position: int,
+) -> Int[Tensor, "batch"]:
+    """Return what a model answers if a component writes what it writes in other prompts.
+
+    Given, nothing to write. At `position`, row b of `base` gets what the component writes in row b
+    of `source`. An answer is the token with the highest logit at the last position.
+    """
+    layer, _, head = component[1:].partition(".h")
+    name = f"blocks.{layer}." + ("attn.hook_z" if head else "hook_mlp_out")
+    place = (slice(None), position, int(head)) if head else (slice(None), position)
+
+    def put(value: Tensor, hook: object) -> Tensor:
+        changed = value.clone()
+        changed[place] = cache[name][place]
+        return changed
+
+    with torch.no_grad():
+        _, cache = model.run_with_cache(source, names_filter=[name])
+        logits = model.run_with_hooks(base, fwd_hooks=[(name, put)])
+    return logits[:, -1].argmax(dim=-1)
+
+
+# Exercise 19.1 · about 12 lines · difficulty 3/5 · importance 5/5 · 25 minutes · 5 points
+def trace_components(
+    model: Transformer, clean: Int[Tensor, "batch pos"], corrupt: Int[Tensor, "batch pos"]
+) -> list[str]:
+    """Find the components that carry what decides a model's answers, and where they do so.
+
+    Try every head and every MLP at every position. Give it, there alone, what it writes in the
+    corrupt prompts; row b of `corrupt` belongs to row b of `clean`. It counts if the model then
+    answers at least one of the clean prompts otherwise than it does by itself.
+
+    Return the names of all that count, each with its position, such as "a1.h0 @3" or "m2 @4". What
+    you find earns its share, and what does not belong there takes from it.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_xor")
+    >>> batch = case.task.everything()
+    >>> trace_components(case.model, batch.clean, batch.corrupt)
+    ['a0.h0 @5', 'a0.h1 @5', 'm0 @5']
+    """
+    raise NotImplementedError("trace_components: not written yet")
+
+
+# Exercise 19.2 · about 4 lines · difficulty 4/5 · importance 5/5 · 25 minutes · 5 points
+def read_variable(
+    model: Transformer, prompts: Int[Tensor, "prompt pos"], component: str, position: int
+) -> list[int]:
+    """Find the variable that a component hands on: say which prompts share a value.
+
+    Take what the component writes at `position` in one prompt, and put it in its place in another
+    one, for every pair of `prompts`, a prompt and itself among them. Two prompts share a value if
+    it makes no difference which of the two it was taken from: every prompt is answered the same
+    with the one as with the other. By how much an answer leads does not matter.
+
+    Return a whole number for each prompt, in order, the same for two prompts if they share a value.
+    Which number stands for which value is yours to choose.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_xor")  # its last token but one is never read
+    >>> prompts = case.task.everything().distinct().clean
+    >>> prompts[:, :2].tolist(), read_variable(case.model, prompts, "m0", 5)
+    ([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0])
+    """
+    raise NotImplementedError("read_variable: not written yet")
+
+
+# Exercise 19.3 · about 6 lines · difficulty 3/5 · importance 5/5 · 20 minutes · 4 points
+def predict_answers(
+    explanations: Int[Tensor, "explanation prompt"],
+    seen: list[int],
+    answers: Int[Tensor, "seen"],
+    asked: list[int],
+    doubt: float,
+    n_tokens: int,
+) -> Float[Tensor, "asked token"]:
+    """Predict answers with the confidence that your explanations deserve.
+
+    `explanations[e, p]` is the token that explanation e says for prompt p. The model was run on the
+    prompts `seen` only: `answers[i]` is its answer to prompt `seen[i]`. An explanation that is
+    wrong on any of them is refuted. Explanations that say the same for every prompt are one
+    explanation. All explanations that are left are equally likely.
+
+    Give each token the probability that the explanations left give it together. But none of them
+    may be right: keep the share `doubt` of all probability for that, spread evenly over the
+    `n_tokens` tokens. If no explanation is left, spread everything evenly.
+
+    Return a row of probabilities for each prompt in `asked`, in this order; column t is token t.
+
+    >>> explanations = torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0], [1, 1, 1, 1]])
+    >>> predict_answers(explanations, [0], torch.tensor([0]), [1, 2], doubt=0.2, n_tokens=2)
+    tensor([[0.1000, 0.9000],
+            [0.5000, 0.5000]])
+    """
+    raise NotImplementedError("predict_answers: not written yet")
+
+
+# Exercise 19.4 · about 17 lines · difficulty 4/5 · importance 5/5 · 30 minutes · 5 points
+def widen_claim(
+    model: Transformer, prompts: Int[Tensor, "prompt pos"], component: str, position: int
+) -> dict[int, int] | str:
+    """Find the widest claim that a component does not matter.
+
+    The claim about a prompt: the model answers it as it does by itself, from whichever of all
+    `prompts` the component gets what it writes at `position`.
+
+    A description fixes the tokens at no, one or two positions. {0: 5, 2: 1} describes those of
+    `prompts` that have token 5 at position 0 and token 1 at position 2; {} describes all of them.
+    It counts only if the claim is true of every prompt that it describes.
+
+    Return the description that describes most prompts among those that count; any of them if
+    several do. Return the word "nowhere" if none counts that describes a prompt.
+
+    >>> from mini_transformer import toys
+    >>> case = toys.load("boolean_redundant_or")  # bit 1, or bits 0 and 1 in any case
+    >>> prompts = case.task.everything().distinct().clean
+    >>> widen_claim(case.model, prompts, "m0", 0)
+    {}
+    """
+    raise NotImplementedError("widen_claim: not written yet")
+
+
+# Exercise 19.5 · about 8 lines · difficulty 3/5 · importance 4/5 · 25 minutes · 4 points
+def compare_methods(
+    first: Float[Tensor, "run"], second: Float[Tensor, "run"], models: list[str]
+) -> tuple[float, float, str]:
+    """Say whether one of two methods is better, over models.
+
+    In run i the methods score `first[i]` and `second[i]` on the model `models[i]`. NaN stands where
+    a method gave no answer, which counts 0. Several runs may be on one model: take the mean of
+    their scores, so that each model counts once.
+
+    Return the 95% interval of the mean difference, first minus second, over models, low end first;
+    then "first" or "second", if the whole interval says that this method is better, otherwise
+    "undecided". Take Student's t, or a bootstrap over models of at least 10,000 draws: with 30
+    models or more, as here, they hardly differ.
+
+    >>> models = [f"m{i}" for i in range(30)]
+    >>> first = torch.linspace(0, 1, 30)
+    >>> low, high, verdict = compare_methods(first, first - 0.1, models)
+    >>> round(low, 2), round(high, 2), verdict
+    (0.1, 0.1, 'first')
+    """
+    raise NotImplementedError("compare_methods: not written yet")
