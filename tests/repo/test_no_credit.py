@@ -13,6 +13,16 @@ from mini_transformer.course.material import load_module
 
 SOLUTIONS = {key: load_module(MATERIAL.solutions / f"ex{key}.py") for key in GRADERS}
 
+SLOW = (
+    "integrate_heads",
+    "train_translator",
+    "find_carriers",
+    "judge_circuit",
+    "find_circuit",
+    "excite_neurons",
+    "tell_what_sites_hold",
+)
+
 
 def replace_tensors(value, change):
     """The same value with other tensors; None if there are none."""
@@ -62,9 +72,9 @@ def list_answers(official):
 
 
 def list_exercises():
-    """All, the one that is graded by many runs (12 seconds here) among the slow tests."""
+    """All, those that take 3 to 12 seconds here among the slow tests."""
     for one in COURSE:
-        marks = [pytest.mark.slow] * (one.name == "integrate_heads")
+        marks = [pytest.mark.slow] * (one.name in SLOW)
         yield pytest.param(one, marks=marks, id=f"ex{one.key}-{one.name}")
 
 
