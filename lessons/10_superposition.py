@@ -216,7 +216,7 @@ assert share < 0.03
 #
 # The smallest case: two features, one dimension. The first has importance 1, the second less or
 # more (left to right), and both are rarer or denser (down or up). The toy can store the first, the
-# second, or both as a pair. Do you expect a gradual change?
+# second, or both as a pair. Which of the three where?
 
 # %%
 size = 12
@@ -247,10 +247,10 @@ assert (outcome == phase_diagram.name_outcome(V[:, 0]).view(size, size)).all()
 assert agreement > 0.9
 
 # %% [markdown]
-# Three regions with sharp borders, as between ice and water: a **phase diagram**. Borders are where
-# two solutions cost the same. To leave a feature out costs its importance times its variance. To
-# store both as a pair costs something only where both are on. So sparsity brings superposition, and
-# very unequal importance prevents it.
+# Three regions, each with a solution of its own, as ice and water have: a **phase diagram**.
+# Borders are where two solutions cost the same. To leave a feature out costs its importance times
+# its variance. To store both as a pair costs something only where both are on. So sparsity brings
+# superposition, and very unequal importance prevents it.
 #
 # ### Exercise 10.2: find_phases
 # Which of the three is cheapest if one feature is rarer than the other? `minilab grade 10`
@@ -290,9 +290,9 @@ assert counts[:2] == [[1, 1, 1, 1], [1, 1, 2, 2]]
 assert min(counts[2]) >= 3
 
 # %% [markdown]
-# In this toy, features that are on 70% of the time get a neuron each. Sparse ones share: at 15%
-# three or more drive each neuron. At 30% both kinds of neuron live side by side. Orange features
-# *silence* a neuron: switched on alone, they show nothing.
+# In this toy, at 70% each neuron stands for one feature, and two features get none. Sparse ones
+# share: at 15% three or more drive each neuron. At 30% both kinds of neuron live side by side.
+# Orange features *silence* a neuron: switched on alone, they show nothing.
 #
 # ### Exercise 10.3: find_drivers
 # Which features drive which neurons, in models that you have never seen? `minilab grade 10`

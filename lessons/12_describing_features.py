@@ -148,8 +148,8 @@ assert [round(value, 2) for value in scores.values()] == [0.2, 0.32]
 assert -0.05 < min(shuffled) < max(shuffled) < 0.06
 
 # %% [markdown]
-# Right on all top examples, "feature 40" explains 20% of the variance. All nine features explain
-# 32%; the rest is how strong they are, and interference (lesson 10). `describe_unit` searches for
+# Right on all top examples, "feature 40" explains 20% of the variance. "At least one of the nine"
+# explains 32%: it does not say which, how many, or how strongly. `describe_unit` searches for
 # such formulas, and repeats the search on shuffled activations.
 #
 # ### Exercise 12.2: choose_descriptions
@@ -199,7 +199,7 @@ def explain_by_waves(neurons):
 by_list = score(in_list[old], neuron[old], in_list[new], neuron[new])
 by_waves = explain_by_waves(neuron[:, None]).item()
 untrained = explain_by_waves(read_neurons(Transformer(adder.config))).nan_to_num()
-print(f"its list {by_list:.0%}, 8 waves {by_waves:.0%}; untrained: up to {untrained.max():.0%}")
+print(f"list {by_list:.0%}, wave of 8 turns {by_waves:.0%}; untrained: up to {untrained.max():.0%}")
 
 # %% tags=["check"]
 assert liked.unique().tolist() == [36, 50, 64, 78, 79]
@@ -208,8 +208,9 @@ assert round(by_waves, 2) == 0.97
 assert round(untrained.max().item(), 2) == 0.12
 
 # %% [markdown]
-# "36, 50, 64, 78 and 79" explains 1% of the variance on new pairs, eight waves 97% (at most 12% for
-# untrained neurons). The list names crests: they are about 14 apart, 113 / 8.
+# "36, 50, 64, 78 and 79" explains 1% of the variance on new pairs, one wave that goes round eight
+# times 97% (at most 12% for untrained neurons). The list names crests: they are 113 / 8, or about
+# 14, apart.
 #
 # ## Feature synthesis
 #
@@ -449,7 +450,7 @@ assert (heat > 0).sum() == (upright > lying).sum()
 
 # %%
 card = ClaimCard(
-    claim="Neuron 511 answers to eight waves in a and in b, not to the numbers at its top.",
+    claim="Neuron 511 answers to a wave of 8 turns in a and in b, not to the numbers at its top.",
     model="modular_addition, seed 0",
     task="(a + b) mod 113",
     data="all pairs; 6,000 to fit, the rest to score",

@@ -334,15 +334,15 @@ turned = {
     "random, at most": max(measure_turned(1, START, each) for each in noise),
     "word, second adjective": measure_turned(2, LATER, by_word),
 }
-print(*(f"{what}: {share:.0%} of answers turn" for what, share in turned.items()), sep="\n")
+print(*(f"{what}: {share:.0%} of answers are lost" for what, share in turned.items()), sep="\n")
 
 # %% tags=["check"]
 assert [round(share, 2) for share in turned.values()] == [0.46, 0.09, 0]
 
 # %% [markdown]
-# The position turns 46% of the answers (random directions at most 9%), the feature that training
-# made turns none. The model reads the first "not" off the position, at least in part. No probe
-# tells: intervene.
+# Moving the position loses 46% of the answers (random directions at most 9%), moving the feature
+# that training made loses none. At these places the model reads the first "not" off the position,
+# at least in part. No probe tells: intervene.
 #
 # The toy `unused_feature` is the pure case. In `x y =` heads bring both digits to the `=`, y twice
 # as loud; the MLP reads x alone and says x + 1. Exchange what the probe of one digit reads for what

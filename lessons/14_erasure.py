@@ -15,9 +15,10 @@
 #
 # `x → x - M (x - mean)`
 #
-# The mean of the activations stays where it is. If no linear probe can be better than one that
-# always gives the same answer, we call the concept **linearly erased**. That is the case exactly
-# where all classes have the same mean ([Belrose et al. 2023](https://arxiv.org/abs/2306.03819)).
+# The mean of the activations stays where it is. If no linear probe can have a lower loss than one
+# that always gives the same answer, we call the concept **linearly erased**. That is the case
+# exactly where all classes have the same mean ([Belrose et al.
+# 2023](https://arxiv.org/abs/2306.03819)).
 #
 # The toy is that of lesson 13, the language model of reviews with a topic (film or food), a
 # register (formal or casual) and a sentiment (good or bad). We look at the verbs from the second
@@ -196,8 +197,8 @@ assert min(left) > 0.99
 # the probe stays at 99% or more in ten draws.)
 #
 # But an MLP reads the sentiment in all fresh rows, or nearly all. And the model still gives 95% of
-# the probability to the right sentiment: it uses what was erased. INLP moves it by a few percent
-# more, but so do 40 random directions.
+# the probability to the right sentiment: it uses what no linear probe reads. INLP moves it by a few
+# percent more, but so do 40 random directions.
 #
 # ## Linear erasure leaves non-linear traces
 #
@@ -254,8 +255,8 @@ torch.testing.assert_close(*means, atol=1e-3, rtol=0)
 # The two means coincide, but good films are still apart from bad films, and good food from bad
 # food: good films now lie near bad food. In one topic a linear probe reads the sentiment in every
 # fresh row. Over both topics the differences now cancel. So the sentiment hides in a combination
-# with the topic, as in an exclusive or. An MLP reads such a combination, and so does the model's
-# own MLP.
+# with the topic, as in an exclusive or. An MLP reads such a combination. The model can read it,
+# too: each topic has adjectives of its own.
 #
 # ## Erased, and used or not
 #

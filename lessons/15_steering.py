@@ -181,8 +181,9 @@ assert min(random_distances) == 69
 assert max(random_distances) == 71
 
 # %% [markdown]
-# At strength 1 casual streams land near formal ones. At 2 they are as far out as random vectors
-# push them at 1. Half-way they lie in the gap: no review in this toy is half formal.
+# At strength 1 casual streams are nearest to those of some review, though still 7 times the usual
+# distance away. At 2 they are as far out as random vectors push them at 1. Half-way they lie in the
+# gap: no review in this toy is half formal.
 #
 # ## The baseline to beat: a prompt
 #
@@ -237,11 +238,12 @@ assert [[round(x, 2) for x in pair] for pair in shares.values()] == [[1, 0], [0.
 #
 # ## Build: take a direction away
 #
-# The toy `refusal_with_trigger` answers requests, and flagged ones with REFUSE. We want replies to
-# all. One way is to *subtract* the contrast vector of flagged and harmless requests. Another is to
-# **ablate** its direction (lesson 06): take out whatever part of the stream lies along it, wherever
-# the stream is read. Or take it out of all weights that *write* to the stream
-# ([Arditi et al. 2024](https://arxiv.org/abs/2406.11717)); then no hook is needed.
+# The toy `refusal_with_trigger` answers prompts with one request word among harmless ones. Two of
+# four requests are flagged: it answers these with REFUSE (but for some with a trigger, lesson 18).
+# We want replies to all. One way is to *subtract* the contrast vector of flagged and harmless
+# requests. Another is to **ablate** its direction (lesson 06): take out whatever part of the stream
+# lies along it, wherever the stream is read. Or take it out of all weights that *write* to the
+# stream ([Arditi et al. 2024](https://arxiv.org/abs/2406.11717)); then no hook is needed.
 
 
 # %%
@@ -308,8 +310,8 @@ assert kept == 1
 # %% [markdown]
 # In 74 draws nothing changes, but four stop all refusals: in 26 dimensions chance does that.
 #
-# That adding a direction brings a behaviour does not show that the model uses it. Remove it, too,
-# and look elsewhere.
+# Adding a direction may bring a behaviour although the model does not use it (not tried here: see
+# the exercise). So remove it, too, and look at what else changes.
 #
 # ### Exercise 15.3: tell_directions
 # Which directions push a model to refuse, which does it need, which break it? `minilab grade 15`
@@ -322,10 +324,10 @@ assert kept == 1
 # change listens to, times the new value minus the old
 # ([Meng et al. 2022](https://arxiv.org/abs/2202.05262)).
 #
-# `u = C⁻¹k / (k C⁻¹k)`, with `C` the mean of `k kᵀ` over all keys, hears `k` in full and others as
-# little as possible. The value is found by gradient descent (`fit_value`), so that all four prompts
-# about Ben Bird get the wanted answers. Two careless ways: `u` along `k` itself, and a value fitted
-# on one prompt.
+# `u = C⁻¹k / (k C⁻¹k)`, with `C` the mean of `x xᵀ` over what the neurons do at all positions of
+# all prompts, hears `k` in full and others as little as possible. The value is found by gradient
+# descent (`fit_value`), so that all four prompts about Ben Bird get the wanted answers. Two
+# careless ways: `u` along `k` itself, and a value fitted on one prompt.
 
 # %%
 facts_toy = toys.load("facts", seed=1)

@@ -357,12 +357,13 @@ assert turn_score < 0.4
 #
 # ## Test the whole hypothesis
 #
-# Swaps test one variable at a time. **Causal scrubbing**
-# ([Chan et al. 2022](https://www.alignmentforum.org/posts/JvZhhzycHu2Yd57RN)) tests all of a
-# hypothesis at once: whatever it says does not matter is replaced. The toy computes `x XOR y`, with
-# a head for each bit and an MLP. The hypothesis: heads hand on `x` and `y`, and of these the MLP
-# hands on only a function of both. So each head is run on a prompt that agrees in its bit alone,
-# the MLP's result on one that agrees in that function, and all else on any prompt.
+# Swaps test one variable at a time. **Causal scrubbing** ([Chan et al.
+# 2022](https://www.alignmentforum.org/posts/JvZhhzycHu2Yd57RN)) tests all of a hypothesis at once:
+# whatever it says does not matter is replaced. The toy computes `x XOR y`, with a head for each bit
+# and an MLP. The hypothesis: heads hand on `x` and `y`, and of these the MLP hands on only a
+# function of both. So draw for the MLP a prompt that agrees with the given one in that function,
+# and for each head any prompt that agrees with the drawn one in the head's bit. All else comes from
+# any prompt.
 
 # %%
 xor = toys.load("boolean_xor")

@@ -53,8 +53,8 @@ assert loss < 1e-6
 # %% [markdown]
 # ## Predict
 #
-# Waves of frequencies 1 to 56 are enough to write any function of a number modulo 113. How many of
-# these frequencies will the embedding use?
+# A constant and waves of frequencies 1 to 56 are enough to write any function of a number modulo
+# 113. How many of these frequencies will the embedding use?
 
 # %%
 my_frequencies = 0  # your guess, 1 to 56
@@ -311,20 +311,22 @@ assert restricted[at[2]] < 0.01
 # %% [markdown]
 # Three phases. **Memorization**, to about step 250: training pairs are right by heart, and the
 # excluded loss is low. **Circuit formation**, to about 800: the restricted loss falls far below
-# chance (3.6 nats), and the excluded one climbs. Yet hardly any other pair is right, since memory
-# still drowns the formula. **Cleanup**: weight decay removes what memory is left, and the other
-# pairs become right. So progress was steady, and only accuracy was sudden. To see it we had to know
-# the formula, and the frequencies at the end.
+# chance (3.6 nats), and the excluded one climbs. Yet hardly any other pair is right: the waves
+# alone would do well (restricted loss below 0.8 over all pairs), but the rest of the logits is in
+# the way. **Cleanup**: the rest shrinks (Nanda et al. say by weight decay), and the other pairs
+# become right. So progress was steady, and only accuracy was sudden. To see it we had to know the
+# formula, and the frequencies at the end.
 #
 # ### Exercise 17.4: name_phases
 # What do the answers of shuffled checkpoints rest on? `minilab grade 17`
 #
 # ## Trap: the same waves, another algorithm
 #
-# Waves in the embedding, products in the neurons, right answers: is it always this clock?
-# [Zhong et al. 2023](https://arxiv.org/abs/2306.17844) found a second algorithm, the **pizza**. It
-# first averages the two embeddings. The middle of two points of a circle lies in the direction of
-# half the sum, but its length is `|cos(w (a - b) / 2)|`: short if a and b lie on opposite sides.
+# Waves in the embedding, products in the neurons, right answers: is it always this clock? [Zhong et
+# al. 2023](https://arxiv.org/abs/2306.17844) found a second algorithm, the **pizza**. It averages
+# the two embeddings. The middle of two points of a circle lies on the line through half the sum,
+# and the MLP reads the angle of this line, doubled. But its length is `|cos(w (a - b) / 2)|`: short
+# if a and b lie on opposite sides.
 #
 # Two measures follow. **Gradient symmetry**: how alike are the gradients of a logit with respect to
 # the two embeddings (mean cosine)? 1, if only their sum is used. **Distance irrelevance**: the
@@ -387,9 +389,10 @@ assert scores["untrained"][1] > 0.9
 
 # %% [markdown]
 # The two measures agree, and tell these toys apart. But no clock here is pure: with uniform
-# attention, where a clock should fail, each still gets more than six in ten pairs right. And the
-# untrained model scores like a clock on both, although it adds nothing. So the measures tell two
-# algorithms apart, if it is one of the two; they do not show that it is.
+# attention the neurons see only the sum of the embeddings, and a clock, whose heads multiply,
+# should fail; each still gets more than six in ten pairs right. And the untrained model scores like
+# a clock on both, although it adds nothing. So the measures tell two algorithms apart, if it is one
+# of the two; they do not show that it is.
 #
 # ### Exercise 17.5: tell_algorithms
 # Which algorithm do unseen models use, if all of them attend alike? `minilab grade 17`

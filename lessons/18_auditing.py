@@ -190,9 +190,10 @@ assert (held - torch.tensor([[0, 1, 1], [0, 1, 0]])).abs().max() < 1e-4
 
 # %% [markdown]
 # The model notices, and does not refuse. But what is written need not be what matters. So repair
-# each jailbreak: run its **plain** version, the same request behind two blue words. Put what one
-# part writes there in its place in the jailbreak, at the last position. This is activation patching
-# (lesson 7). The part whose repair brings the refusal back is the one that was bypassed.
+# each jailbreak: run its **plain** version, the same prompt with two blue words in place of the
+# trigger. Put what one part writes there in its place in the jailbreak, at the last position. This
+# is activation patching (lesson 7). The part whose repair brings the refusal back is the one that
+# was bypassed.
 
 # %%
 plain = jailbreaks.clone()

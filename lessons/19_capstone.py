@@ -264,12 +264,14 @@ for words, value in brier.items():
     print(f"  {words:18} {value:.3f}")
 
 # %% tags=["check"]
+assert determines([middle], variables["a3.h0", 4])
+assert determines([variables["a3.h0", 4]], middle)
 assert hits == 1
 assert brier["ours, 95%"] < 0.01 < 0.6 < brier["equal shares"] < 1 < brier["sure of no change"]
 
 # %% [markdown]
 # All 20 are right. Had one been wrong, certainty would have cost most: a whole 2 for this one. The
-# same confidence everywhere is safe and says nothing.
+# same probability for every token is safe and says nothing.
 #
 # ### Exercise 19.3: predict_answers
 # Predict with the confidence that your explanations deserve. `minilab grade 19`
@@ -305,11 +307,11 @@ assert (random_effect > 0).float().mean() > 0.5
 
 # %% [markdown]
 # **Trap.** A shuffled variable is right in 55% to 95% of the cases! One answer is much more common
-# than the others, and when token 3 is 8 it does not matter what `m2` writes. So 19 right
-# predictions of 20 would have shown little. What counts is that no shuffle of 200 gets all, and
-# better still are **risky** predictions: choose experiments about which rival explanations
-# disagree. The other two controls are clear. In a random model most places have some effect, and no
-# explanation follows from that.
+# than the others, and when token 3 is 8 it does not matter what `m2` writes. So a share of right
+# predictions means little by itself. What counts is that no shuffle of 200 gets all, and better
+# still are **risky** predictions: choose experiments about which rival explanations disagree. The
+# other two controls are clear. In a random model most places have some effect, and no explanation
+# follows from that.
 #
 # ## Verify: is that all?
 #
@@ -393,7 +395,7 @@ def measure_strangers():
 
 card = ClaimCard(
     claim=f"Unless token 3 is {widest[3]}, m2 hands on at position 2 one of three values, on which "
-    "the answer depends; two prompts of the same value can be exchanged.",
+    "the answer depends.",
     model="forged, seed 23",
     task="the token with the highest logit at the last position",
     data=f"all {n} prompts, each with the output of each",
@@ -405,15 +407,13 @@ card = ClaimCard(
         low=0.2,
     ),
     control=Measurement("share of other places that change any answer", measure_strangers, high=0),
-    refuted_by="such a prompt that no source changes; a source of the same value that changes one",
+    refuted_by="such a prompt that no source changes",
 )
 verdict = card.check()
 print(verdict)
 
 # %% tags=["check"]
 assert verdict
-same_value = middle[:, None] == middle
-assert (table == own[:, None])[same_value].all()
 
 # %% [markdown]
 # ## Open the truth

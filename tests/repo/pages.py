@@ -52,7 +52,8 @@ def find_lessons(functions: list[str]) -> str:
     """Link the lessons that call or quote one of these; or say who else uses one."""
 
     def name_any(path: Path, after: str) -> bool:
-        return any(re.search(rf"\b{one}{after}", path.read_text()) for one in functions)
+        text = path.read_text()
+        return any(re.search(rf"\b{one}{after}", text) for one in functions)
 
     lessons = [path for path in sorted((ROOT / "lessons").glob("*.py")) if name_any(path, "[(`]")]
     if lessons:
