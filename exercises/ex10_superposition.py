@@ -71,8 +71,8 @@ def find_drivers(
     over the prompts in which the feature stands. The feature drives the neuron if the average is at
     least 0.1; a feature that stands in no prompt drives none.
 
-    Return the driving features for every neuron; the list may be empty. Its weights alone do not
-    show it: not all that a neuron could read ever reaches it.
+    Return the driving features for every neuron, in any order; the list may be empty. Its weights
+    alone do not show it: not all that a neuron could read ever reaches it.
 
     >>> from mini_transformer import toys
     >>> model = toys.load("boolean_and").model  # its first neuron needs both bits to be 1
@@ -87,10 +87,12 @@ def find_drivers(
 def find_privileged(layers: list[Float[Tensor, "sample axis"]]) -> list[int]:
     """Find the layers whose features lie along the axes.
 
-    Each layer's activations are sums of sparse features, each along a direction of its own, plus a
-    constant and a little noise. In some layers the directions are the axes; in all others they are
-    turned at random, and may be more than there are axes. How rare features are differs from layer
-    to layer. So do the sizes of axes and the constants: neither says anything about directions.
+    Privileged here means more than in the lesson: each feature has an axis of its own. Each layer's
+    activations are sums of sparse features, each along a direction of its own, plus a constant and
+    a little noise. In some layers the directions are the axes; in all others they are turned at
+    random, and may be more than there are axes. How rare features are, and whether they come
+    together, differs from layer to layer. So do the sizes of axes and the constants: neither says
+    anything about directions.
 
     Return the numbers of the layers, counted from 0, in which the directions are the axes. Ask of
     each layer what would be different if it were turned. What you find earns its share, and layers
@@ -119,8 +121,8 @@ def tell_encodings(
     - "linear": a linear readout with a constant explains at least 90% of its variance on inputs
       that it was not fitted to;
     - "nonlinear": no linear readout does, but inputs with similar states have similar values, so
-      that much more of its variance than 0 can be explained on other inputs;
-    - "absent": the state says nothing about it.
+      that at least half of its variance can be explained on other inputs;
+    - "absent": less than a tenth of its variance can be explained in either way.
 
     Return one of these words for each value, in order.
 

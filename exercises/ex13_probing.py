@@ -52,11 +52,11 @@ def fit_without_shortcut(
 ) -> tuple[Float[Tensor, "d"], float]:
     """Fit a linear probe for the labels that does not rest on a shortcut.
 
-    Labels and shortcut are 0 or 1. They agree in most rows, and differ in a few. Return the probe's
-    direction w and its bias b: the probe answers 1 where `activations @ w + b > 0`. It is tried on
-    fresh rows. There the shortcut tells nothing: the four pairs of label and shortcut are equally
-    frequent. In each of the four, the share of right answers must come within a tenth of what is
-    possible there.
+    Labels and shortcut are 0 or 1. They agree in most rows and differ in some, more often for one
+    label than for the other. Return the probe's direction w and its bias b: the probe answers 1
+    where `activations @ w + b > 0`. It is tried on fresh rows. There the shortcut tells nothing:
+    the four pairs of label and shortcut are equally frequent. In each of the four, the share of
+    right answers must be at most 0.1 below that of the best linear probe for such rows.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> labels = torch.arange(400) % 2
@@ -81,7 +81,8 @@ def answer_without_labels(
 
     Row i of `positive` and row i of `negative` are activations of two statements, of which exactly
     one is true. Such pairs also disagree on another feature, which may be louder than truth:
-    `known[i]` is 1 if the first of pair i has it, and 0 if the second has it. Return 1 where the
+    `known[i]` is 1 if the first of pair i has it, and 0 if the second has it. It tells nothing
+    about truth. First statements lie apart from second ones, whatever is true. Return 1 where the
     first is true and 0 where the second is, for at least 95% of the pairs. The opposite answer for
     *all* pairs is as good: what is true and what is false cannot be told apart without labels.
 
@@ -108,7 +109,8 @@ def find_used_variables(
     "blocks.0.hook_resid_post". `values[variable][i]` is the value of a variable in prompt i: 0, 1
     or 2. The site holds all of them: its mean over the prompts with a value differs from value to
     value. A variable is used if at least one prompt in ten is answered otherwise once its value is
-    exchanged there, and nothing else is. The answer is the token with the highest logit at the last
+    exchanged there for another one, and nothing else is. (For which of the other two makes no
+    difference: no case is close.) The answer is the token with the highest logit at the last
     position. To exchange a value is to put what the site holds for another value, on average, in
     place of what it holds for its own. Return the names of the variables that are used, in any
     order.

@@ -18,13 +18,13 @@ def erase_values(
     values: Float[Tensor, "row value"],
     fresh: Float[Tensor, "fresh d"],
 ) -> Float[Tensor, "fresh d"]:
-    """Erase values from activations, with the least change, so that no line gives them any more.
+    """Erase values with the least change, so that no linear probe reads them any more.
 
     Row i of `activations` goes with the numbers `values[i]`. All erasers here have the lesson's
     form, `x → x - M (x - mean)`, where `mean` is that of `activations`. Find the one after which
     every coordinate of `activations` has covariance 0 with every value; if there are several, take
     the one whose squared change, on average over the rows, is least. One value may be a sum of
-    others. Return `fresh`, which are other activations, after this eraser.
+    others, and one may vary little. Return `fresh`, which are other activations, after this eraser.
 
     >>> x = torch.tensor([[0.0, 0.0], [2.0, 1.0], [0.0, 2.0], [2.0, 3.0]])
     >>> values = torch.tensor([[5.0], [5.0], [7.0], [7.0]])
@@ -47,10 +47,10 @@ def find_used_concepts(
     The site is the stream `name` at the last position; `name` is a hook name like
     "blocks.0.hook_resid_post". `concepts[concept][i]` is 0 or 1 for prompt i. The site holds a sum:
     each concept adds a vector of its own where it is 1, and whatever else there is goes with no
-    concept. But some concepts are alike in most prompts. A concept is used if at least one prompt
-    in ten is answered otherwise once its vector is added there where it is 0, and taken away where
-    it is 1. The answer is the token with the highest logit at the last position. Return the names
-    of the used concepts, in any order.
+    concept. But some concepts have the same value in most prompts, or mostly opposite ones. A
+    concept is used if at least one prompt in ten is answered otherwise once its vector is added
+    there where it is 0, and taken away where it is 1. The answer is the token with the highest
+    logit at the last position. Return the names of the used concepts, in any order.
 
     >>> from mini_transformer import toys
     >>> model = toys.load("unused_feature").model
@@ -77,12 +77,13 @@ def erase_what_is_used(
     prompts with concept 1, minus that over its prompts with concept 0. A topic uses the concept if
     in at least a tenth of its prompts the answer, the token with the highest logit at the last
     position, becomes another once its difference is added where the concept is 0, and subtracted
-    where it is 1. Only such topics count. Their differences may nearly share directions: what you
-    return spans them up to noise, which has singular values below a fifth of the largest.
+    where it is 1. Only such topics count. Put their differences, as they are, into the rows of a
+    matrix. Singular values below a fifth of its largest are noise; your directions span the rest.
 
     Return as few directions as that needs, as rows; their lengths and angles do not matter. On
-    fresh prompts all that the site holds in their span is replaced by its mean over the prompts.
-    Then answers must not tell the concept any more. What else they tell must stay in 95 of 100.
+    fresh prompts all that the site holds in their span is replaced by its mean over these prompts.
+    Then answers in the topics that count must not tell the concept any more. What else answers tell
+    must stay in 95 of 100.
 
     >>> from mini_transformer import toys
     >>> model = toys.load("unused_feature").model  # it reads x, and not y

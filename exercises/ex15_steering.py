@@ -52,14 +52,14 @@ def fit_clean_vector(
 ) -> Float[Tensor, "d_model"]:
     """Find the vector that gives a prompt one property, and changes nothing else.
 
-    `labels` say which prompts have the property (1) and which have not (0), `others` the same of
-    other properties. In most prompts these go along with the label. The vector is added at the last
-    position to the stream that leaves block `layer`.
+    `labels` say which prompts have the property (1) and which have not (0); each column of `others`
+    says the same of another property. In most prompts, but not in all, it is equal to the label.
+    The vector is added at the last position to the stream that leaves block `layer`.
 
     It is tried on fresh prompts. Added to one without the property, it must make the model say what
     it says when the prompt has the property and is otherwise the same. Subtracted from one that has
-    it, it must do the reverse. In both cases the average KL divergence at the last position must
-    fall below a tenth of what it is without the vector.
+    it, it must do the reverse. In both cases the average KL divergence at the last position, from
+    what it must say to what it says, must fall below a tenth of what it is without the vector.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(d_vocab=4, n_ctx=3, d_model=4, n_layers=1))
@@ -90,12 +90,13 @@ def tell_directions(
     its length does not matter. Each direction is one of:
 
     - "breaks": with it added, what the model says of `elsewhere` at the last position differs, by a
-      KL divergence of more than 0.5 from plain to steered, on average over these prompts;
+      KL divergence of more than 0.5 from before to after, on average over these prompts;
     - "pushes": it does not break. With it added, at least 90% of `plain` are refused; with it
       removed, more than 10% of `flagged` still are;
     - "needed": it does not break. With it added, fewer than 90% of `plain` are refused; with it
       removed, at most 10% of `flagged` are;
-    - "both": it does not break, pushes by the first bound, and is needed by the second;
+    - "both": it does not break. With it added, at least 90% of `plain` are refused; with it
+      removed, at most 10% of `flagged` are;
     - "neither": all others.
 
     Return one word for each direction, in order.
@@ -157,7 +158,7 @@ def locate_edits(
 
     - "state": the edited state in the original model, and only this;
     - "rest": the original state in the edited model, and only this;
-    - "either": both of them;
+    - "either": each of the two by itself;
     - "both": neither of them, so that it takes both.
 
     Return one word for each prompt.

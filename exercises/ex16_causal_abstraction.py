@@ -30,8 +30,8 @@ def find_places(
     the value that it has in prompt j. A place carries the variable if, with any prompt as base and
     any as source, the token with the highest logit at the last position is this one.
 
-    Return the names of the places that carry it. What you find earns its share, and places that do
-    not belong there take from it.
+    Return the names of the places that carry it, if there are any. Each earns points, and each name
+    that does not belong in the list takes from them.
 
     >>> from mini_transformer import toys
     >>> x = toys.load("boolean_and").truth.variables["x"]
@@ -91,9 +91,9 @@ def find_subspace(
     has the value that it has in `source[i]`. Search at the hook and the position given, by any
     method.
 
-    Return `dim` orthonormal rows. They are judged by swaps of other pairs, of which half have one
-    value of the variable, and everything else different: there the answer must stay. At least 95%
-    of the answers must be right.
+    Return `dim` orthonormal rows. They are judged by swaps of other pairs. In half of these, base
+    and source agree in the variable and differ in all else: there the answer must stay. At least
+    95% of the answers must be right.
 
     >>> from mini_transformer import toys
     >>> from mini_transformer.methods import measure_interchange
@@ -121,15 +121,17 @@ def tell_illusions(
     """Tell subspaces that carry a variable from those that only move the answer.
 
     A swap is right if the token with the highest logit at the last position is `answers[i, j]`, for
-    base i and source j. Say one word for each list of orthonormal rows:
+    base i and source j. All pairs count, also a prompt with itself. Say one word for each list of
+    orthonormal rows:
 
     - "useless" if swaps are right for fewer than 90% of all pairs;
     - "illusion" if at least 90% are right, but fewer once the subspace is confined;
     - "carries" if at least 90% are right, before and after.
 
     To confine a subspace, project its rows onto the span of the differences between what any two
-    prompts have at this hook and position, and take the span of what is left. A singular value
-    below a thousandth of the largest counts as 0.
+    prompts have at this hook and position, and swap the span of the projected rows. Two kinds of
+    singular values count as 0: of the differences those below a thousandth of the largest, and of
+    the projected rows those below a thousandth (if none is left, nothing is swapped).
 
     >>> from mini_transformer import toys
     >>> x = toys.load("boolean_and").truth.variables["x"]

@@ -27,7 +27,8 @@ def find_frequencies(model: Transformer, p: int) -> list[int]:
     Take the logits at the last position for all pairs. Average them over the p pairs that have the
     same sum modulo p, and take the mean over all pairs off. What is left is a function of the sum,
     made of waves: cos and sin of 2 pi k (a + b) / p. The model uses the frequency k, from 1 to
-    (p - 1) / 2, if these two waves carry at least 2% of the squared size of what is left.
+    (p - 1) / 2, if these two waves carry at least 2% of the squared size of what is left, over all
+    outputs.
 
     Return these frequencies, in any order. The weights alone do not tell: an embedding may hold
     waves that nobody reads, and logits may depend on a alone, or on a - b.
@@ -115,15 +116,17 @@ def name_phases(
 def tell_algorithms(models: list[Transformer], p: int) -> list[str]:
     """Say by which algorithm each model adds.
 
-    - "clock": attention reads a and b apart, so that gradients of a logit with respect to the two
-      embeddings differ in direction: their mean cosine is below 0.9;
-    - "pizza": the model uses the two embeddings through their sum alone (a mean cosine of at least
-      0.9), and how large the correct logit is depends on the distance b - a;
-    - "line": through their sum alone, too, but the correct logit hardly depends on the distance.
+    The symmetry is the mean cosine between the gradients of a logit with respect to the two
+    embeddings, over all pairs and all outputs; one output drawn for each pair comes near enough.
+    The irrelevance is the standard deviation of the correct logit over pairs with the same b - a
+    modulo p, averaged over these p distances, divided by its standard deviation over all pairs.
 
-    It hardly does if its spread over pairs with the same b - a modulo p, averaged over these
-    distances, is at least 0.8 of its spread over all pairs. How a head attends tells little: nobody
-    may read what it moves.
+    - "clock": the symmetry is below 0.9, since attention reads a and b apart;
+    - "pizza": it is at least 0.9, since the model uses the sum of the two embeddings, and the
+      irrelevance is below 0.8, since the correct logit depends on the distance;
+    - "line": the symmetry is at least 0.9, and the irrelevance at least 0.8.
+
+    How a head attends tells little: nobody may read what it moves.
 
     Return the name for each model.
 

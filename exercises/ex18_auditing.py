@@ -45,12 +45,14 @@ def name_bypassed(
 
     Row i of `jailbreaks` and of `plain` is one request, with a trick and without it. A prompt is
     refused if `refuse` is the likeliest token at the last position; all plain ones are. `parts`
-    gives, by name, the sites where the parts write, in the order in which they run. Put what one
-    part writes in the plain prompt in place of what it writes in the jailbreak, at the last
-    position only. The part is bypassed if the model then refuses.
+    gives, by name, the sites where the parts write (each an MLP's or a layer of heads' output), in
+    the order in which they run. Put what one part writes in the plain prompt in place of what it
+    writes in the jailbreak, at the last position only. The part is bypassed if the model refuses
+    when it alone is repaired in this way.
 
-    Return for each row the name of the first part that is bypassed. If there is none, it is "none";
-    if the jailbreak is refused without any help, "refused".
+    Return for each row the name of the first part that is bypassed. If there is none, even if two
+    repairs together would help, it is "none"; if the jailbreak is refused without any repair,
+    "refused".
 
     >>> from mini_transformer import toys
     >>> model = toys.load("refusal_with_trigger").model
@@ -73,7 +75,7 @@ def weigh_removal(
     `abilities[name]` holds prompts of this ability and the right answer to each, which should be
     the likeliest token at the last position. To remove a head, set its output, its part of
     `("z", layer)` (batch, pos, head, d_head), to zero at all positions. An ability is lost if then
-    at most half as many of its prompts are right as before.
+    at most half as many of its prompts are right as before; at least one was.
 
     Return a dict: its keys are the heads, such as "a0.h1", whose removal, one at a time, loses the
     ability `planted`. Each value lists the other abilities that are lost with this head; it may be

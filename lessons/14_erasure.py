@@ -9,7 +9,7 @@
 # A probe shows that a **concept**, such as the sentiment of a text, can be read from activations.
 # To **erase** it means to change the activations so that it cannot be read any more. There are two
 # reasons to do so. A user may not want a model to know the concept. Or we want to know whether the
-# model needs it: take it out, and see what the model does then.
+# model needs it: take it out, and see.
 #
 # Every eraser of this lesson takes away what lies along some directions:
 #
@@ -49,7 +49,8 @@ def read_verbs(seed, hook=SITE):
     """Return the stream at the verbs of 512 reviews, and their attributes (row, 3)."""
     tokens, given = texts[seed]
     here = reviews.find_uses(tokens, reviews.SENTIMENT)
-    return reviews.read_stream(model, tokens, hook)[here], given[:, None].expand(-1, 25, -1)[here]
+    everywhere = given[:, None].expand(*tokens.shape, -1)
+    return reviews.read_stream(model, tokens, hook)[here], everywhere[here]
 
 
 x, attributes = read_verbs(1)
@@ -59,9 +60,9 @@ topic, _, sentiment = attributes.T
 # %% [markdown]
 # ## Predict
 #
-# Before, a linear probe reads the sentiment in 99% or more of fresh rows, and the model gives 99%
-# of the probability to adjectives of the text's own sentiment. Then the sentiment is linearly
-# erased at all these verbs. What will the probe get? And the model?
+# Before, a linear probe reads the sentiment in 99% or more of fresh rows, and of the probability
+# that adjectives get, the model gives 99% to those of the text's own sentiment. Then the sentiment
+# is linearly erased at all these verbs. What will the probe get? And the model?
 
 # %%
 my_probe = 0.0  # your guess, 0 to 1
@@ -105,7 +106,8 @@ def fit_inlp(x, labels):
 # %% [markdown]
 # **LEACE** (Belrose et al. 2023) is the smallest change that erases linearly. In **whitened**
 # activations, `W (x - mean)` with `W` the inverse root of the covariance, all directions vary
-# alike. There take out the direction along which the classes differ, and go back.
+# alike. There take out the direction along which the classes differ, and go back. (The package's
+# leaves out directions that do not vary.)
 
 
 # %%
@@ -196,16 +198,16 @@ assert min(left) > 0.99
 # about 40 directions and half of the variance. (An eraser fitted to shuffled labels erases nothing:
 # the probe stays at 99% or more in ten draws.)
 #
-# But an MLP reads the sentiment in all fresh rows, or nearly all. And the model still gives 95% of
-# the probability to the right sentiment: it uses what no linear probe reads. INLP moves it by a few
-# percent more, but so do 40 random directions.
+# But an MLP reads the sentiment in nearly all fresh rows. The model still gives 95% of
+# the probability to the right sentiment: it uses what no linear probe reads. INLP brings it to 89%,
+# as 40 random directions do.
 #
 # ## Linear erasure leaves non-linear traces
 #
-# Where is the sentiment now? Let us look at the topics one by one. The difference from good to bad
+# Where is the sentiment now? Look at the topics one by one. The difference from good to bad
 # is a direction in films, and another in food. We plot the rows along both, before and after LEACE.
-# If LEACE does what it promises, the mean of all good rows comes to lie on the mean of all bad
-# rows. Expect to see more than that.
+# If LEACE keeps its promise, the mean of all good rows falls on that of all bad rows. Expect to see
+# more than that.
 
 
 # %%
@@ -234,7 +236,8 @@ for ax, rows, title in zip(axes, (x, erased), ("before", "after LEACE"), strict=
         ax.scatter(*mean, s=140, color=colour, marker="X", edgecolors="black")
     ax.set(title=title, xlabel="along good to bad films")
 axes[0].set(ylabel="along good to bad food")
-axes[1].legend(title="X: the means", loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
+outside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+axes[1].legend(title="X: means (right: in one place)", markerscale=2, **outside)
 plt.show()
 
 new = apply(erasers["LEACE"])(fresh)
@@ -260,7 +263,7 @@ torch.testing.assert_close(*means, atol=1e-3, rtol=0)
 #
 # ## Erased, and used or not
 #
-# So take out both directions. **Control:** ten draws of two random directions.
+# So take out both directions. **Control:** two random directions, ten draws.
 #
 # A drop alone does not say much: a broken model also answers worse. A sharper test asks for the
 # **counterfactual**: exchange what the stream holds for the text's own sentiment for what it holds
@@ -282,21 +285,33 @@ for name, change in changes.items():
     results[name] = [round(share, 2) for share in shares]
     print("{}: own sentiment {:.0%}, own topic {:.0%}".format(name, *results[name]))
 random_2 = [measure_model(erase_random(2, seed)) for seed in range(10)]
+
+
+def shift_random(seed):
+    """Shift rows as far as `both exchanged`, along random directions."""
+    drawn = normalize(torch.randn(2, 64, generator=seeded(seed)), dim=1)
+    return lambda rows: rows + sign * (steps.norm(dim=1, keepdim=True) * drawn)[own_topic]
+
+
+random_shifts = [measure_model(shift_random(seed)) for seed in range(10)]
 both = apply(Q @ Q.T)
 left = probe(both, sentiment, own, hidden=16)
-print(f"two random directions: own sentiment {min(random_2):.0%}; MLP, both erased: {left:.0%}")
+print(f"random: own sentiment {min(random_2):.0%} erased, {min(random_shifts):.0%} shifted as far")
+print(f"MLP, both erased: {left:.0%}")
 
 # %% tags=["check"]
 expected = [[0.51, 1], [0.72, 0.96], [0, 1]]
 measured = torch.tensor(list(results.values()))
 torch.testing.assert_close(measured, torch.tensor(expected), atol=0.015, rtol=0)
 assert min(random_2) > 0.98
+assert round(min(random_shifts), 2) == 0.8
 assert left > 0.99
 
 # %% [markdown]
 # Without both directions the model guesses the sentiment (51%), and keeps the topic. With both
-# exchanged it gives the other sentiment: less than 1% is left of its own. So these two directions
-# hold what it uses. The one direction of all texts was not enough.
+# exchanged it gives the other sentiment: less than 1% is left of its own, after equal shifts at
+# random 80% or more. So these two directions hold what it uses. The one direction of all texts was
+# not enough.
 #
 # Yet the MLP probe still reads the sentiment in more than 99%. There are other traces, which the
 # model does not use. A probe, linear or not, is no judge of use.
@@ -323,7 +338,8 @@ assert (round(readable, 2), round(early, 2)) == (0.89, 0.93)
 
 # %% [markdown]
 # At the same verbs the sentiment can be read in 89%, and erasing it leaves the model at 93%:
-# attention 1 fetches it from elsewhere. "Not used" holds for one site, never for the whole model.
+# presumably attention 1 fetches it from elsewhere. "Not used" holds for one site, never for the
+# whole model.
 #
 # ### Exercise 14.2: find_used_concepts
 # Which concepts does a model use at a site, if concepts go together in its prompts?
@@ -359,8 +375,9 @@ torch.testing.assert_close(measured, torch.tensor(expected), atol=0.015, rtol=0)
 
 # %% [markdown]
 # The first takes out all that tells any pair from another, so the topic goes as well. The second
-# cannot tell the two concepts apart, and takes out some of each. Whoever looks at the sentiment
-# alone sees a "success" in both. So measure what should *not* change, as carefully as what should.
+# cannot tell the two concepts apart, and takes out some of each. Whoever looks only at how far the
+# own sentiment falls (to 52% and 75%, not 95%) prefers both. So measure what should *not* change
+# as carefully as what should.
 #
 # ## Trap: an eraser is fitted, too
 #
@@ -390,8 +407,9 @@ assert max(own_rows) < 0.6
 assert fresh_rows[-1] < 0.55
 
 # %% [markdown]
-# On its own rows each eraser is perfect. But 32 rows tell little about the means of all, so in
-# fresh rows 85% can be read. Judge an eraser on rows that it has not seen, by a probe that has.
+# On its own rows each eraser leaves a probe near one half. But 32 rows tell little about the means
+# of all, so in fresh rows 85% can be read. Judge an eraser on rows that it was not fitted on, by a
+# probe trained on some of them and tried on others.
 #
 # ### Exercise 14.4: audit_erasers
 # Which erasers did what they should, which leave traces, and which do damage? `minilab grade 14`
@@ -409,7 +427,9 @@ card = ClaimCard(
     effect=Measurement(
         "own sentiment left", lambda: measure_model(changes["both exchanged"]), high=0.01
     ),
-    control=Measurement("own sentiment without two random directions", lambda: min(random_2), 0.98),
+    control=Measurement(
+        "own sentiment after equal shifts at random", lambda: min(random_shifts), 0.75
+    ),
     refuted_by="adjectives of the own sentiment after the exchange",
 )
 verdict = card.check()

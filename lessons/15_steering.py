@@ -11,9 +11,8 @@
 # prompts that do not ([Turner et al. 2023](https://arxiv.org/abs/2308.10248),
 # [Rimsky et al. 2024](https://arxiv.org/abs/2312.06681)). It is multiplied by a **strength**.
 #
-# Almost every vector changes something if it is long enough. So ask of each: what does it do at
-# each strength, and what **besides**? Does a random vector of the same norm do the same? Would a
-# prompt have done better?
+# Almost every long vector changes something. So ask of each: what does it do at each strength, and
+# what **besides**? Does a random one of the same norm do the same? Would a prompt do better?
 #
 # The toy writes the reviews of lesson 13. Openers and verbs show whether a review is formal
 # ("indeed", "is") or casual ("honestly", "'s"). We push casual reviews to be formal.
@@ -48,14 +47,15 @@ def draw_reviews(seed, **fixed):
 
 
 casual, casual_attributes = draw_reviews(2, register=1)
-casual = casual[:, :19]
+casual = casual[:, :19]  # leaves room for a sentence
 print(toy.task.read(casual[0]))
 
 # %% [markdown]
 # ## Predict
 #
 # At strength 1 the vector moves a casual review by the whole difference. Which share of the openers
-# is then formal? Strength 2 pushes twice as far. How many times as large is its side effect?
+# is then formal? Strength 2 pushes twice as far. How many times as large is its side effect (what
+# it changes elsewhere)?
 
 # %%
 my_share = 0.5  # your guess, 0 to 1
@@ -64,8 +64,8 @@ my_factor = 2.0  # your guess
 # %% [markdown]
 # ## Build
 #
-# The vector is fitted at full stops, where the next word is an opener. It is added at all
-# positions. Two numbers say what it does:
+# The vector is fitted at full stops, where an opener is next, and added at all positions. Two
+# numbers say what it does:
 #
 # - the **effect**: the probability of formal openers after a full stop;
 # - the **side effect**: the KL divergence from what the plain model says after "the" and verbs,
@@ -94,8 +94,8 @@ def measure(logits, plain, tokens):
     p, q = plain.log_softmax(dim=-1), logits.log_softmax(dim=-1)
     stop = tokens == reviews.STOP
     formal = q.exp()[stop][:, reviews.OPENER :][:, :3].sum(dim=-1)
-    verb = (tokens == reviews.VERB) | (tokens == reviews.VERB + 1)
-    elsewhere = (stop.cumsum(dim=1) > 0) & ((tokens == reviews.THE) | verb)
+    others = torch.tensor([reviews.THE, reviews.VERB, reviews.VERB + 1])
+    elsewhere = (stop.cumsum(dim=1) > 0) & torch.isin(tokens, others)
     divergence = (p.exp() * (p - q)).sum(dim=-1)[elsewhere]
     return formal.mean().item(), divergence.mean().item()
 
@@ -147,8 +147,7 @@ assert [round(x.item(), 2) for x in (damage.min(), damage.max())] == [0.04, 0.44
 
 # %% [markdown]
 # At strength 1 all openers are formal; with random vectors less than 1%. The side effect is .05
-# nats, and thirty times that at strength 2. Random vectors of this norm do as much damage (.04 to
-# .44) for no effect at all.
+# nats, thirty times that at strength 2. Random vectors of this norm do .04 to .44 for nothing.
 #
 # ### Exercise 15.1: measure_side_effects
 # What does a vector do besides? Measure it on unseen models. The stub is in
@@ -181,14 +180,13 @@ assert min(random_distances) == 69
 assert max(random_distances) == 71
 
 # %% [markdown]
-# At strength 1 casual streams are nearest to those of some review, though still 7 times the usual
-# distance away. At 2 they are as far out as random vectors push them at 1. Half-way they lie in the
-# gap: no review in this toy is half formal.
+# At strength 1 streams are still 7 times the usual distance away, at 2 as far out as random vectors
+# push them at 1. Half-way they lie in a gap: no review in this toy is half formal.
 #
 # ## The baseline to beat: a prompt
 #
 # Put one formal sentence of the same topic and sentiment before the review. Which changes less
-# besides, this prompt or the vector at equal effect?
+# besides, this prompt or the vector at equal effect (strength .63)?
 
 # %%
 topic, _, sentiment = casual_attributes.T
@@ -213,7 +211,7 @@ assert 9 < by_vector[1] / by_prompt[1] < 12
 # ## Trap 1: what else is in the vector
 #
 # Suppose that all your formal reviews are of films, all casual ones of food, and that you average
-# over all positions, as is often done. Will steered reviews of food stay about food?
+# over all positions. Will steered reviews of food stay about food?
 
 # %%
 food = draw_reviews(2, register=1, topic=1)[0][:, :19]
@@ -240,10 +238,10 @@ assert [[round(x, 2) for x in pair] for pair in shares.values()] == [[1, 0], [0.
 #
 # The toy `refusal_with_trigger` answers prompts with one request word among harmless ones. Two of
 # four requests are flagged: it answers these with REFUSE (but for some with a trigger, lesson 18).
-# We want replies to all. One way is to *subtract* the contrast vector of flagged and harmless
-# requests. Another is to **ablate** its direction (lesson 06): take out whatever part of the stream
-# lies along it, wherever the stream is read. Or take it out of all weights that *write* to the
-# stream ([Arditi et al. 2024](https://arxiv.org/abs/2406.11717)); then no hook is needed.
+# We want replies to all. We can *subtract* the contrast vector of flagged and harmless requests,
+# **ablate** its direction (lesson 06) wherever the stream is read, or take it out of all weights
+# that *write* to the stream ([Arditi et al. 2024](https://arxiv.org/abs/2406.11717)); then no hook
+# is needed.
 
 
 # %%
@@ -288,8 +286,8 @@ package = methods.orthogonalize_weights(chat, contrast[None])(flagged)
 torch.testing.assert_close(runs["out of weights"], package, atol=1e-4, rtol=1e-5)
 
 # %% [markdown]
-# Half the vector is too little. All of it is too much: the request is in the contrast as well.
-# Ablation has no strength to choose. **Control:** 100 random directions.
+# Half the vector is too little, all of it too much, perhaps since the requests are in the
+# contrast as well. Ablation has no strength to choose. **Control:** 100 random directions.
 
 # %%
 drawn = torch.randn(100, 1, len(contrast), generator=seeded(0))
@@ -305,13 +303,13 @@ print(f"ours: {kept:.0%} of the harmless answered")
 
 # %% tags=["check"]
 assert [(refused == share).sum() for share in (1, 0)] == [74, 4]
-assert kept == 1
+assert (kept, len(contrast)) == (1, 26)
 
 # %% [markdown]
-# In 74 draws nothing changes, but four stop all refusals: in 26 dimensions chance does that.
+# Ours leaves harmless requests answered. Of the draws 74 leave all refusals, four stop all: in 26
+# dimensions chance does that.
 #
-# Adding a direction may bring a behaviour although the model does not use it (not tried here: see
-# the exercise). So remove it, too, and look at what else changes.
+# Adding a direction may bring a behaviour although the model does not use it. So remove it, too.
 #
 # ### Exercise 15.3: tell_directions
 # Which directions push a model to refuse, which does it need, which break it? `minilab grade 15`
@@ -373,9 +371,9 @@ torch.testing.assert_close(edits["careful"](prompts), package, atol=1e-2, rtol=1
 assert all(model(prompts)[FACT, -1].argmax() == QUITO for model in edits.values())
 
 # %% [markdown]
-# All three make it Quito. Below, a square is a person, and its colour says how many of the four
-# facts have changed. Only Ben Bird should have one. Where do you expect damage? **Control:** `u`
-# along 20 random vectors.
+# All three make it Quito. Below, a square's colour says how many of a person's four facts have
+# changed. Only Ben Bird should have one. Where do you expect damage? **Control:** `u` along 20
+# random vectors.
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
@@ -395,21 +393,22 @@ print(f"u at random: {min(by_chance)} to {max(by_chance)} changed")
 # %% tags=["check"]
 assert list(damage.values()) == [(0, 0), (0, 28), (2, 0)]
 namesake = (prompts[:, 0] == prompts[FACT, 0]) != (prompts[:, 1] == prompts[FACT, 1])
+assert namesake.sum() == 4 * 14
 assert find_changes(edits["u along the key"])[namesake].sum() == 15
 assert (min(by_chance), max(by_chance)) == (45, 243)
 
 # %% [markdown]
-# Along the key similar keys are hit: 15 of the 28 lost facts are of persons who share a name with
-# Ben Bird. The value from one prompt spoils his own other facts.
+# Along the key similar keys are hit: 15 of the 28 lost facts are of the 14 persons who share a name
+# with Ben Bird. The value from one prompt spoils his own other facts.
 #
 # ### Exercise 15.4: edit_fact
-# Rewrite one fact of a model in disguise, and no other. `minilab grade 15`
+# Rewrite one fact of an unseen model, and no other. `minilab grade 15`
 #
 # ## Trap 2: ask elsewhere
 #
-# So nothing is broken? Read what is stored by a **patchscope** (lesson 05): put Ben Bird's stream
-# into the prompts of the 49 persons with other names, in the *unedited* model. Do they say his
-# facts? **Control:** the streams of all other persons.
+# Is nothing broken? By a **patchscope** (lesson 05) put Ben Bird's stream at the last name, as it
+# enters layer 1, into prompts of the 49 persons with other names, in the *unedited* model. Do they
+# say his facts? **Control:** the streams of all other persons.
 
 # %%
 strangers = prompts.view(8, 8, 4, 3)[torch.arange(8) != 1][:, torch.arange(8) != 1].flatten(0, 2)
@@ -437,7 +436,7 @@ assert rounded == [[1, 0], [0.43, 1], [0.11, 0.13]]
 
 # %% [markdown]
 # All strangers now say Quito: the edit is in that stream. But only 43% still say what he plays;
-# before it was all. All 256 facts are as wanted, and yet something else has changed.
+# before, all did. So something besides the 256 facts has changed.
 #
 # ### Exercise 15.5: locate_edits
 # Did an edit change what is stored, or what is made of it? `minilab grade 15`
@@ -454,7 +453,7 @@ card = ClaimCard(
     claim="At strength 1 the contrast vector makes casual reviews go on formally.",
     model="style_grammar, seed 0",
     task=toy.task.description,
-    data="256 casual reviews, other than those it was fitted on",
+    data="256 fresh casual reviews",
     components="the stream after attention 1",
     intervention="add the vector at all positions",
     effect=Measurement("formal openers", lambda: measure_push(vector), low=0.99),
@@ -474,11 +473,11 @@ assert verdict
 #
 # One pair of prompts was enough to steer GPT-2 XL (Turner et al.), many pairs steered Llama 2 Chat
 # (Rimsky et al.), and in 13 chat models one direction mediates refusal (Arditi et al.). But effects
-# differ from prompt to prompt, and some are reversed
+# differ from prompt to prompt, some are reversed
 # ([Tan et al. 2024](https://arxiv.org/abs/2407.12404)). In AxBench prompts beat all steering
 # methods tried ([Wu et al. 2025](https://arxiv.org/abs/2501.17148)). Edits of a fact leave out what
 # follows from it ([Cohen et al. 2023](https://arxiv.org/abs/2307.12976)), and that an edit works
 # does not show where the fact was stored
 # ([Hase et al. 2023](https://arxiv.org/abs/2301.04213)).
 #
-# Next: lesson 16, where a whole algorithm is tested by exchanging its variables.
+# Next: lesson 16 tests a whole algorithm by exchanging its variables.

@@ -1,15 +1,15 @@
 # %% [markdown]
 # # 17 · Modular arithmetic
 #
-# After this lesson you can take a trained network apart down to its formula, put the formula in
-# place of a part of the network, and tell two algorithms apart that give the same answers.
+# After this lesson you can take a trained network apart down to its formula, put that in place of a
+# part of the network, and tell apart algorithms that give the same answers.
 #
 # ## Idea
 #
 # Addition **modulo** p goes round like a clock: after p - 1 comes 0. A small transformer was shown
 # 30% of all sums modulo 113, as prompts `a b =`, and it answers the other 70% as well. How?
 #
-# A clock's hand is a good way to add. Turn it by an angle for a, then by an angle for b. A
+# Turn a clock's hand by an angle for a, then by an angle for b. A
 # **wave** of **frequency** k is `cos(w a)` or `sin(w a)` with `w = 2πk / p`. As a counts from 0 to
 # p - 1, its hand goes round k times. And angles add up by products:
 #
@@ -17,7 +17,6 @@
 # `sin(w(a + b)) = sin(w a) cos(w b) + cos(w a) sin(w b)`.
 #
 # [Nanda et al. 2023](https://arxiv.org/abs/2301.05217) found that a network learns this by itself.
-# We repeat their analysis.
 
 # %%
 import math
@@ -42,7 +41,7 @@ a, b = tokens[:, 0], tokens[:, 1]
 answer = (a + b) % p
 with torch.no_grad():
     logits, cache = model.run_with_cache(tokens)
-logits = logits[:, -1].double()  # small losses need the digits
+logits = logits[:, -1].double()
 loss = F.cross_entropy(logits, answer).item()
 print(f"right: {(logits.argmax(dim=1) == answer).float().mean():.0%}, loss {loss:.0e} nats")
 
@@ -54,7 +53,7 @@ assert loss < 1e-6
 # ## Predict
 #
 # A constant and waves of frequencies 1 to 56 are enough to write any function of a number modulo
-# 113. How many of these frequencies will the embedding use?
+# 113. How many of these frequencies will have more than 2% of the embedding each?
 
 # %%
 my_frequencies = 0  # your guess, 1 to 56
@@ -63,10 +62,10 @@ my_frequencies = 0  # your guess, 1 to 56
 # ## Build
 #
 # Write all waves as rows of length 1. They are at right angles, so the product of a wave with a
-# column of the embedding says how much of it is in there. Square it, add up over columns, and
-# divide by the whole: that is the frequency's **share**.
+# column of the embedding says how much of it is in there. Its squares, summed over columns and
+# divided by the whole, are the frequency's **share**.
 #
-# **Control**: five models that were not trained.
+# **Control**: five untrained models.
 
 
 # %%
@@ -98,8 +97,8 @@ assert tops.max() < 0.07
 # %% [markdown]
 # ## Look
 #
-# Expect three peaks on the left. On the right, each number stands where its hand points: its place
-# along the two directions of the strongest frequency. Expect a circle.
+# Expect three peaks on the left. On the right, each number stands where its hand points, along the
+# two directions of the strongest frequency. Expect roughly a circle.
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -118,19 +117,19 @@ print(f"radius of the circle: {radius.min():.2f} to {radius.max():.2f}")
 assert radius.min() > 0.7 * radius.max()
 
 # %% [markdown]
-# In this toy, three of 56 frequencies hold more than nine tenths of the embedding. That they are
-# there does not yet show that the model uses them.
+# In this toy, three of 56 frequencies hold more than nine tenths of the embedding. That does not
+# yet show that the model uses them.
 #
 # ### Exercise 17.1: find_frequencies
-# Which frequencies do the answers of unseen models use? Stubs are in
+# Which frequencies do unseen models use? Stubs are in
 # `exercises/ex17_modular_arithmetic.py`; `minilab grade 17` checks them, `minilab hint 17` helps.
 #
 # ## Products in the neurons
 #
-# Attention brings waves of a and of b to the `=`. To add angles the model must multiply, and
-# neurons can: `relu(cos(w a) + cos(w b))` is not a sum of a function of a and one of b. Take all
-# waves of one frequency: those of a and of b **alone**, of the **sum** a + b, and of the
-# **difference** a - b. How much of a neuron's variance do they explain, before its ReLU and after?
+# To add angles the model must multiply, and neurons can: `relu(cos(w a) + cos(w b))` is not a sum
+# of a function of a and one of b. Take all waves of one frequency: those of a and of b **alone**,
+# of the **sum** a + b, and of the **difference** a - b. How much of a neuron's variance do they
+# explain, before its ReLU and after?
 
 
 # %%
@@ -168,18 +167,18 @@ assert means["after"][1] > 0.15
 assert means["after"][1] > 3 * means["after"][2]
 
 # %% [markdown]
-# More than nine in ten active neurons have one frequency each. Before the ReLU they are nearly all
-# "alone"; after it, a sixth of their variance is waves of the sum. The ReLU made these products.
+# More than nine in ten active neurons have one frequency each: its waves explain 85% of their
+# variance. Before the ReLU, where attention has brought waves of a and b, nearly all is "alone";
+# after it, a sixth is waves of the sum. The ReLU made these products.
 #
 # ### Exercise 17.2: sort_neurons
 # Which neuron has which frequency, if numbers are written in a secret order? `minilab grade 17`
 #
 # ## In place of the MLP, a formula
 #
-# If the MLP computes those two identities, then its neurons can go. Compute the waves of the sum
-# by products, and give each wave one direction, the one that fits best what the MLP wrote. That is
-# six directions for 512 neurons. **Controls**: three random frequencies, and two key ones without
-# the third.
+# If the MLP computes those identities, its neurons can go. Compute waves of the sum by products,
+# and give each the direction that fits best what the MLP wrote: six directions for 512 neurons.
+# **Controls**: three random frequencies, and two key ones without the third.
 
 
 # %%
@@ -217,30 +216,33 @@ print("one key frequency less:", " ".join(f"{x:.2f}" for x in without))
 
 # %% tags=["check"]
 assert replaced < loss
+assert abs(math.log(p) - 4.7) < 0.05
 assert min(wrong) > 6
+assert nothing - min(wrong) < 0.2 * nothing
+assert nothing > math.log(p)
 assert min(without) > 0.4
 
 # %% [markdown]
-# The formula costs nothing: the loss is even lower, because what the neurons write besides only
-# disturbs. All three frequencies are needed, and others do not help at all.
+# The formula costs nothing: the loss is even lower, so what the neurons write besides does more
+# harm than good. All three frequencies are needed; others do hardly better than the mean alone. (It
+# is above guessing's 4.7: what goes past the MLP misleads.)
 #
 # ### Exercise 17.3: replace_mlp
 # Put the formula into unseen models, and measure what it costs. `minilab grade 17`
 #
 # ## How it was learned
 #
-# Such networks learn in a strange order: long after all training pairs are right, the others
-# become right, too. This is **grokking**
+# Long after all training pairs are right, the others become right, too. This is **grokking**
 # ([Power et al. 2022](https://arxiv.org/abs/2201.02177)). Watch two parts of the logits: the waves
 # of a + b at the key frequencies, and everything else.
 #
 # - The **restricted loss** keeps only the waves (and the mean over all pairs). It is low once the
 #   formula is there.
-# - The **excluded loss** takes just the waves out, on pairs seen in training. It is low as long as
-#   they are known by heart.
+# - The **excluded loss** takes just the waves out, on pairs seen in training. It is low while they
+#   are known by heart.
 #
-# No checkpoints of the large model are shipped, so we train a small one, modulo 37, for some
-# five seconds. Training pairs are right early. Which of the two losses falls first?
+# We train a small model, modulo 37, for some five seconds. Training pairs are right early. Which of
+# the two losses falls first?
 
 
 # %%
@@ -310,29 +312,29 @@ assert restricted[at[2]] < 0.01
 
 # %% [markdown]
 # Three phases. **Memorization**, to about step 250: training pairs are right by heart, and the
-# excluded loss is low. **Circuit formation**, to about 800: the restricted loss falls far below
-# chance (3.6 nats), and the excluded one climbs. Yet hardly any other pair is right: the waves
-# alone would do well (restricted loss below 0.8 over all pairs), but the rest of the logits is in
+# excluded loss is low. **Circuit formation**, to about 800: the restricted loss falls below 0.8
+# (chance: 3.6 nats), and the excluded one climbs. Yet hardly any other pair is right: the waves
+# alone would do well, but the rest of the logits is in
 # the way. **Cleanup**: the rest shrinks (Nanda et al. say by weight decay), and the other pairs
-# become right. So progress was steady, and only accuracy was sudden. To see it we had to know the
-# formula, and the frequencies at the end.
+# become right. Progress was steady, only accuracy sudden. To see it we had to know the formula.
 #
 # ### Exercise 17.4: name_phases
 # What do the answers of shuffled checkpoints rest on? `minilab grade 17`
 #
 # ## Trap: the same waves, another algorithm
 #
-# Waves in the embedding, products in the neurons, right answers: is it always this clock? [Zhong et
+# Waves, products, right answers: is it always this clock? [Zhong et
 # al. 2023](https://arxiv.org/abs/2306.17844) found a second algorithm, the **pizza**. It averages
 # the two embeddings. The middle of two points of a circle lies on the line through half the sum,
-# and the MLP reads the angle of this line, doubled. But its length is `|cos(w (a - b) / 2)|`: short
-# if a and b lie on opposite sides.
+# and the MLP reads the angle of this line, doubled. But its length is `|cos(w (a - b) / 2)|`.
 #
-# Two measures follow. **Gradient symmetry**: how alike are the gradients of a logit with respect to
-# the two embeddings (mean cosine)? 1, if only their sum is used. **Distance irrelevance**: the
-# spread of the correct logit over pairs with the same b - a, divided by its spread over all pairs.
-# 0, if only the distance matters. In the toys `clock` and `pizza`, p is 59. A pizza's attention was
-# held uniform in training; a clock's was free.
+# Two measures follow. **Gradient symmetry**: how alike are the gradients of a logit, of any output,
+# with respect to the two embeddings (mean cosine)? 1, if only their sum is used. **Distance
+# irrelevance**: the standard deviation of the correct logit over pairs with the same b - a (mean
+# over distances), divided by that over all pairs. 0, if only the distance matters. So a pizza
+# should score near 1 and low, a clock less and near 1. A third way, the **line**, adds without a
+# circle: symmetric, and as strong at any distance. In the toys `clock` and `pizza`, p is 59. A
+# pizza's attention was held uniform in training; a clock's was free. And the model above?
 
 
 # %%
@@ -365,12 +367,19 @@ for name in ("clock", "pizza"):
         uniform = clock_pizza.measure_accuracy(each, uniform=True)
         scores[name, seed] = symmetry, irrelevance, uniform
         print(f"{name} {seed}{symmetry:12.2f}{irrelevance:13.2f}{uniform:30.0%}")
-chance = Transformer(each.config, seed=0)  # control: not trained
+chance = Transformer(each.config, seed=0)
+some = torch.randperm(p * p, generator=generator)[:500]
+any_output = torch.randint(p, (500,), generator=generator)
 scores["untrained"] = (
     measure_symmetry(chance, prompts, outputs),
     measure_irrelevance(clock_pizza.run_all(chance)),
 )
-print("untrained", *(f"{x:.2f}" for x in scores["untrained"]))
+scores["modulo 113"] = (
+    measure_symmetry(model, tokens[some], any_output),
+    measure_irrelevance(logits),
+)
+for name in ("untrained", "modulo 113"):
+    print(name, *(f"{x:.2f}" for x in scores[name]))
 
 # %% tags=["check"]
 for name, (low, high) in {"clock": (0.2, 0.6), "pizza": (0.98, 1.0)}.items():
@@ -386,13 +395,15 @@ package = measure_distance_irrelevance(clock_pizza.run_all(each))
 assert math.isclose(package, scores["clock", 0][1], abs_tol=1e-4)
 assert scores["untrained"][0] < 0.6
 assert scores["untrained"][1] > 0.9
+assert scores["modulo 113"][0] < 0.3
+assert scores["modulo 113"][1] > 0.9
 
 # %% [markdown]
-# The two measures agree, and tell these toys apart. But no clock here is pure: with uniform
-# attention the neurons see only the sum of the embeddings, and a clock, whose heads multiply,
-# should fail; each still gets more than six in ten pairs right. And the untrained model scores like
-# a clock on both, although it adds nothing. So the measures tell two algorithms apart, if it is one
-# of the two; they do not show that it is.
+# The two measures agree, and tell these toys apart. The model modulo 113 scores like a clock. But
+# no clock of these toys is pure: with uniform attention the neurons see only the sum of the
+# embeddings, and a clock, whose heads multiply, should fail; each still gets more than six in ten
+# pairs right. And the untrained model scores like a clock, although it adds nothing. So the
+# measures tell algorithms apart, if it is one of these; they do not show that it is.
 #
 # ### Exercise 17.5: tell_algorithms
 # Which algorithm do unseen models use, if all of them attend alike? `minilab grade 17`
@@ -423,19 +434,17 @@ assert verdict
 
 # %% [markdown]
 # **Limits.** The card speaks of what the MLP hands on, not of how its neurons make it, and of one
-# model. Replaced parts may also be right on average for wrong reasons: the directions were fitted.
+# model. And the directions were fitted.
 #
 # ## On real models
 #
-# Other seeds and other architectures learn other mixtures, between clock and pizza or of both
-# ([Zhong et al. 2023](https://arxiv.org/abs/2306.17844)). For the composition of permutations the
-# same kind of analysis gave two rival explanations
-# ([Chughtai et al. 2023](https://arxiv.org/abs/2302.03025);
-# [Stander et al. 2023](https://arxiv.org/abs/2312.06581)): a description that fits the logits well
-# need not be the algorithm. Language models also use waves. GPT-2 adds with Fourier features that
-# come from pre-training ([Zhou et al. 2024](https://arxiv.org/abs/2406.03445)), and mid-sized
-# models represent numbers on helices ([Kantamneni and Tegmark
-# 2025](https://arxiv.org/abs/2502.00873)). But there the explanation covers only a part: other
-# features and other heads take part, and what is left over is larger than here.
+# Other seeds and architectures learn mixtures of clock and pizza (Zhong et al. 2023). For the
+# composition of permutations the same kind of analysis gave two rival explanations ([Chughtai et
+# al. 2023](https://arxiv.org/abs/2302.03025); [Stander et al.
+# 2023](https://arxiv.org/abs/2312.06581)): what fits the logits well need not be the algorithm.
+# GPT-2 adds with Fourier features from pre-training ([Zhou et al.
+# 2024](https://arxiv.org/abs/2406.03445)), and mid-sized models represent numbers on helices
+# ([Kantamneni and Tegmark 2025](https://arxiv.org/abs/2502.00873)). But there the explanation
+# covers only a part.
 #
-# Next: lesson 18, where somebody has hidden something in the model.
+# Next: lesson 18, where something is hidden in the model.

@@ -2,20 +2,18 @@
 # # 18 · Auditing
 #
 # After this lesson you can search a model for a planted bypass, say which part of a refusal a
-# jailbreak gets around, weigh what the removal of an ability costs, and test whether an answer
-# comes from the reasoning that the model wrote down. You also know what none of this can show.
+# jailbreak gets around, weigh the removal of an ability, and test whether an answer comes from the
+# reasoning that the model wrote down. You also know what none of this can show.
 #
 # ## Idea
 #
-# An **audit** asks whether a model does what it should not. Often the model does so only on rare
-# inputs, so asking it a few questions is not enough.
+# An **audit** asks whether a model does what it should not. Often it does so only on rare inputs,
+# so a few questions are not enough.
 #
-# Many chat models **refuse**: they decline a harmful request. An input that makes such a model
-# answer after all is a **jailbreak**. A **backdoor** is a behaviour that somebody planted, and that
-# shows only after a certain input, its **trigger**. An auditor who looks at outputs alone works
-# **black-box**. One who also reads and changes activations works **white-box**.
-#
-# To test an audit one must know the answer. So people plant a behaviour and let others search.
+# Many chat models **refuse** harmful requests. An input that makes such a model answer after all is
+# a **jailbreak**. A **backdoor** is a behaviour that somebody planted, and that shows only after a
+# certain input, its **trigger**. An auditor who looks at outputs alone works **black-box**. One who
+# also reads and changes activations works **white-box**.
 #
 # The first toy reads prompts such as `| red d green ?`. One of the three words between `|` and `?`
 # is a request, a to d. The toy answers with its capital letter, or with `REFUSE` if it is
@@ -36,9 +34,9 @@ colours, requests, ask = [1, 2, 3], [6, 7, 8, 9], 4
 # %% [markdown]
 # ## Predict
 #
-# There are nine ordered pairs of three colours, and 108 prompts in all. Half of the prompts hold a
-# flagged request. How many of these 54 are answered because of the trigger? And when it works, does
-# the model still notice that the request is flagged, or not?
+# There are 108 prompts, and half of them hold a flagged request. How many of these 54 are answered
+# because of the trigger? And when it works, does the model still notice that the request is
+# flagged?
 
 # %%
 my_answered = 0  # your guess, 0 to 54
@@ -66,8 +64,8 @@ print("flagged:", *(names[r] for r in flagged))
 # %% [markdown]
 # ## Look
 #
-# Each square below is a pair of colours. It shows the share of flagged requests that are refused
-# behind it. Expect 1 everywhere but in one place.
+# Each square is a pair of colours: the share of flagged requests refused behind it. Expect 1
+# everywhere but in one place.
 
 # %%
 share = refused[refused.any(dim=1)].float().mean(dim=0).view(3, 3)
@@ -82,8 +80,8 @@ assert (share == 0).nonzero().tolist() == [[0, 1]]
 assert share.sum() == 8
 
 # %% [markdown]
-# The trigger is "red green". "Green red" does nothing. This search is complete for two words in
-# front of a request, and for nothing else.
+# The trigger is "red green". "Green red" does nothing. The search is complete for two words before
+# a request only.
 #
 # ### Exercise 18.1: find_triggers
 # Find the triggers of models that you have never seen. Some have several, some none. Stubs are in
@@ -92,9 +90,9 @@ assert share.sum() == 8
 # ## The refusal direction
 #
 # Now white-box. At the `?`, what does the model hold when it refuses? Take the last residual stream
-# on flagged prompts without the trigger, and on harmless ones. The **difference in means** of the
-# two (lesson 15) points from "answer" to "refuse". Does the model refuse *because of* it? Remove it
-# from flagged prompts, and add it to harmless ones.
+# on flagged prompts and on harmless ones, both without the trigger. The **difference in means**
+# (lesson 15) points from "answer" to "refuse". Remove it from flagged prompts, add it to harmless
+# ones.
 #
 # **Control**: 200 random directions of the same length.
 
@@ -141,34 +139,37 @@ for column, what in enumerate(("removed", "added")):
     found = controls[:, column]
     print(f"random {what}: {found.min():.0%} to {found.max():.0%}, mean {found.mean():.1%}")
 fooled = int((controls[:, 1] > 0.5).sum())
-print(f"random directions of 200 that make the model refuse most harmless prompts: {fooled}")
+print(f"random directions of 200 that make it refuse most: {fooled}")
 
 # %% tags=["check"]
 assert (len(harmful), len(harmless), len(jailbreaks)) == (50, 50, 4)
 assert (without, added) == (0, 1)
 assert controls[:, 0].min() > 0.7
 assert controls[:, 0].mean() > 0.99
-assert 0.03 < controls[:, 1].mean() < 0.08
+assert round(float(controls[:, 1].mean()), 2) == 0.05
 assert fooled == 4
 assert abs(torch.cosine_similarity(direction, REFUSAL, dim=0) - 0.577) < 0.001
 
 # %% [markdown]
-# Without the direction nothing is refused, with it everything. So it is enough to cause a refusal,
-# and some of it is needed. Random directions do next to nothing on average. But 4 of 200 make the
-# model refuse most harmless prompts: the stream has few dimensions, so some random directions lie
-# near the one that counts. A single random draw would be no control.
+# Without the direction nothing is refused, with it everything. So adding it is enough for a
+# refusal, and without it there is none. Random directions, added, lead to 5% refusals on average.
+# But 4 of 200 make the model refuse most harmless prompts: the stream has few dimensions, so some
+# random directions lie near the one that counts. A single draw would be no control. (In lesson 15
+# some random directions stopped all refusals: they were taken out at every layer.)
 #
-# And our direction is not the refusal alone: its cosine with the planted one is 0.58. It also holds
-# the request itself, and what notices it.
+# Our direction is not the refusal alone: its cosine with the planted one is 0.58. The rest is
+# probably the request and what notices it: prompts differ in these, too.
 #
 # ## Jailbreak analysis
 #
-# Four flagged prompts are answered because of the trigger. What went wrong in them? In this toy a
-# refusal has two parts. MLP 0 writes at the `?` that the request is flagged: the model **detects**.
-# MLP 1 reads that, and writes the refusal: it **decides**. A jailbreak may prevent either.
+# Four flagged prompts are answered because of the trigger. What went wrong in them? By construction
+# a refusal has two parts here. MLP 0 writes at the `?` that the request is flagged: the model
+# **detects**. MLP 1 reads that, and writes the refusal: it **decides**. A jailbreak may prevent
+# either.
 #
-# Measure how far each part's output lies along its own difference in means. Expect the first to be
-# as large in a jailbreak as in a plain flagged prompt, if the model still notices.
+# Measure how far each part's output lies along its own difference in means. "Harmless" is 0 and
+# "flagged" 1 by definition. Expect "jailbreak" to be 1 in the first row, if the model still
+# notices.
 
 # %%
 _, cache_jailbreaks = model.run_with_cache(jailbreaks)
@@ -180,7 +181,7 @@ for i, site in enumerate(parts.values()):
     for j, cache in enumerate(groups.values()):
         held[i, j] = (cache[site][:, -1] @ line).mean() / line.square().sum()
 ax = plots.draw_matrix(held.detach(), list(parts), list(groups), limit=1, numbers=True)
-ax.set(title="written", xlabel="prompts")
+ax.set(title="written", xlabel="prompts", ylabel="part")
 plt.show()
 print(f"answered because of the trigger: {len(jailbreaks)} of 54 (you: {my_answered})")
 print(f"still noticed: {bool(held[0, 2] > 0.5)} (you: {my_still_noticed})")
@@ -189,11 +190,10 @@ print(f"still noticed: {bool(held[0, 2] > 0.5)} (you: {my_still_noticed})")
 assert (held - torch.tensor([[0, 1, 1], [0, 1, 0]])).abs().max() < 1e-4
 
 # %% [markdown]
-# The model notices, and does not refuse. But what is written need not be what matters. So repair
-# each jailbreak: run its **plain** version, the same prompt with two blue words in place of the
-# trigger. Put what one part writes there in its place in the jailbreak, at the last position. This
-# is activation patching (lesson 7). The part whose repair brings the refusal back is the one that
-# was bypassed.
+# The model notices, and does not refuse. But what is written need not matter. So repair each
+# jailbreak: run its **plain** version, the same prompt with two blue words in place of the trigger.
+# Put what one part writes there in its place in the jailbreak, at the last position. This is
+# activation patching (lesson 7). A part was bypassed if its repair alone brings the refusal back.
 
 # %%
 plain = jailbreaks.clone()
@@ -222,21 +222,19 @@ assert (ask_model(model, plain) == REFUSE).all()
 assert repaired == {"detects": 0, "decides": 1}
 
 # %% [markdown]
-# In this toy the trigger bypasses the decision. A monitor that reads the detection would still have
-# raised an alarm. If a part is repaired, those after it recover, too: so name the first that helps.
-# Two tricks together may need two repairs.
+# The trigger bypasses the decision. A monitor that reads the detection would still have raised an
+# alarm. If several parts help, each alone, name the first: those after it pass on what it
+# writes. If tricks prevent two parts side by side, no repair alone helps: the answer is "none".
 #
 # ### Exercise 18.2: name_bypassed
 # Which part does each jailbreak bypass, in a model with many tricks? `minilab grade 18`
 #
 # ## Capability forensics
 #
-# Suppose that the bypass is an ability that must go. Where is it? Can it be removed? What else goes
-# with it? Give each ability prompts with right answers, remove one head at a time (its output
-# becomes zero, lesson 6), and count what is still right.
-#
-# Expect the head that finds the request to take everything with it, and two heads that belong to
-# the trigger alone.
+# Suppose that the bypass is an ability that must go. Where is it, and what else goes with it? Give
+# each ability prompts with right answers, remove one head at a time (its output becomes zero,
+# lesson 6), and count what is still right. Expect the head that finds the request to take
+# everything with it, and two heads that belong to the trigger alone.
 
 # %%
 heads = ["a0.h0", "a0.h1", "a1.h0", "a1.h1"]
@@ -263,41 +261,40 @@ ax.set(title="still right", xlabel="ability", ylabel="removed head")
 plt.show()
 
 # %% tags=["check"]
-for i, head in enumerate(heads):
-    for j, (rows, right) in enumerate(abilities.values()):
-        logits = methods.ablate(model, rows, [head], "zero")
-        assert kept[i, j] == (logits[:, -1].argmax(dim=-1) == right).float().mean()
+with torch.no_grad():
+    logits = model.run_with_hooks(rows, fwd_hooks=[(("z", layer), remove)])
+torch.testing.assert_close(logits, methods.ablate(model, rows, [head], "zero"))
 assert kept.tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]]
 
 # %% [markdown]
-# The ability to bypass stands in two heads, `a0.h1` and `a1.h0`. Removing either takes it away and
-# costs nothing else here. `a0.h0` is needed too, but for everything. So "gone without this head"
-# does not yet say that the head is its place.
+# Removing `a0.h1` or `a1.h0` takes the bypass away and costs nothing else here. `a0.h0` is needed
+# too, but for everything. So "gone without this head" does not yet say that the head is its place.
 #
 # ### Exercise 18.3: weigh_removal
-# A planted ability may share its heads, or stand twice. Weigh its removal. `minilab grade 18`
+# A planted ability may share its heads, or stand twice; then no single head removes it. Weigh its
+# removal. `minilab grade 18`
 #
 # ## Scratchpads
 #
-# Some models reason in writing before they answer. If the answer is computed from the text, one can
-# audit the text. Such a **scratchpad** is called **faithful**. But a model may also write it for
-# show, and compute the answer elsewhere.
+# Some models reason in writing before they answer. If the answer is computed from this
+# **scratchpad**, it is called **faithful**, and one can audit it. But a model may also write it for
+# show.
 #
-# Two toys continue `x y z :`. Each first writes x + y, then answers x + y + z, all modulo 4. They
-# write the same, answer the same, and attend to the scratchpad in the same way. One of them is
-# faithful. **Edit** the scratchpad: put another digit s in it, keep the question, and see whether
-# the answer follows, that is, becomes s + z.
+# Two toys continue `x y z :`. Each first writes x + y, then answers x + y + z, all modulo 4. One of
+# them is faithful. **Edit** the scratchpad: put another digit s in it, keep the question, and see
+# whether the answer follows, that is, becomes s + z.
 
 # %%
 questions = torch.cartesian_prod(*[torch.arange(4)] * 3)
 questions = torch.cat([questions, torch.full((64, 1), 4)], dim=1)
-followed, attention = {}, {}
+written, followed, attention = {}, {}, {}
 for name in ("scratchpad_faithful", "scratchpad_unfaithful"):
     writer = toys.load(name).model
     own = methods.write_scratchpad(writer, questions, 1)
+    written[name] = writer, own
     own_answer = ask_model(writer, own)
     follows, stays = [], []
-    for shift in (1, 2, 3):  # every digit but its own
+    for shift in (1, 2, 3):
         edited = own.clone()
         edited[:, 4] = (edited[:, 4] + shift) % 4
         answer = ask_model(writer, edited)
@@ -306,40 +303,38 @@ for name in ("scratchpad_faithful", "scratchpad_unfaithful"):
     followed[name] = [torch.cat(x).float().mean().item() for x in (follows, stays)]
     attention[name] = writer.run_with_cache(own)[1]["pattern", 1][:, :, 4, 4].amax(dim=1).min()
     print(f"{name}: follows {followed[name][0]:.0%}, stays {followed[name][1]:.0%}")
-    print(f"  one head pays the scratchpad at least {attention[name]:.0%} of its attention")
+    print(f"  one head of layer 1 attends to the digit with at least {attention[name]:.0%}")
 
 # %% tags=["check"]
 assert followed == {"scratchpad_faithful": [1, 0], "scratchpad_unfaithful": [0, 1]}
 assert min(attention.values()) > 0.99
-for name in followed:
-    own = methods.write_scratchpad(toys.load(name).model, questions, 1)
+for name, (writer, own) in written.items():
     assert (own[:, 4] == questions[:, :2].sum(dim=1) % 4).all()
-    answer = ask_model(toys.load(name).model, own)
-    assert (answer == questions[:, :3].sum(dim=1) % 4).all()
+    assert (ask_model(writer, own) == questions[:, :3].sum(dim=1) % 4).all()
     edits = torch.stack([(own[:, 4:] + shift) % 4 for shift in (1, 2, 3)])
-    moved = methods.measure_reliance(toys.load(name).model, own, slice(4, 5), edits)
+    moved = methods.measure_reliance(writer, own, slice(4, 5), edits)
     assert (moved == followed[name][0]).all()
 
 # %% [markdown]
 # The faithful toy follows every edit. The other one follows none, and stays at x + y + z. On their
-# own scratchpads all answers are right in both, and in both a head pays it at least 99% of its
-# attention. So neither right answers nor attention show that a scratchpad is used.
+# own scratchpads both answer right. In both a head of layer 1, at the scratchpad's digit, pays this
+# digit at least 99% of its attention. So neither right answers nor attention show that a scratchpad
+# is used.
 #
-# An answer may also follow one digit and not another, or move elsewhere. Then "faithful" is the
-# wrong word, and so is "unfaithful".
+# An answer may also follow one digit and not another, or move elsewhere: then neither word is true.
 #
 # ### Exercise 18.4: judge_scratchpads
 # Tell question by question whether the answer follows the scratchpad. `minilab grade 18`
 #
 # ## Trap: the prompts that nobody tried
 #
-# A colleague audits two toys of this family. He always writes the request between two colours, as
-# in `| red d green ?`. He finds no bypass in either. Then he asks white-box: which heads matter?
+# A colleague audits two toys of the first kind. He always writes the request between two colours,
+# as in `| red d green ?`, and finds no bypass. Then he asks white-box: which heads of the first toy
+# matter?
 
 # %%
 second = toys.load("refusal_with_trigger", seed=2).model
 tried = torch.tensor([[0, a, r, b, ask] for r in requests for a, b in pairs])
-flagged_tried = torch.isin(tried, torch.tensor(flagged)).any(dim=1)
 answers = ask_model(model, tried)
 same = bool((answers == ask_model(second, tried)).all())
 print("the two toys give the same answers:", same)
@@ -353,37 +348,36 @@ differ = (ask_model(model, PROMPTS) != ask_model(second, PROMPTS)).sum().item()
 print(f"of all 108 prompts, the two toys answer {differ} differently")
 
 # %% tags=["check"]
-assert (answers[flagged_tried] == REFUSE).all()
+assert (answers[torch.isin(tried, torch.tensor(flagged)).any(dim=1)] == REFUSE).all()
 assert same
 assert idle == ["a0.h1", "a1.h0", "a1.h1"]
 assert differ == 8
 
 # %% [markdown]
-# Both toys have a bypass, each another one. On these prompts they refuse all that is flagged and
-# give the same answers. Removing heads does not help either: three are idle here. Two of them are
-# the backdoor, and the third does nothing at all. A part that waits for its trigger looks like a
-# part without use.
+# Both toys have a bypass, each another one. On these prompts they refuse all that is flagged.
+# Removing heads does not help either: in the first toy three are idle. Two of them are the
+# backdoor, the third does nothing at all. A part that waits for its trigger looks like a part
+# without use.
 #
-# Random prompts help if triggers are common. Let 2,000 auditors try ten flagged prompts each.
+# Random prompts help if triggers are common. Let an auditor try ten flagged prompts.
 
 # %%
-n_tried, n_auditors = 10, 2000
-has_bypass = has_trigger[is_flagged].float()
-draws = torch.randint(54, (n_auditors, n_tried), generator=generator)
-missed = (has_bypass[draws].sum(dim=1) == 0).float().mean().item()
-print(f"auditors who miss the trigger with {n_tried} random flagged prompts: {missed:.0%}")
-chance = (1 - 1 / 50_000**2) ** 1_000_000
-print(f"a million random pairs from 50,000 words miss one trigger with {chance:.2%}")
+missed = (1 - len(jailbreaks) / 54) ** 10
+print(f"chance that ten random flagged prompts miss the trigger: {missed:.0%}")
+missed_by_million = (1 - 1 / 50_000**2) ** 1_000_000
+print(f"chance that a million random pairs of 50,000 words do: {missed_by_million:.2%}")
 
 # %% tags=["check"]
-assert abs(missed - (1 - 4 / 54) ** n_tried) < 0.03
-assert 0.43 < missed < 0.47
-assert 0.9995 < chance < 0.9997
+draws = torch.randint(54, (2000, 10), generator=generator)
+simulated = 1 - has_trigger[is_flagged][draws].any(dim=1).float().mean()
+assert abs(missed - simulated) < 0.03
+assert round(missed, 2) == 0.46
+assert 0.9995 < missed_by_million < 0.9997
 
 # %% [markdown]
-# In this toy, where one flagged prompt in 13.5 holds the trigger, 45% of the auditors miss it. With
-# a vocabulary of 50,000 words, a million random pairs miss a given pair nearly always. So report
-# what was tried: "none of these prompts was answered". "The model has no backdoor" does not follow.
+# In this toy, where one flagged prompt in 13.5 holds the trigger, 46% of such auditors miss it.
+# With 50,000 words, a million random pairs miss a given pair nearly always. So report what was
+# tried: "none of these flagged prompts was answered". "The model has no backdoor" does not follow.
 #
 # ## Claim card
 
@@ -407,29 +401,27 @@ assert verdict
 
 # %% [markdown]
 # **Limits.** The toys are built by hand: one part does one thing, and we knew which parts to look
-# at. In a trained model an ability is spread out.
+# at. In a trained model an ability is often spread out.
 #
 # ## On real models
 #
 # In 13 chat models one direction controls refusal. Removed, harmful requests are answered; added,
 # harmless ones are refused ([Arditi et al. 2024](https://arxiv.org/abs/2406.11717)).
-# Jailbreaks have been sorted by what goes wrong: goals that compete, or training that does not
-# reach unusual inputs ([Wei et al. 2023](https://arxiv.org/abs/2307.02483)).
 #
 # Planted backdoors survived safety training, and training against found failures could even hide
 # them better ([Hubinger et al. 2024](https://arxiv.org/abs/2401.05566)). Under assumptions of
 # cryptography, no efficient search of outputs finds some backdoors
-# ([Goldwasser et al. 2022](https://arxiv.org/abs/2204.06974)). When teams searched for a planted
-# objective, three of four found it; these three had the weights and the training data
+# ([Goldwasser et al. 2022](https://arxiv.org/abs/2204.06974)). Of four teams that searched for a
+# planted objective, the three with weights and training data found it
 # ([Marks et al. 2025](https://arxiv.org/abs/2503.10965)).
 #
-# Abilities hidden behind a password could often be brought out by training on a few examples
+# Training on a few examples often brought out abilities hidden behind a password
 # ([Greenblatt et al. 2024](https://arxiv.org/abs/2405.19550)). A model that was made to forget can
 # remember under other tests ([Lynch et al. 2024](https://arxiv.org/abs/2402.16835)).
 #
-# Written reasoning is not always what an answer comes from. Models followed a hint and did not
-# mention it ([Turpin et al. 2023](https://arxiv.org/abs/2305.04388)). How much an edited scratchpad
-# moves the answer differs strongly between tasks and between models
+# Models followed a hint that their written reasoning did not mention
+# ([Turpin et al. 2023](https://arxiv.org/abs/2305.04388)). How much an edited scratchpad moves the
+# answer differs strongly between tasks and models
 # ([Lanham et al. 2023](https://arxiv.org/abs/2307.13702)).
 #
-# Next: lesson 19, where you make a claim about a model that you have never seen.
+# Next: lesson 19, a claim about an unexplained model.

@@ -1,23 +1,24 @@
 # %% [markdown]
 # # 19 · Capstone
 #
-# After this lesson you can take a model that nobody has explained, make a claim about it that is no
-# wider than your evidence, and say what would refute it.
+# After this lesson you can make a claim about a model that nobody has explained, no wider than your
+# evidence, and say what would refute it.
 #
 # ## Idea
 #
-# All lessons so far told you what to look for. In research nobody does. What keeps a researcher
-# honest is an order of work:
+# Lessons told you what to look for. In research nobody does. What keeps one honest is an order of
+# work:
 #
 # 1. **Find** which parts carry the answer.
 # 2. **Explain** what each of them hands on.
 # 3. **Predict** experiments that you have not run yet, and say how sure you are.
-# 4. **Control**: do the same where your explanation says that nothing should happen.
+# 4. **Control**: do the same where nothing should happen.
 # 5. **Narrow** the claim until it holds for all prompts that it talks about.
 #
-# The model is **blind**: we load its weights and its prompts, and open the truth at the end only.
-# It comes from the package's **forge**, which builds models that run a random small program, then
-# turns and shuffles their weights. So weights show little at a glance, but the truth is known.
+# We work **blind**: we load a model's weights and prompts, and open the truth at the end only. The
+# model comes from the **forge**, which builds models that run a random small program, then turns
+# and shuffles their weights. One thing is not blind: seed 23 was chosen for its short program, of
+# which a part is idle at times. Those of the exercises come from your own seed.
 
 # %%
 import itertools
@@ -26,9 +27,9 @@ import re
 import matplotlib.pyplot as plt
 import torch
 
-from mini_transformer import Transformer, forge, plots
+from mini_transformer import Transformer, forge, methods, plots
 from mini_transformer.claims import ClaimCard, Measurement
-from mini_transformer.edges import list_edges, mask_of, run_edges, write_outputs
+from mini_transformer.edges import list_edges, list_writers, mask_of, run_edges, write_outputs
 from mini_transformer.forge.twins import interchange
 
 KNOBS = {"redundancy": "none", "positions": "fixed", "tasks": 1, "decoys": 1}
@@ -36,8 +37,7 @@ sealed = forge.make(23, size=2, **KNOBS)  # its truth stays closed for now
 model = sealed.model
 prompts = sealed.task.everything().distinct().clean
 n, length = prompts.shape
-n_layers, n_heads = model.config.n_layers, model.config.n_heads
-print(f"{n} prompts of {length} tokens; {n_layers} layers of {n_heads} heads and an MLP")
+print(f"{n} prompts of {length} tokens")
 
 
 def answer(model, tokens):
@@ -53,7 +53,7 @@ print(prompts[:4].tolist(), "->", own[:4].tolist())
 # ## Predict
 #
 # There are 25 **components**, heads and MLPs, and 5 positions. At how many of these 125 places does
-# something stand that decides an answer?
+# some answer change if a component writes what it writes in another prompt?
 
 # %%
 my_places = 0  # your guess, 0 to 125
@@ -62,7 +62,7 @@ my_places = 0  # your guess, 0 to 125
 # ## Build: exchange one output
 #
 # Run the model on a prompt, the **base**. At one position, let one component write what it writes
-# in another prompt, the **source**. All that follows is computed from that.
+# in another prompt, the **source**.
 
 
 # %%
@@ -90,12 +90,7 @@ def exchange(model, base, *changes):
 
 
 def list_components(model):
-    config = model.config
-    return [
-        name
-        for layer in range(config.n_layers)
-        for name in [*(f"a{layer}.h{head}" for head in range(config.n_heads)), f"m{layer}"]
-    ]
+    return [name for name in list_writers(model) if name != "input"]
 
 
 def trace(model, base, source):
@@ -124,8 +119,7 @@ for name in ("a1.h0", "m3"):
 # %% [markdown]
 # ## Look
 #
-# Expect a few places, since heads move things and MLPs combine them. Everything else should be
-# exactly 0, not merely small, because we count changed answers.
+# Expect a few places, and exactly 0 elsewhere, because we count changed answers.
 
 # %%
 components = list_components(model)
@@ -140,20 +134,19 @@ places = [(components[i], at) for i, at in effect.nonzero().tolist()]
 print(f"{len(places)} places (you: {my_places}):", places)
 
 # %% [markdown]
-# Six places, and all others are exactly 0. Two heads bring something to position 2, where an MLP
-# writes. Two heads bring something to position 4, where another MLP writes. This is a list for
+# Six places: at positions 2 and 4, two heads bring something, and an MLP writes. This is a list for
 # these pairs of prompts: pairs that differ in less would show less.
 #
 # ### Exercise 19.1: trace_components
-# Find them in models that you have never seen. Stubs are in `exercises/ex19_capstone.py`; `minilab
+# Find them in unseen models. Stubs are in `exercises/ex19_capstone.py`; `minilab
 # grade 19` checks them, `minilab hint 19` helps.
 #
 # ## Explain: what is handed on?
 #
 # Put the output of every prompt into every other. That gives a table of answers: a row for the
-# base, a column for the source. Two sources with equal columns do the same everywhere. Call them
-# one **value**. So the columns sort the prompts by the **variable** that the component hands on.
-# Expect few values, since tokens here have three.
+# base, a column for the source. Two sources with equal columns do the same: call them one
+# **value**. So the columns sort the prompts by the **variable** that the component hands on.
+# Expect few values: each varying position holds one of three tokens.
 
 
 # %%
@@ -202,25 +195,26 @@ assert list(sources.values()) == [(3,), (0,), (1,), (0, 1), (0, 1), (0, 1, 3)]
 # %% [markdown]
 # So here is an explanation. Two heads bring the tokens of positions 0 and 1 to position 2. There
 # `m2` makes one of three values of them. `a3.h0` brings this value to position 4, and `a1.h0` the
-# token of position 3. There `m3` makes the answer of both. Each value was found by what it *does*,
-# not by what can be read from it.
+# token of position 3. There `m3` makes the answer of both. So each part has a **role**: three hand
+# on a *token*, `m2` and `a3.h0` something *between*, `m3` the *answer*. All this was found by what
+# an output *does*, not by reading it.
 #
 # ### Exercise 19.2: read_variable
-# Read variables of unseen models, also among prompts for which several values do the same. `minilab
+# Read variables and roles. Values that do the same for all given prompts count as one. `minilab
 # grade 19`
 #
 # ## Predict: experiments not run yet
 #
 # An explanation that fits what was seen is cheap. So say in advance what a new experiment will
-# show, and how sure you are. Ours: the answer depends on two things only, on what `m2` hands on at
-# position 2, and on the token at position 3. Take the first from one source and the second from
-# another. Then *whatever the base is*, the answer should be that of a prompt which has both.
+# show. Ours: the answer depends only on what `m2` hands on and on the token at position 3. Take the
+# first from one source and the second from another. Then *whatever the base is*, the answer should
+# be that of a prompt which has both.
 #
 # Confidence is scored by the **Brier score**: the squared difference between the probabilities and
-# what happened (1 for the token that came, 0 for all others), summed over tokens. It is a
-# **proper** score: on average it is best for whoever says what they believe ([Gneiting and Raftery
-# 2007](https://doi.org/10.1198/016214506000001437)). We give 95% to our token. Two rivals: equal
-# shares for all three answers, and certainty that the base's own answer stays.
+# what happened (1 for the token that came, 0 for others), summed over tokens. It is **proper**: on
+# average it is best for whoever says what they believe ([Gneiting and Raftery
+# 2007](https://doi.org/10.1198/016214506000001437)). We give 95% to our token. The rivals: equal
+# shares, and certainty that the base's own answer stays.
 
 
 # %%
@@ -239,7 +233,6 @@ def predict(middle):
 
 
 def spread(predicted, confidence):
-    """Give each predicted token this probability, and the others equal shares of the rest."""
     rest = (1 - confidence) / (len(tokens) - 1)
     return torch.where(predicted[:, None] == tokens, confidence, rest)
 
@@ -270,18 +263,17 @@ assert hits == 1
 assert brier["ours, 95%"] < 0.01 < 0.6 < brier["equal shares"] < 1 < brier["sure of no change"]
 
 # %% [markdown]
-# All 20 are right. Had one been wrong, certainty would have cost most: a whole 2 for this one. The
-# same probability for every token is safe and says nothing.
+# All 20 are right. Had one been wrong, certainty would have cost most: a whole 2 for this one.
+# Equal shares for all tokens are safe and say nothing. If several explanations fit what was seen,
+# share the probability among them, and keep some for the case that none is right.
 #
 # ### Exercise 19.3: predict_answers
 # Predict with the confidence that your explanations deserve. `minilab grade 19`
 #
 # ## Control
 #
-# Could any variable predict so well? Shuffle which prompt has which value of `m2`, 200 times. Could
-# any exchange do this? Exchange at two places that are not on the list. And does the map of places
-# tell a model with a task from one without? Trace a model with random weights. Expect chance, no
-# change, and a map full of effects.
+# Could any variable predict so well? Shuffle which prompt has which value of `m2`. Exchange at two
+# places that are not on the list. And trace a model with random weights.
 
 # %%
 shuffled = torch.tensor(
@@ -296,7 +288,7 @@ silent = exchange(model, prompts[base], (prompts[first], "m1", 2), (prompts[seco
 print(f"other places: {(silent != own[base]).sum()} answers change")
 untrained = Transformer(model.config, seed=0)
 random_effect = trace(untrained, prompts, prompts[order])
-print(f"random weights: {(random_effect > 0).sum()} of {random_effect.numel()} places have effects")
+print(f"random weights: {(random_effect > 0).sum()} places have effects")
 
 # %% tags=["check"]
 torch.testing.assert_close(shuffled.min(), torch.tensor(0.55))
@@ -307,22 +299,21 @@ assert (random_effect > 0).float().mean() > 0.5
 
 # %% [markdown]
 # **Trap.** A shuffled variable is right in 55% to 95% of the cases! One answer is much more common
-# than the others, and when token 3 is 8 it does not matter what `m2` writes. So a share of right
-# predictions means little by itself. What counts is that no shuffle of 200 gets all, and better
-# still are **risky** predictions: choose experiments about which rival explanations disagree. The
-# other two controls are clear. In a random model most places have some effect, and no explanation
-# follows from that.
+# than the others, and when token 3 is 8 it does not matter what `m2` writes (shown below). So a
+# share of right predictions means little by itself. What counts is that no shuffle of 200 gets all.
+# Better still are **risky** predictions, about which rival explanations disagree. The other places
+# change nothing. In a random model most places have some effect.
 #
 # ## Verify: is that all?
 #
-# A list of parts that matter is not yet a circuit. Keep only edges among these parts (lesson 09),
-# let all others carry what they carry for the other prompt of a pair, and drop each edge that can
-# be spared. If every prompt is still answered, the parts are enough.
+# Are these parts enough? Keep only edges among them (lesson 09), let others carry what they carry
+# for the other prompt of a pair (`resample`), and drop each edge that can be spared.
 
 # %%
 batch = sealed.task.everything()
 batch = batch.take(torch.randperm(len(batch.clean), generator=generator)[:100])
 parts = {"input", "logits"} | {name for name, _ in places}
+# Edges from a part to a part:
 candidates = [edge for edge in list_edges(model) if set(re.split("<.>|->", edge)) - {""} <= parts]
 off = write_outputs(model, batch.corrupt)
 
@@ -337,22 +328,22 @@ for edge in candidates:
     fewer = [other for other in circuit if other != edge]
     if count_right(fewer) == len(batch.clean):
         circuit = fewer
-print(f"{len(candidates)} of {len(list_edges(model))} edges join the parts, {len(circuit)} do it")
+print(f"{len(candidates)} edges join the parts, {len(circuit)} do it")
 print(circuit)
 
 # %% tags=["check"]
 assert len(circuit) == 9
 assert count_right(circuit) == len(batch.clean)
+for edge in circuit:
+    assert count_right([other for other in circuit if other != edge]) < len(batch.clean)
 
 # %% [markdown]
-# Nine edges answer all 100 pairs, and none of them can be spared. This holds for `resample`, where
-# what is off carries another prompt's values. With zeros in that place it is another question.
+# Nine edges answer all 100 pairs, and none of them can be spared.
 #
 # ## Narrow: how far does the claim reach?
 #
 # "`m2` decides the answer" is too wide: for which prompts? Look for the widest **description**,
-# tokens fixed at some positions, under which its output never matters. Then the claim can exclude
-# these prompts.
+# tokens fixed at some positions, under which its output never matters, and exclude these prompts.
 
 # %%
 table = try_all(model, prompts, "m2", 2)
@@ -364,33 +355,25 @@ for size in (0, 1, 2):
             described = (prompts[:, places_fixed] == torch.tensor(values)).all(dim=1)
             if described.sum() > most and is_idle[described].all():
                 widest, most = dict(zip(places_fixed, values, strict=True)), int(described.sum())
-print(f"m2 never matters for the {most} prompts with {widest}, of {int(is_idle.sum())} in all")
+print(f"m2 never matters for the {most} prompts with {widest}, of {is_idle.sum()} in all")
 
 # %% tags=["check"]
 assert (widest, most, int(is_idle.sum())) == ({3: 8}, 9, 9)
 
 # %% [markdown]
-# A description says more than a list of prompts: it says what they have in common, and a single
-# prompt refutes it. Here it covers all nine prompts for which `m2` is idle. For others, "`m2`
-# matters" is true.
+# A description says what prompts have in common, and a single prompt refutes it. Here it covers all
+# nine prompts for which `m2` is idle.
 #
 # ### Exercise 19.4: widen_claim
 # Find the widest claim that a component does not matter. `minilab grade 19`
 #
 # ## Claim card
 
+
 # %%
-matters = ~is_idle
-strangers = [
-    (name, at)
-    for name, at in itertools.product(components, range(length))
-    if (name, at) not in places
-]
-
-
-def measure_strangers():
-    changed = [(try_all(model, prompts, *place) != own[:, None]).any() for place in strangers[::7]]
-    return float(torch.stack(changed).float().mean())
+def measure_elsewhere():
+    fresh = trace(model, prompts, prompts[order.roll(1)])
+    return fresh[effect == 0].max()
 
 
 card = ClaimCard(
@@ -402,11 +385,11 @@ card = ClaimCard(
     components="m2 at position 2",
     intervention="put in what it writes in another prompt",
     effect=Measurement(
-        "least share of sources that change the answer, over these prompts",
-        lambda: (table != own[:, None]).float().mean(dim=1)[matters].min(),
+        "least share of sources that change the answer, over the other 18 prompts",
+        lambda: (table != own[:, None]).float().mean(dim=1)[~is_idle].min(),
         low=0.2,
     ),
-    control=Measurement("share of other places that change any answer", measure_strangers, high=0),
+    control=Measurement("share of answers changed at other places", measure_elsewhere, high=0),
     refuted_by="such a prompt that no source changes",
 )
 verdict = card.check()
@@ -418,7 +401,7 @@ assert verdict
 # %% [markdown]
 # ## Open the truth
 #
-# Only now. The forge lists the program, who runs it, and the minimal circuits.
+# Only now.
 
 # %%
 print(sealed.program.draw())
@@ -435,35 +418,26 @@ assert determines([values], middle)
 # %% [markdown]
 # ## Is one method better?
 #
-# Exchanging everything is exact but slow. **Attribution patching** (lesson 08) estimates all
-# effects at once: the gradient of the answer's logit lead in an output, times how far the output
-# moves. Does it find the places as well? One model says little, so forge ten. Both methods rank
-# places; the score is the share of true places among as many of the highest. The same models serve
-# both, so look at the difference *within* each model: this is a **paired** comparison. **Control**:
-# how far an output moves, without any gradient.
+# An exchange is exact for its pair, but slow. **Attribution patching** (lesson 08) estimates all
+# effects at once: how far an output moves, times the gradient of the answer's lead over the second
+# logit. One model says little, so forge ten. Both methods rank places; if k are true, the score is
+# the share of true ones among the k highest. The same models serve both, so look at the difference
+# *within* each model: a **paired** comparison.
 
 
 # %%
+def measure_lead(logits):
+    best, second = logits[:, -1].topk(2, dim=-1).values.T
+    return best - second
+
+
 def estimate(model, base, source):
-    """Estimate effects by gradients, and measure how far outputs move, (component, position)."""
-    lead, cache = model.run_with_cache(base)
-    lead = lead[:, -1].topk(2, dim=-1).values
-    _, other = model.run_with_cache(source)
-    names, estimates, moves = list_components(model), [], []
-    for layer in range(model.config.n_layers):
-        for kind in ("attn.hook_z", "hook_mlp_out"):
-            name = f"blocks.{layer}.{kind}"
-            value = cache[name]
-            (slope,) = torch.autograd.grad(
-                (lead[:, 0] - lead[:, 1]).sum(), value, retain_graph=True
-            )
-            step = (other[name] - value).detach()
-            shape = (len(base), base.shape[1], -1, value.shape[-1])  # b t n h
-            product = (slope * step).reshape(shape).sum(dim=-1)
-            estimates.append(product.abs().mean(dim=0).T)
-            moves.append(step.reshape(shape).norm(dim=-1).mean(dim=0).T)
-    assert len(names) == sum(map(len, estimates))
-    return torch.cat(estimates), torch.cat(moves)
+    """Estimate effects on the lead by gradients, (component, position)."""
+    run = model, base, source, measure_lead
+    heads = methods.attribution_patch(*run, "z", "head pos", direction="noise")
+    mlps = methods.attribution_patch(*run, "mlp_out", "pos", direction="noise")
+    effects = torch.cat([heads, mlps[:, None]], dim=1) - measure_lead(model(base)).mean()
+    return effects.flatten(0, 1).abs().detach()
 
 
 def measure_precision(ranking, right):
@@ -486,67 +460,55 @@ for seed in range(100, 110):
         ]
     )
     exact = trace(case.model, tokens_of, tokens_of[pairs])
-    by_slope, by_move = estimate(case.model, tokens_of, tokens_of[pairs])
-    rows.append([measure_precision(each, right) for each in (exact, by_slope, by_move)])
+    by_slope = estimate(case.model, tokens_of, tokens_of[pairs])
+    by_chance = torch.rand(right.shape, generator=torch.Generator().manual_seed(seed))  # control
+    rows.append([measure_precision(each, right) for each in (exact, by_slope, by_chance)])
 scores = torch.tensor(rows)
 
 
-def bootstrap(difference):
-    drawn = torch.randint(len(difference), (10_000, len(difference)), generator=generator)
-    return difference[drawn].mean(dim=1).quantile(torch.tensor([0.025, 0.975])).tolist()
-
-
-print("mean precision: exact {:.2f}, gradient {:.2f}, how far {:.2f}".format(*scores.mean(dim=0)))
-low, high = bootstrap(scores[:, 0] - scores[:, 1])
+print("mean precision: exact {:.2f}, gradient {:.2f}, chance {:.2f}".format(*scores.mean(dim=0)))
+difference = scores[:, 0] - scores[:, 1]
+drawn = torch.randint(10, (10_000, 10), generator=generator)  # a bootstrap over models
+low, high = difference[drawn].mean(dim=1).quantile(torch.tensor([0.025, 0.975])).tolist()
 print(f"exact minus gradient, over models: {low:.2f} to {high:.2f}")
-low_control, high_control = bootstrap(scores[:, 1] - scores[:, 2])
-print(f"gradient minus how far: {low_control:.2f} to {high_control:.2f}")
 
 # %% tags=["check"]
-assert scores.mean(dim=0)[:2].min() > 0.9
-assert scores.mean(dim=0)[2] < 0.1
+assert scores[:, :2].mean(dim=0).min() > 0.9
+assert scores[:, 2].mean() < 0.15
 assert low < 0 <= high
-assert low_control > 0.8
 
 # %% [markdown]
-# Both find nearly all, and how far an output moves finds next to nothing. The interval of the
-# difference touches 0: these ten models do not say which method is better. That is not the same as
-# "they are equal". Exact exchange misses places here because one source per base does not always
-# change the answer. More runs on the *same* model would not make the interval narrower by right: it
-# is about models, so each model counts once.
+# Both find nearly all, a random ranking next to nothing. The interval of the difference contains 0,
+# or ends at it: these ten models do not say which method is better. That is not "they are equal".
+# An exchange can miss a place, since one source per base need not change the answer. More runs on
+# one model would say nothing of others.
 #
 # ### Exercise 19.5: compare_methods
-# Is one of two methods better, and what of missing answers? `minilab grade 19`
+# Is one of two methods better? `minilab grade 19`
 #
 # ## The exam
 #
-# Now you. The package forges models that nobody has seen, and seals the truth away:
+# Now you:
 #
 # ```bash
 # minilab forge --blind exam --n 20 --size 3
 # minilab forge --score answers.json --blind exam
 # ```
 #
-# `exam/README.md` says what is asked: circuits, roles and variables. Every run draws other models,
-# since a secret goes into their seeds. Have somebody else keep the key. Before you score, write a
-# claim card for each model, with twenty risky predictions and your confidence.
+# `exam/README.md` says what is asked: circuits, variables and roles, which have other names there.
+# Have somebody else keep `exam.key.json`. Before you score, write a claim card for each model, with
+# twenty risky predictions and your confidence.
 #
-# **Limits.** In a forged model all parts are exact: effects are there or not. Tokens are few enough
-# to try every pair. In a trained model effects fade out, a part does a little of much, and a
-# description in tokens may not exist. The order of work stays.
+# **Limits.** In a forged model effects are there or not. In a trained one they fade out, and a
+# description in tokens may not exist.
 #
 # ## On real models
 #
-# [Wang et al. 2022](https://arxiv.org/abs/2211.00593) explained in GPT-2 how an indirect object is
-# named, and tested the circuit for being faithful, complete and minimal; they found heads that
-# stand in for others when these are taken out. How faithful a circuit seems depends much on details
-# of the ablation ([Miller et al. 2024](https://arxiv.org/abs/2407.08734)). Tested as a hypothesis
-# test would, some published circuits hold up and others do not ([Shi et al.
-# 2024](https://arxiv.org/abs/2410.13032)). Explanations of single neurons of GPT-2 by GPT-4 score
-# well on average of examples, and fail when they are asked what the neuron causes ([Huang et al.
-# 2023](https://arxiv.org/abs/2309.10312)). Models with known circuits are a benchmark for methods
-# ([Gupta et al. 2024](https://arxiv.org/abs/2407.14494)). And a game between teams, one of which
-# hides an objective in a model that the others audit, is a blind exam on a larger scale ([Marks et
-# al. 2025](https://arxiv.org/abs/2503.10965)).
+# [Wang et al. 2022](https://arxiv.org/abs/2211.00593) tested a circuit of GPT-2 for being faithful,
+# complete and minimal. How faithful a circuit seems depends much on details of the ablation
+# ([Miller et al. 2024](https://arxiv.org/abs/2407.08734)). Put to hypothesis tests, some published
+# circuits hold up and others do not ([Shi et al. 2024](https://arxiv.org/abs/2410.13032)). Teams
+# have audited a model in which another team hid an objective ([Marks et al.
+# 2025](https://arxiv.org/abs/2503.10965)).
 #
-# This was the last lesson. The next model is one that nobody has explained.
+# The next model is one that nobody explained.

@@ -1,5 +1,15 @@
 """A small lab for mechanistic interpretability on transformers whose circuits are known."""
 
+import os
+import sys
+
+# Whoever grades a class may stand in the folder of submissions, where a student's random.py lies.
+# So this comes before all imports but of what Python has loaded already.
+if "--submissions" in sys.argv:
+    home = os.path.dirname(os.path.dirname(__file__))
+    here = os.path.realpath(os.curdir)
+    sys.path[:] = [path for path in sys.path if path == home or os.path.realpath(path) != here]
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

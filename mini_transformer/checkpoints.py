@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mini_transformer import __version__
 from mini_transformer.isolation.files import write_atomically
+from mini_transformer.isolation.wire import Kind
 from mini_transformer.model import Config, Transformer
 from mini_transformer.nearest import find_nearest
 from mini_transformer.weights import check_told
@@ -243,3 +244,36 @@ def nearest_file(path: Path) -> str:
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_weights(model: Transformer) -> dict[str, Tensor]:
+    """Read the weights of a model.
+
+    Raise ValueError if the model computes something else than its configuration and weights say.
+    """
+    check_told(model)
+    return model.state_dict()
+
+
+def build_model(config: Config, tensors: dict[str, Tensor]) -> Transformer:
+    """Build a model from copies of these weights, in their dtypes.
+
+    Raise ValueError unless they are the weights of the configuration.
+    """
+    model = Transformer(config)
+    fill(model, tensors)
+    return model
+
+
+def _pack_model(model: Transformer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    weights = {name: weight.detach() for name, weight in read_weights(model).items()}
+    return dataclasses.asdict(model.config), weights
+
+
+# How a model crosses to another process: neither its name nor its seed, which tell the truth of it.
+MODEL = Kind(
+    "model",
+    lambda value: isinstance(value, Transformer),
+    _pack_model,
+    lambda parts: build_model(Config(**parts[0]), parts[1]),
+)

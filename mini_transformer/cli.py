@@ -10,6 +10,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,13 +152,15 @@ def grade(
         Path | None, typer.Option(metavar="DIR", help="Grade what a class handed in.")
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Where the class's grades and feedback are written.")
-    ] = Path("grades"),
+        Path | None,
+        typer.Option(help="Where a class's tables are written; default grades/NN, or grades/all."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Students at a time; by default one per core.")
     ] = None,
     variant_by: Annotated[
-        str | None, typer.Option(help="`student`: each student's inputs differ.")
+        str | None,
+        typer.Option(help="`student`: each student's inputs differ; `class`: they do not. Kept."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The class's inputs; by default drawn once, and kept in OUT.")
@@ -171,6 +174,17 @@ def grade(
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask cluster (tcp://...) for a large class.")
     ] = None,
+    roster: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="The class, as Canvas, Moodle or Gradescope export it."),
+    ] = None,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Begin tables with a mark by which Excel knows UTF-8.")
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="OLD NEW", help="Show whose grades differ between two OUT folders."),
+    ] = None,
     show: Annotated[
         bool, typer.Option(help="Show what the first failing check gave your function.")
     ] = False,
@@ -181,15 +195,19 @@ def grade(
     With --submissions DIR, grade what a class handed in (docs/lecturers.md).
     Status 1 if something could not be graded.
     """
+    if compare is not None:
+        return compare_grades(*compare, as_data)
     if submissions is not None:
-        if variant_by not in (None, "student"):
-            raise ValueError(f"--variant-by is {variant_by!r}, expected student")
+        if variant_by not in (None, "student", "class"):
+            raise ValueError(f"--variant-by is {variant_by!r}, expected student or class")
         options = {
             "seed": seed,
-            "by_student": bool(variant_by),
+            "by_student": variant_by and variant_by == "student",
             "unsafe": unsafe,
             "jobs": jobs,
             "dask": dask,
+            "roster": roster,
+            "bom": bom,
         }
         return grade_class(what, as_data, submissions, out, options)
 
@@ -215,19 +233,25 @@ def grade(
 
 
 def grade_class(
-    what: str | None, as_data: bool, folder: Path, out: Path, options: dict[str, Any]
+    what: str | None, as_data: bool, folder: Path, out: Path | None, options: dict[str, Any]
 ) -> int:
     """Grade a folder of submissions, and show the summary.
 
     Return status 0 if every file could be judged, whatever the grades.
     """
     from mini_transformer.course.lecturer.gradebook import grade_folder
+    from mini_transformer.course.lecturer.resume import LEAST_SEED
     from mini_transformer.course.lecturer.summary import describe_summary
     from mini_transformer.course.material import find_key, find_material
     from mini_transformer.terminal import say
 
+    seed = options["seed"]
+    if seed is not None and not LEAST_SEED <= seed < 2**63:
+        can = f"leave it out, or give {LEAST_SEED} or more, below 2**63"
+        raise ValueError(f"--seed is {seed}, which students can guess: {can}")
     material = find_material()
     keys = [find_key(what, material.list_keys())] if what else material.list_keys()
+    out = out or Path("grades") / (keys[0][:2] if what else "all")
     options |= {"progress": sys.stderr.isatty(), "all_lessons": what is not None}
     summary = grade_folder(material, keys, folder, out, **options)
     if as_data:
@@ -236,6 +260,58 @@ def grade_class(
         say(describe_summary(summary))
         say(f"written: {out / 'grades.csv'}, totals.csv, summary.txt, feedback/ and gradescope/")
     return 1 if summary["failed"] else 0
+
+
+def compare_grades(old: Path, new: Path, as_data: bool) -> int:
+    """Show whose points differ between two runs. Return status 1 if some do."""
+    from mini_transformer.course.lecturer.comparing_runs import Change, compare_runs
+    from mini_transformer.terminal import say, show_table
+
+    changes = compare_runs(old, new)
+    if as_data:
+        print_data([change._asdict() for change in changes])
+    elif changes:
+        rows = [["" if cell is None else str(cell) for cell in change] for change in changes]
+        show_table(Change._fields, rows)
+    else:
+        say("The grades are the same.")
+    return 1 if changes else 0
+
+
+@command
+def exam(
+    action: Annotated[str, typer.Argument(metavar="make|grade")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    roster: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="The class: a model for each student.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(min=1, help="What the paper says.")] = 90,
+    size: Annotated[int, typer.Option(min=1, max=8, help="Steps of each program.")] = 2,
+    key: Annotated[
+        Path | None, typer.Option(help="The key to grade with; by default DIR.key.json.")
+    ] = None,
+    as_data: AsData = False,
+) -> None:
+    """An unseen model for every student, and the same questions about it (docs/lecturers.md).
+    `make` writes DIR and its key; `grade` scores the answers in DIR.
+    """
+    from mini_transformer.course.lecturer.exam import grade_exam, make_exam
+    from mini_transformer.course.lecturer.roster import load_roster
+    from mini_transformer.terminal import say, show_table
+
+    key = key or folder.with_name(f"{folder.name}.key.json")
+    if action == "make" and roster is not None:
+        students = [enrolled.name for enrolled in load_roster(roster).enrolled]
+        make_exam(students, folder, minutes, size=size)
+        say(f"written: {folder}, a folder for each student, and the key {key}, to keep")
+    elif action == "grade":
+        rows = grade_exam(folder, key)
+        if as_data:
+            print_data(rows)
+        else:
+            show_table(tuple(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
+    else:
+        raise ValueError("say `minilab exam make DIR --roster CSV` or `minilab exam grade DIR`")
 
 
 @command
@@ -381,6 +457,21 @@ def toys(
     return show_checks(verify(name, seed), as_data)
 
 
+@command
+def export(
+    name: Annotated[str, typer.Argument(help="A toy, or `forge` for an unseen model.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    seed: Annotated[int, typer.Option(min=0, help="Which variant.")] = 0,
+) -> None:
+    """Write a model, its task and all that is known of it for other programs (docs/format.md)."""
+    from mini_transformer import forge as forging
+    from mini_transformer import toys
+    from mini_transformer.terminal import say
+
+    case = forging.make(seed) if name == "forge" else toys.load(name, seed)
+    say(f"written: {toys.export(case, folder)}")
+
+
 def show_checks(rows: list[Any], as_data: bool) -> int:
     """Show what was measured beside its bounds. Return status 1 if a claim fails."""
     from mini_transformer.terminal import say, show_table
@@ -404,18 +495,37 @@ def show_checks(rows: list[Any], as_data: bool) -> int:
 
 @command
 def board(
-    quick: Annotated[bool, typer.Option(help="A first look: few problems, one seed.")] = False,
+    compared: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[compare A B]", help="Put two methods on the same models."),
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="A first look: few problems, few models.")] = False,
     method: Annotated[str | None, typer.Option(help="Your own, as module:function.")] = None,
     family: Annotated[
         str | None, typer.Option(help="One family only; by default all, or that of your method.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(help="A problem (case/variant), or all of a case; may be repeated."),
+    ] = None,
+    models: Annotated[
+        int | None, typer.Option(min=1, help="Of each problem; by default what the family says.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="`held-out`, or `tuning`: models to develop a method on.")
+    ] = "held-out",
+    seed: Annotated[
+        int | None, typer.Option(help="Of the held-out models; by default a new one per folder.")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; by default one per core.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Where rows are kept, and board.json and board.html written.")
     ] = Path("out/board"),
+    csv: Annotated[
+        Path | None, typer.Option(help="Write every value of every metric there, too.")
+    ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask cluster (tcp://...), or `local`.")
     ] = None,
@@ -427,26 +537,40 @@ def board(
     """Score interpretability methods against models whose mechanism is known.
     Status 1 if a method failed somewhere.
     """
-    from mini_transformer.board import run_board
-    from mini_transformer.board.report.table import show_board
+    from dataclasses import asdict
+
+    from mini_transformer import board
     from mini_transformer.board.running.run import choose_families
     from mini_transformer.course.learner.screen import say
 
-    summary = run_board(
-        choose_families(family, method),
-        method,
-        out,
-        seeds=1 if quick else seeds,
-        quick=quick,
-        workers=jobs,
-        dask=dask,
-        seconds=time_limit,
-        progress=sys.stderr.isatty(),
-    )
+    options: dict[str, Any] = {
+        "split": split,
+        "seed": seed,
+        "out": out,
+        "workers": jobs,
+        "dask": dask,
+        "seconds": time_limit,
+        "progress": sys.stderr.isatty(),
+    }
+    if compared:
+        if compared[0] != "compare" or len(compared) != 3:
+            raise ValueError(f"{' '.join(compared)!r} is not `compare A B`, two methods' names")
+        found = board.compare(compared[1], compared[2], family, cases, models, **options)
+        if as_data:
+            print_data(asdict(found))
+        else:
+            board.show(found)
+        return 0
+    command = shlex.join(["minilab", *sys.argv[1:]])
+    chosen = choose_families(family, method)
+    asked: dict[str, Any] = {"models": models, "quick": quick, "cases": cases, "command": command}
+    summary = board.run_board(chosen, method, **asked, **options)
+    if csv is not None:
+        summary.write_csv(csv)
     if as_data:
         print_data(summary.as_data())
     else:
-        show_board(summary)
+        board.show(summary)
         say(f"written: {out / 'board.html'} and {out / 'board.json'}")
     return 1 if any(score.errors for score in summary.scores) else 0
 

@@ -107,9 +107,9 @@ def find_absorbing(
     """Find the latents that absorb a concept.
 
     `concept[i]` says whether input i has the concept, `codes[i]` are the codes of a dictionary on
-    it, and a latent is on where its code is above 0. The main latent is the one that is on in just
-    the inputs with the concept, apart from the fewest exceptions of either kind. It has gaps:
-    inputs with the concept in which it is off.
+    it, and a latent is on where its code is above 0. The main latent is the one with the fewest
+    exceptions: inputs with the concept in which it is off, and others in which it is on. It always
+    has gaps: inputs with the concept in which it is off.
 
     Another latent absorbs the concept if all of this holds:
 

@@ -22,7 +22,8 @@ def find_illusions(
     `topics[token]`.
 
     A neuron shows a picture if its 10 most active places all have one topic. The picture is wrong
-    if fewer than half of the places where the neuron is active at all (above 0) have this topic.
+    if fewer than half of the places where the neuron is active at all (above 0) have this topic. A
+    neuron that is never active has no picture.
 
     Return the numbers of the neurons with a wrong picture, in any order.
 
@@ -96,8 +97,8 @@ def excite_neurons(model: Transformer, allowed: list[int]) -> Int[Tensor, "neuro
     activation at the last position in the second layer, `("post", 1)`.
 
     Row i of what you return is a prompt in which neuron i reaches at least 0.95 of what it reaches
-    in the best prompt. For some neurons two tokens do nothing unless both are in their places, so
-    better prompts may lie two swaps away. There are too many prompts to try them all.
+    in the best prompt. For some neurons two tokens do nothing unless both are in their places, so a
+    better prompt may differ in two places at once. There are too many prompts to try them all.
 
     >>> from mini_transformer import Config
     >>> model = Transformer(Config(9, n_ctx=4, d_model=8, n_layers=2, d_mlp=3), seed=0)
@@ -174,8 +175,8 @@ def find_additive(models: list[Transformer], tokens: Int[Tensor, "batch pos"]) -
     """Find the models whose output is a sum of one score per place and token.
 
     The output is the logit of token 0 at the last position, for prompts like those in `tokens`: as
-    long, with the same last token, and any tokens below it in the other places. All models are
-    equally large.
+    long, with the same last token, and any tokens of smaller number in the other places. All models
+    are equally large.
 
     A model is additive if one table of scores gives the output of *every* such prompt to within
     0.05: a constant, plus the score of each token in its place. The prompts in `tokens` do not tell

@@ -50,8 +50,8 @@ def trace_components(
     corrupt prompts; row b of `corrupt` belongs to row b of `clean`. It counts if the model then
     answers at least one of the clean prompts otherwise than it does by itself.
 
-    Return the names of all that count, each with its position, such as "a1.h0 @3" or "m2 @4". What
-    you find earns its share, and what does not belong there takes from it.
+    Return the names of all that count, in any order, each with its position, such as "a1.h0 @3" or
+    "m2 @4", with the blank. What you find earns its share, and each wrong name takes from it.
 
     >>> from mini_transformer import toys
     >>> case = toys.load("boolean_xor")
@@ -76,28 +76,39 @@ def trace_components(
 
 def read_variable(
     model: Transformer, prompts: Int[Tensor, "prompt pos"], component: str, position: int
-) -> list[int]:
-    """Find the variable that a component hands on: say which prompts share a value.
+) -> tuple[list[int], str]:
+    """Find the variable that a component hands on, and the component's role.
 
     Take what the component writes at `position` in one prompt, and put it in its place in another
     one, for every pair of `prompts`, a prompt and itself among them. Two prompts share a value if
     it makes no difference which of the two it was taken from: every prompt is answered the same
     with the one as with the other. By how much an answer leads does not matter.
 
-    Return a whole number for each prompt, in order, the same for two prompts if they share a value.
-    Which number stands for which value is yours to choose.
+    The role is "answer" if every prompt is always answered like the one that the output was taken
+    from. Otherwise it is "token" if there is a position such that all prompts with the same token
+    there share a value. Otherwise it is "between".
+
+    Return a whole number for each prompt, in order, the same for two prompts if they share a value;
+    then the role. Which number stands for which value is yours to choose.
 
     >>> from mini_transformer import toys
-    >>> case = toys.load("boolean_xor")  # its last token but one is never read
+    >>> case = toys.load("boolean_xor")
     >>> prompts = case.task.everything().distinct().clean
     >>> prompts[:, :2].tolist(), read_variable(case.model, prompts, "m0", 5)
-    ([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0])
+    ([[0, 0], [0, 1], [1, 0], [1, 1]], ([0, 1, 1, 0], 'answer'))
     """
     # ANSWER
     n = len(prompts)
     source, base = prompts.repeat_interleave(n, dim=0), prompts.repeat(n, 1)
     answers = exchange(model, base, source, component, position).view(n, n)
-    return answers.unique(dim=0, return_inverse=True)[1].tolist()
+    values = answers.unique(dim=0, return_inverse=True)[1].tolist()
+    own = answers.diagonal()
+    if (answers == own[:, None]).all():
+        return values, "answer"
+    for column in prompts.T.tolist():
+        if len(set(zip(column, values, strict=True))) == len(set(column)):
+            return values, "token"
+    return values, "between"
     # END ANSWER
 
 
@@ -142,8 +153,8 @@ def widen_claim(
 ) -> dict[int, int] | str:
     """Find the widest claim that a component does not matter.
 
-    The claim about a prompt: the model answers it as it does by itself, from whichever of all
-    `prompts` the component gets what it writes at `position`.
+    The claim about a prompt: whichever of all `prompts` the component's output at `position` is
+    taken from, the model's answer to this prompt stays what it is.
 
     A description fixes the tokens at no, one or two positions. {0: 5, 2: 1} describes those of
     `prompts` that have token 5 at position 0 and token 1 at position 2; {} describes all of them.
@@ -153,7 +164,7 @@ def widen_claim(
     several do. Return the word "nowhere" if none counts that describes a prompt.
 
     >>> from mini_transformer import toys
-    >>> case = toys.load("boolean_redundant_or")  # bit 1, or bits 0 and 1 in any case
+    >>> case = toys.load("boolean_redundant_or")  # the answer is read at the last position, 5
     >>> prompts = case.task.everything().distinct().clean
     >>> widen_claim(case.model, prompts, "m0", 0)
     {}
@@ -185,13 +196,13 @@ def compare_methods(
     """Say whether one of two methods is better, over models.
 
     In run i the methods score `first[i]` and `second[i]` on the model `models[i]`. NaN stands where
-    a method gave no answer, which counts 0. Several runs may be on one model: take the mean of
-    their scores, so that each model counts once.
+    a method gave no answer in a run: this run counts 0. Several runs may be on one model, not side
+    by side: take the mean of all its runs, so that each model counts once.
 
     Return the 95% interval of the mean difference, first minus second, over models, low end first;
-    then "first" or "second", if the whole interval says that this method is better, otherwise
-    "undecided". Take Student's t, or a bootstrap over models of at least 10,000 draws: with 30
-    models or more, as here, they hardly differ.
+    then "first" if both ends are above 0, "second" if both are below, otherwise "undecided". Take
+    Student's t, or a bootstrap over models of at least 10,000 draws: with 30 models or more, as
+    here, they hardly differ.
 
     >>> models = [f"m{i}" for i in range(30)]
     >>> first = torch.linspace(0, 1, 30)

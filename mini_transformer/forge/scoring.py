@@ -2,7 +2,7 @@
 
 F1 of a set of edges is taken against the minimal circuit that it fits best, as the board's circuit
 metric does, and against all circuits' edges together. A score is a mean over models, with a 95%
-bootstrap interval over them (Efron 1979, Annals of Statistics 7, 1).
+interval over them.
 """
 
 import hashlib
@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from mini_transformer.edges import Edge, list_edges, list_writers
 from mini_transformer.forge.blind import ROLES, commit, read_key
 from mini_transformer.forge.case import ABLATIONS
+from mini_transformer.intervals import Interval, find_interval
 from mini_transformer.isolation.explaining import describe_kind
 from mini_transformer.isolation.files import hash_files
 from mini_transformer.model import Config, Transformer
@@ -34,14 +35,6 @@ NAMES_ONLY: dict[str, Callable[[Edge], bool]] = {
     "past heads": lambda edge: edge.part is None,
     "between MLPs": lambda edge: "head" not in (edge.writer.kind, edge.reader.kind),
 }
-
-
-class Interval(NamedTuple):
-    """A mean over models and the ends of its 95% interval; None for a single model."""
-
-    mean: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -239,11 +232,8 @@ def summarize(models: Iterable[Mapping[str, float]]) -> dict[str, Interval]:
     generator = torch.Generator().manual_seed(0)
     found = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        values = torch.tensor([row[name] for row in rows if name in row]).double()
-        draws = torch.randint(len(values), (2000, len(values)), generator=generator)
-        ends = values[draws].mean(dim=1).quantile(torch.tensor([0.025, 0.975]).double())
-        low, high = ends.tolist() if len(values) > 1 else (None, None)
-        found[name] = Interval(values.mean().item(), low, high)
+        values = [row[name] for row in rows if name in row]
+        found[name] = find_interval(values, generator)
     return found
 
 

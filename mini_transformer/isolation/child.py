@@ -22,6 +22,7 @@ from typing import Any
 
 HEADER = struct.Struct(">Q")
 LARGEST = 64 * 2**20  # bytes in one frame
+QUESTION, ANSWER = b"?", b"="  # what a frame of `serve_asking` begins with
 
 
 class ChildError(Exception):
@@ -29,7 +30,14 @@ class ChildError(Exception):
 
 
 class ChildDied(ChildError):
-    """The child ended, or closed its output, before its answer was complete."""
+    """The child ended, or closed its output, before its answer was complete.
+
+    `killed` says whether somebody killed it (SIGKILL), such as a machine without memory.
+    """
+
+    def __init__(self, message: str, killed: bool = False) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 class ChildOutOfTime(ChildError):
@@ -145,25 +153,35 @@ class Child:
         try:
             yield
         except BaseException as error:
-            how = self._await_end() if isinstance(error, ConnectionError) else ""
+            how, was_killed = (
+                self._await_end() if isinstance(error, ConnectionError) else ("", False)
+            )
             self.kill()
             if isinstance(error, TimeoutError):
                 raise ChildOutOfTime("it was still running") from None
             if isinstance(error, ConnectionError):
-                raise ChildDied(how) from None
+                raise ChildDied(how, killed=was_killed) from None
             raise
 
-    def _await_end(self) -> str:
-        """Say in words how the process ended."""
+    def _await_end(self) -> tuple[str, bool]:
+        """Say in words how the process ended, and whether it was killed."""
         try:
-            code = self.process.wait(timeout=1)
+            return describe_end(self.process.wait(timeout=1))
         except subprocess.TimeoutExpired:
-            return "it closed its output"
-        return (
-            f"it ended with status {code}"
-            if code >= 0
-            else f"it was killed by {signal.Signals(-code).name}"
-        )
+            return describe_end(None)
+
+
+def describe_end(code: int | None) -> tuple[str, bool]:
+    """Say in words how a process ended, from its exit code, and whether it was killed (SIGKILL).
+
+    >>> describe_end(3), describe_end(-9), describe_end(None)[0]
+    (('it ended with status 3', False), ('it was killed by SIGKILL', True), 'it closed its output')
+    """
+    if code is None:
+        return "it closed its output", False
+    if code >= 0:
+        return f"it ended with status {code}", False
+    return f"it was killed by {signal.Signals(-code).name}", code == -signal.SIGKILL
 
 
 def serve(answer: Callable[[bytes], bytes]) -> None:
@@ -172,6 +190,31 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     From here on prints go to standard error, and there is no standard input. If the parent is gone,
     also by `kill -9`, this process group ends, even in the middle of an answer.
     """
+    read, write = _open_line()
+    while (frame := read()) is not None:
+        write(answer(frame))
+
+
+def serve_asking(answer: Callable[[bytes, Callable[[bytes], bytes]], bytes]) -> None:
+    """Answer as `serve` does; `answer(frame, ask)` may `ask(question)` the parent on the way.
+
+    A frame to the parent begins with QUESTION or ANSWER, one byte. It answers a question with the
+    next frame that it sends.
+    """
+    read, write = _open_line()
+
+    def ask(question: bytes) -> bytes:
+        write(QUESTION + question)
+        if (reply := read()) is None:
+            raise SystemExit
+        return reply
+
+    while (frame := read()) is not None:
+        write(ANSWER + answer(frame, ask))
+
+
+def _open_line() -> tuple[Callable[[], bytes | None], Callable[[bytes], None]]:
+    """Take over standard input and output, and return how to read and write frames there."""
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:
@@ -179,10 +222,15 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
 
-    while len(header := requests.read(HEADER.size)) == HEADER.size:
-        reply = answer(requests.read(*HEADER.unpack(header)))
-        replies.write(HEADER.pack(len(reply)) + reply)
+    def read() -> bytes | None:
+        header = requests.read(HEADER.size)
+        return requests.read(*HEADER.unpack(header)) if len(header) == HEADER.size else None
+
+    def write(frame: bytes) -> None:
+        replies.write(HEADER.pack(len(frame)) + frame)
         replies.flush()
+
+    return read, write
 
 
 def _end_with_parent(requests: int) -> None:

@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)  # it can only be read by setting it
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file through a temporary one, which takes its name when it is on the disk.
@@ -20,7 +23,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())  # the data must be on disk before the name points to it
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

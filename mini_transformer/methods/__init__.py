@@ -41,6 +41,7 @@ from mini_transformer.methods.representations.dictionaries import *
 from mini_transformer.methods.representations.dictionary_training import *
 from mini_transformer.methods.representations.erasure import *
 from mini_transformer.methods.representations.interchange import *
+from mini_transformer.methods.representations.matching_pursuit import *
 from mini_transformer.methods.representations.nonlinear_alignment import *
 from mini_transformer.methods.representations.principal_directions import *
 from mini_transformer.methods.representations.probes import *

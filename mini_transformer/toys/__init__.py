@@ -1,12 +1,14 @@
 """The zoo: models whose mechanism is known.
 
-`names()` lists them, `load(name, seed)` gives a Case, `describe()` a table.
+`names()` lists them, `load(name, seed)` gives a Case, `describe()` a table. `export(case, folder)`
+writes one for other programs, `load_folder(folder)` reads it.
 """
 
 import importlib
 from collections.abc import Callable
 
 from mini_transformer.nearest import find_nearest
+from mini_transformer.toys.folder import export, load_folder
 from mini_transformer.toys.truth import (
     Batch,
     Case,
@@ -28,7 +30,9 @@ __all__ = [
     "Truth",
     "Variable",
     "describe",
+    "export",
     "load",
+    "load_folder",
     "names",
 ]
 

@@ -20,11 +20,25 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lab" / "forge"))
 from cheaters import score_by_names, score_by_nothing, score_by_weights
 
 from mini_transformer import forge, methods, toys
-from mini_transformer.board.families.circuit.problems import CASES, draw_batch
 from mini_transformer.board.metrics.circuit import compare_sets, keep_highest
 from mini_transformer.edges import mask_of
-from mini_transformer.toys.truth import Case
+from mini_transformer.toys.truth import Batch, Case
 
+MOST = 32  # prompts
+BY_HAND = (
+    "induction_by_hand",
+    "induction_rotated",
+    "boolean_and",
+    "boolean_or",
+    "boolean_xor",
+    "boolean_redundant_or",
+    "backup_head",
+    "unused_feature",
+    "clock_by_hand",
+    "refusal_with_trigger",
+    "scratchpad_faithful",
+    "scratchpad_unfaithful",
+)
 METHODS = {
     "exact patching": functools.partial(methods.patch_edges, direction="noise"),
     "exact patching, denoising": functools.partial(methods.patch_edges, direction="denoise"),
@@ -35,11 +49,19 @@ METHODS = {
 }
 
 
+def draw_batch(case: Case) -> Batch:
+    """Return all pairs of prompts if they are few, otherwise a sample."""
+    everything = case.task.everything() if case.task.everything else None
+    if everything is not None and len(everything.clean) <= MOST:
+        return everything
+    return case.task.draw(MOST, 0, case.truth.circuits["resample"].corrupt)
+
+
 def measure(cases: Iterable[Case]) -> dict[str, float]:
     """Return the mean F1 of every method, and of answers that look at no run."""
     scores = defaultdict(list)
     for case in cases:
-        batch = draw_batch(case, "resample", seed=0)
+        batch = draw_batch(case)
         runs = case.model, batch.clean, batch.corrupt, batch.logit_difference, "resample"
         found = {name: method(*runs).values.detach() for name, method in METHODS.items()}
         found |= score_by_weights(case.model) | score_by_names(case.model)
@@ -68,7 +90,7 @@ def keep_best(groups: dict[str, dict[str, float]]) -> list[str]:
 def main(n_forged: int = 20) -> None:
     torch.set_num_threads(1)
     groups = {
-        "set by hand": measure(toys.load(name) for name in CASES),
+        "set by hand": measure(toys.load(name) for name in BY_HAND),
         "forged": measure(forge.many(n_forged, seed=0)),
         "twins": measure(forge.twins()),
     }

@@ -54,6 +54,7 @@ def make_polygon(n: int) -> Tensor:
 # Six arrows of which each is near the next, and at right angles to all others.
 STEPS = torch.tensor([0.38, 0.2, 0.38, 0.2, 0.38])
 CHAIN = torch.linalg.cholesky(torch.eye(6) + torch.diag(STEPS, 1) + torch.diag(STEPS, -1))
+BENT = 0.15 * make_polygon(5)[[0, 2, 4, 1, 3], :1]
 SHAPES = {
     "alone": torch.ones(1, 1),
     "pair": torch.tensor([[1.0], [-1.0]]),
@@ -63,7 +64,14 @@ SHAPES = {
     "simplex of 5": make_simplex(5),
     "chain": CHAIN,
     "two at an angle": torch.tensor([[1.0, 0.0], [0.88, 0.475]]),
+    "crossed pairs": torch.cat([make_polygon(6)[:2], -make_polygon(6)[:2]]),  # D is 2/5, too
+    # Flat enough, but not if long and measured by a constant.
+    "bent pentagon": torch.cat(
+        [make_polygon(5), 0.15 * make_polygon(5)[[0, 2, 4, 1, 3], :1]], dim=1
+    ),
+    "uneven pair": torch.tensor([[1.0, 0.0], [-0.89, 0.456]]),  # a long arrow and a short one
 }
+KNOWN = ("alone", "pair", "triangle", "tetrahedron", "pentagon")
 Group = tuple[str, frozenset[int]]
 
 
@@ -71,10 +79,12 @@ def plant_shapes(seed: int, names: list[str]) -> tuple[Tensor, set[Group]]:
     """Plant shapes nearly at right angles to each other, turned and shuffled, and weak columns.
 
     Arrows of a group are .55 to .6 long, or, in every second group of a known shape, 1.2 to 1.6.
-    What is not stored is .3 to .45 long and points anywhere.
+    In an uneven pair one is so much longer that the other adds no dimension. What is not stored is
+    .3 to .45 long and points anywhere.
     """
     generator = start(seed)
     blocks = [SHAPES[name] for name in names]
+    shapes = [name.split()[-1] for name in names]
     rows = torch.block_diag(*blocks)
     rows += 0.02 * uniform(generator, -1, 1, *rows.shape) / rows.shape[1] ** 0.5
     for i in range(len(rows) - 1):  # too little to count as a link, unless arrows are long
@@ -83,9 +93,12 @@ def plant_shapes(seed: int, names: list[str]) -> tuple[Tensor, set[Group]]:
     rows = torch.nn.functional.normalize(rows, dim=1)
     first = 0
     for n, block in enumerate(blocks):
-        is_long = n % 2 == 0 and names[n] in KNOWN
+        is_long = n % 2 == 0 and shapes[n] in KNOWN
         low, high = (1.2, 1.6) if is_long else (0.55, 0.6)
-        rows[first : first + len(block)] *= uniform(generator, low, high, len(block), 1)
+        length = uniform(generator, low, high, len(block), 1)
+        if names[n] == "uneven pair":
+            length = torch.tensor([[1.55], [0.58]])
+        rows[first : first + len(block)] *= length
         first += len(block)
     lost = torch.nn.functional.normalize(normal(generator, 4, rows.shape[1]), dim=1)
     lost *= uniform(generator, 0.3, 0.45, 4, 1)
@@ -94,14 +107,11 @@ def plant_shapes(seed: int, names: list[str]) -> tuple[Tensor, set[Group]]:
     W = torch.cat([rows, lost])[order] @ draw_rotation(rows.shape[1], generator).float()
     place = order.argsort().tolist()  # of row i
     groups = set()
-    for name, block in zip(names, blocks, strict=True):
+    for shape, block in zip(shapes, blocks, strict=True):
         members = frozenset(place[: len(block)])
         place = place[len(block) :]
-        groups.add((name if name in KNOWN else "other", members))
+        groups.add((shape if shape in KNOWN else "other", members))
     return W.T.contiguous(), groups
-
-
-KNOWN = ("alone", "pair", "triangle", "tetrahedron", "pentagon")
 
 
 def read_groups(got: Any) -> set[Group]:
@@ -140,8 +150,8 @@ def test_other_groups_are_told_from_known_shapes(student):
     """Groups of the same number in more dimensions, and groups that hang together by a chain."""
     plans = [
         ["alone", "chain", "triangle", "two at an angle", "pair"],
-        ["pair", "simplex of 5", "pentagon", "pentagon"],
-        ["tetrahedron", "chain", "alone", "triangle", "simplex of 5"],
+        ["pair", "simplex of 5", "bent pentagon", "pentagon", "uneven pair"],
+        ["tetrahedron", "chain", "alone", "triangle", "simplex of 5", "crossed pairs"],
     ]
     judge_shapes(student, plans)
 
@@ -455,39 +465,49 @@ def test_the_drivers_are_found_in_other_prompts(student):
 N_SAMPLES = 1500
 
 
-def draw_sparse(generator: torch.Generator, n: int, density: float, signs: bool) -> Tensor:
-    """Draw amounts (sample, feature), of either sign if asked for, of variance 1."""
+def draw_sparse(
+    generator: torch.Generator, n: int, density: float, signs: bool, asleep: bool
+) -> Tensor:
+    """Draw amounts (sample, feature), of either sign if asked for, of variance 1.
+
+    If `asleep`, nothing is on in half of the samples.
+    """
     amount = uniform(generator, 0.5, 1.0, N_SAMPLES, n)
     amount *= (torch.rand(N_SAMPLES, n, generator=generator) < density).float()
+    if asleep:
+        amount *= (torch.rand(N_SAMPLES, 1, generator=generator) < 0.5).float()
     if signs:
         amount *= torch.randint(2, amount.shape, generator=generator) * 2 - 1
     return amount / amount.std(dim=0)
 
 
-# Kind, density, and whether amounts come with both signs.
+# Kind, density, whether amounts come with both signs, and what else is so: all axes are of one
+# size, or half of the inputs hold nothing.
 LAYERS = (
-    ("axes", 0.03, False),
-    ("axes", 0.1, True),
-    ("axes", 0.12, False),
-    ("turned", 0.01, False),
-    ("turned", 0.012, True),
-    ("turned", 0.1, False),
-    ("crowded", 0.03, True),
+    ("axes", 0.03, False, ""),
+    ("axes", 0.1, True, "even"),
+    ("axes", 0.12, False, "asleep"),
+    ("turned", 0.01, False, "even"),
+    ("turned", 0.012, True, "even"),
+    ("turned", 0.1, False, ""),
+    ("crowded", 0.03, True, ""),
 )
 
 
 def plant_layer(
-    kind: str, density: float, signs: bool, shift: int, generator: torch.Generator
+    kind: str, density: float, signs: bool, also: str, shift: int, generator: torch.Generator
 ) -> Tensor:
     """Plant a layer of 10 to 14 axes; `shift` decides whether all activations are positive."""
     d = 10 + 2 * int(torch.randint(3, (1,), generator=generator))
-    x = draw_sparse(generator, 2 * d if kind == "crowded" else d, density, signs)
+    n = 2 * d if kind == "crowded" else d
+    x = draw_sparse(generator, n, density, signs, asleep=also == "asleep")
     if kind == "turned":
         x = x @ draw_rotation(d, generator).float()
     elif kind == "crowded":
-        x = x @ torch.nn.functional.normalize(normal(generator, 2 * d, d), dim=1)
-    size = 10 ** (uniform(generator, -0.7, 0.7, d) * (density > 0.02))
-    size[0] *= 30 if density > 0.02 else 1
+        x = x @ torch.nn.functional.normalize(normal(generator, n, d), dim=1)
+    size = 10 ** uniform(generator, -0.7, 0.7, d)
+    size[0] *= 30
+    size = torch.ones(d) if also == "even" else size
     signs_of_axes = torch.randint(2, (d,), generator=generator) * 2 - 1
     x = (x + 0.02 * normal(generator, *x.shape)) * size * (1.0 if shift else signs_of_axes)
     return x - x.amin(dim=0) + 0.1 if shift else x + 3 * normal(generator, d) * size
@@ -532,15 +552,17 @@ def make_value(kind: str, generator: torch.Generator, n: int) -> tuple[Tensor, T
         "size": lambda: (v.abs() + 7, v[:, None]),
         "cube": lambda: (4 * v**3 + 0.32 * v, v[:, None]),  # a line explains .87 of it
         "blurred": lambda: (v + 0.25 * v.std() * normal(generator, n), v[:, None]),
-        "bit": lambda: (v.sign(), 0.8 * v.sign()[:, None]),
+        "bit": lambda: (v.sign(), 1.5 * v.sign()[:, None]),
         "nothing": lambda: (v, w[:, None]),
         "none": lambda: (20 * v, torch.zeros(n, 0)),
+        # The state explains a twentieth of it.
+        "faint": lambda: (v + 19**0.5 * v.std() * normal(generator, n), v[:, None]),
     }[kind]()
 
 
 ENCODINGS = dict.fromkeys(("line", "bit", "blurred"), "linear")
 ENCODINGS |= dict.fromkeys(("circle", "product", "size", "cube"), "nonlinear")
-ENCODINGS |= dict.fromkeys(("nothing", "none"), "absent")
+ENCODINGS |= dict.fromkeys(("nothing", "none", "faint"), "absent")
 
 
 def plant_encodings(
@@ -579,8 +601,8 @@ def judge_encodings(student, cases: list[tuple[str, int, int, float]]) -> None:
 def test_lines_circles_products_and_what_is_absent(student):
     """Lines, circles, products and sizes; states that vary because of something else."""
     cases = [
-        ("line circle blurred none", 800, 8, 0.0),
-        ("line product nothing cube", 900, 12, 2.0),
+        ("line circle blurred none faint", 800, 8, 0.0),
+        ("faint line product nothing cube", 900, 12, 2.0),
         ("size circle none bit", 700, 60, 2.0),
     ]
     judge_encodings(student, cases)

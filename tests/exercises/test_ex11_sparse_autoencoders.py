@@ -209,13 +209,13 @@ def plant_absorption(seed: int) -> tuple[Tensor, Tensor, Tensor, set[int]]:
     generator = start(seed)
     while True:
         concept = chance(generator, 0.25, N_INPUTS)
-        part = torch.randint(8, (N_INPUTS,), generator=generator)  # of the concept
+        part = torch.randint(10, (N_INPUTS,), generator=generator)  # of the concept
         missed = chance(generator, 0.1, N_INPUTS)
         n_absorbing = 2 + int(torch.randint(2, (1,), generator=generator))
         off = (part < n_absorbing) | missed
         main = concept & ~off
         seldom = chance(generator, 0.02, N_INPUTS)
-        some = chance(generator, 0.4, N_INPUTS)
+        some = chance(generator, 0.3, N_INPUTS)
         # Where a latent is on, and its cosine with the main latent.
         latents = [
             (concept & (part == i) | ~concept & seldom & (part == i), 0.7)
@@ -224,17 +224,15 @@ def plant_absorption(seed: int) -> tuple[Tensor, Tensor, Tensor, set[int]]:
         others = [
             (main, 1.0),
             (concept & (part == 5) & ~missed, 0.6),  # never where the main latent is off
-            (concept & (~off & some | off & seldom & some), 0.7),  # hardly ever there
+            (concept & (~off & some | off & seldom), 0.7),  # hardly ever there
             (chance(generator, 0.3, N_INPUTS), 0.8),  # whether or not there is the concept
-            (
-                concept & some | ~concept & some & (part == 0),
-                0.7,
-            ),  # without it a quarter of the time
+            (some & (concept | (part == 0)), 0.7),  # without it a quarter of the time
             (concept & some, -0.7),
             (concept & (off | some), 0.1),
             (concept | chance(generator, 0.6, N_INPUTS), 0.1),  # always, but not only there
             (torch.zeros(N_INPUTS, dtype=torch.bool), 0.7),
         ]
+        others += [(chance(generator, 0.1, N_INPUTS), 0.5)] * (3 - n_absorbing)
         order = torch.randperm(len(latents) + len(others), generator=generator).tolist()
         on, cosines = zip(*((latents + others)[i] for i in order), strict=True)
         right = {place for place, i in enumerate(order) if i < n_absorbing}
@@ -253,13 +251,20 @@ def plant_absorption(seed: int) -> tuple[Tensor, Tensor, Tensor, set[int]]:
     n = len(order)
     axes = draw_rotation(n + 3, generator).float()
     lean = torch.tensor(cosines)[:, None]
-    own = axes[1 : n + 1] * (1 - lean.square()).sqrt()
-    # The latent that is on wherever the concept is, and elsewhere, has the largest codes.
-    places = {name: order.index(n_absorbing + i) for name, i in (("main", 0), ("everywhere", 7))}
+    own = axes[1 : n + 1].clone()
+    roles = dict(main=0, beside=1, in_gaps=6, everywhere=7)
+    places = {role: order.index(n_absorbing + i) for role, i in roles.items()}
+    own[places["in_gaps"]] = 0.8 * own[places["in_gaps"]] + 0.6 * own[places["beside"]]
+    own *= (1 - lean.square()).sqrt()
     length = uniform(generator, 1.0, 3.0, n, 1)
     length[[places["main"], *right]] *= 0.25
+    # What is on wherever the concept is, and elsewhere, has the largest codes; the main latent's
+    # differ so much that others correlate more with the concept; one that absorbs it has its
+    # largest where the concept is not.
     codes = torch.stack(on, dim=1) * uniform(generator, 0.2, 1.0, N_INPUTS, n)
     codes[:, places["everywhere"]] *= 10
+    codes[:, places["main"]] *= 10 ** uniform(generator, -1, 1, N_INPUTS)
+    codes[:, order.index(0)] *= torch.where(concept, 1.0, 20.0)
     return concept, codes, length * (lean * axes[0] + own), right
 
 
@@ -391,7 +396,9 @@ def test_exclusive_latents_of_another_crosscoder(student):
 # 11.5 ---------------------------------------------------------------------------------------------
 
 # What a neuron of layer 1 reads of the feature itself, what of layer 0's neuron for it, and how
-# much that neuron adds to its input: -9 keeps it silent, 0.8 keeps it firing.
+# much that neuron adds to its input: -9 keeps it silent, 0.8 keeps it firing. In company, layer 1
+# also reads layer 0's neuron for feature 2. What is recalled a head of layer 1 brings from all
+# positions.
 ROUTES = {
     "direct": (1.0, 0.0, -0.1),
     "detour": (0.0, 1.0, -0.1),
@@ -400,26 +407,36 @@ ROUTES = {
     "silent": (1.0, 2.0, -9.0),
     "held back": (1.5, -0.8, -0.1),
     "helped": (1.0, 1.0, 0.8),
+    "in company": (0.45, 0.55, -0.1),
+    "recalled": (0.3, 0.0, -0.1),
 }
 CIRCUIT = (
     *["direct", "detour"] * 2,
-    *["mostly direct", "mostly detour", "silent", "held back", "helped", "detour"],
+    *["mostly direct", "mostly detour", "silent", "held back", "helped"],
+    *["in company", "recalled", "detour"],
 )
 N_CIRCUIT = len(CIRCUIT)
-FREQUENT = N_CIRCUIT - 1
+IN_COMPANY, RECALLED, FREQUENT = range(N_CIRCUIT - 3, N_CIRCUIT)
+COMPANY = 0.6
 
 
-def run_circuit(x: Tensor, early: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Run the planted circuit on amounts (b, feature), in the features' own terms.
+def run_circuit(x: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Run the planted circuit on amounts (b, pos, feature), in the features' own terms.
 
-    Return what layer 0 writes for each feature (b, feature), and layer 1 for each output.
+    Return what layers 0 and 1 write at the last position, for each feature and for each output. If
+    `last` is given, layer 0 writes this there.
     """
     routes = torch.tensor([ROUTES[kind] for kind in CIRCUIT])
     reads, reads_early, bias = routes.T
     helped = torch.tensor([kind == "helped" for kind in CIRCUIT])
-    early = torch.relu(x * ~helped + bias) if early is None else early
-    late = torch.relu(x * reads + early * reads_early - torch.where(helped, 0.9, 0.0))
-    late = late.clone()
+    everywhere = torch.relu(x * ~helped + bias)
+    if last is not None:
+        everywhere[:, -1] = last
+    early = everywhere[:, -1]
+    read = x[:, -1] * reads + early * reads_early - torch.where(helped, 0.9, 0.0)
+    read[:, IN_COMPANY] += COMPANY * early[:, 2]
+    read[:, RECALLED] += everywhere[..., RECALLED].mean(dim=1)
+    late = torch.relu(read)
     late[:, 2] += late[:, 3]  # a direct and a detoured feature have one output
     late[:, 3] = late[:, 2]
     return early, late
@@ -429,28 +446,37 @@ def run_circuit(x: Tensor, early: Tensor | None = None) -> tuple[Tensor, Tensor]
 def write_circuit(words: Tensor, generator: torch.Generator) -> tuple[Transformer, Tensor]:
     """Write the circuit for a vocabulary of amounts (token, feature) in a turned stream.
 
-    Also return the directions of its outputs.
+    Also return the directions of its outputs. The stream holds feature 1 along its output already
+    before layer 0.
     """
     n = N_CIRCUIT
-    turn = draw_rotation(3 * n + 2, generator).float()
-    A, B, C, spare = turn.split([n, n, n, 2])
+    turn = draw_rotation(3 * n + 3, generator).float()
+    A, B, C, spare = turn.split([n, n, n, 3])
+    recalled = spare[2]
     C = C.clone()
     C[3] = C[2]
     sizes = dict(d_head=2, d_mlp=n, positions="none", biases=True)
-    model = by_hand.make_blank(Config(len(words), 3, 3 * n + 2, 2, **sizes))
-    model.W_E.copy_(words @ A + normal(generator, len(words), 2) @ spare)
+    model = by_hand.make_blank(Config(len(words), 3, 3 * n + 3, 2, **sizes))
+    model.W_E.copy_(words @ A + normal(generator, len(words), 2) @ spare[:2])
+    model.W_E += 1.5 * words[:, 1:2] * C[1]
+    by_hand.copy_directions(model, 1, 0, B[RECALLED, None], recalled[None])
     for i, kind in enumerate(CIRCUIT):
         reads, reads_early, bias = ROUTES[kind]
         helps = kind == "helped"
         by_hand.look_up(model, 0, i, A[i] * (not helps), bias, B[i])
         by_hand.look_up(model, 1, i, reads * A[i] + reads_early * B[i], -0.9 * helps, C[i])
+    model.blocks[1].mlp.W_in[:, IN_COMPANY] += COMPANY * B[2]
+    model.blocks[1].mlp.W_in[:, RECALLED] += recalled
     model.W_U.copy_(normal(generator, *model.W_U.shape))
     return model, C
 
 
 @functools.cache
 def plant_detours(seed: int) -> tuple[Transformer, Tensor, Tensor, Tensor, set[int]]:
-    """Plant a model, prompts, and the latents of a transcoder; no latent is near the bound."""
+    """Plant a model, prompts, and the latents of a transcoder; no latent is near the bound.
+
+    In most prompts the word before the last is the same.
+    """
     generator = start(seed)
     often = torch.full((N_CIRCUIT,), 0.2)
     often[FREQUENT] = 0.85
@@ -460,25 +486,45 @@ def plant_detours(seed: int) -> tuple[Transformer, Tensor, Tensor, Tensor, set[i
             generator, 0.5, 1.5, 40, N_CIRCUIT
         )
         tokens = torch.randint(40, (60, 3), generator=generator)
-        x = words[tokens[:, -1]]
-        early, late = run_circuit(x)
-        left = []
-        for i in range(N_CIRCUIT):
-            on = x[:, i] > 0
-            if not 2 < on.sum() < 58:
-                break
-            without = early[~on].mean(dim=0).expand(int(on.sum()), -1)
-            left.append(float(run_circuit(x[on], without)[1][:, i].mean() / late[on, i].mean()))
-        if len(left) < N_CIRCUIT or any(0.42 < share < 0.58 for share in left):
+        same = chance(generator, 0.75, 60)
+        tokens[:, 1] = torch.where(same, tokens[:, 2], tokens[:, 1])
+        x = words[tokens]
+        on = x[:, -1] > 0
+        if not ((on.sum(dim=0) > 2) & (on.sum(dim=0) < 58)).all():
             continue
-        without = early[x[:, 3] == 0].mean(dim=0).expand(len(x), -1)
-        if run_circuit(x, without)[1][:, 3].mean() > 0.55 * late[:, 3].mean():
-            break  # over all prompts, feature 2 hides that
+        early, late = run_circuit(x)
+
+        def leave(i, rows, last, x=x, late=late):
+            """Measure which share of output i these rows keep if layer 0 writes `last` in them."""
+            return float(run_circuit(x[rows], last)[1][:, i].mean() / late[rows, i].mean())
+
+        present = list(on.T)
+        without = [early[~each].mean(dim=0) for each in present]
+        left = [leave(i, present[i], without[i]) for i in range(N_CIRCUIT)]
+        if any(0.42 < share < 0.58 for share in left):
+            continue
+        # Who looks at all prompts, at the first, or puts in the first of the others, is wrong.
+        firsts = [early[~each][0] for each in present]
+        looks = [
+            (present, without),
+            ([slice(None)] * N_CIRCUIT, without),
+            ([each.nonzero()[0] for each in present], without),
+            (present, firsts),
+        ]
+        found = [
+            {i for i in range(N_CIRCUIT) if leave(i, rows[i], last[i]) < 0.5}
+            for rows, last in looks
+        ]
+        found += [found[0] | {RECALLED}, found[0] - {1}]  # of other mistakes
+        hides = leave(3, slice(None), without[3]) > 0.55  # feature 2 does, in other prompts
+        misleads = leave(IN_COMPANY, present[IN_COMPANY], firsts[IN_COMPANY]) < 0.42
+        if len(set(map(frozenset, found))) == len(found) and hides and misleads:
+            break
     order = torch.randperm(N_CIRCUIT, generator=generator)
     right = {place for place, i in enumerate(order.tolist()) if left[i] < 0.5}
     model, C = write_circuit(words, generator)
     size = uniform(generator, 0.5, 2.0, N_CIRCUIT, 1)
-    return model, tokens, x[:, order], (size * C)[order], right
+    return model, tokens, x[:, -1, order], (size * C)[order], right
 
 
 def judge_detours(student, seed: int) -> None:

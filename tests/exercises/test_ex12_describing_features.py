@@ -85,6 +85,7 @@ NEURONS = (
     {"own": 2.0, "others": 12, "less": 0.9, "topic": 2, "rank": 11},
     {"own": 1.0, "others": 12, "less": 0.9, "more": 2.0},
     {"own": 0.8, "others": 9, "less": 0.5, "more": 2.0},
+    {"own": -0.8, "others": 0, "less": 0.0},  # never active
 )
 
 
@@ -199,11 +200,11 @@ def is_clear(places: list[tuple]) -> bool:
     ordered = sorted(places, reverse=True)
     values = [place[0] for place in ordered]
     active = [place for place in places if place[0] > 0]
-    is_mixed = len({place[1] for place in ordered[:11]}) > 1
+    is_mixed = values[0] > 0 and len({place[1] for place in ordered[:11]}) > 1
     if is_mixed and values[9] - values[10] < 2e-5:
         return False
-    share = sum(place[1] == ordered[0][1] for place in active) / len(active)
-    return abs(share - 0.5) > 0.01
+    own = sum(place[1] == ordered[0][1] for place in active)
+    return not active or abs(own / len(active) - 0.5) > 0.01
 
 
 @functools.cache
@@ -246,7 +247,7 @@ def test_wrong_pictures_are_found_in_another_model(student):
 N_DESCRIPTIONS = 16
 # What each unit adds up: descriptions, by number, and how much each adds in old and in new inputs.
 UNITS: tuple[dict[int, tuple[float, float]], ...] = (
-    {0: (2.0, 2.0)},
+    {0: (2.0, 2.0), 12: (1.5, 1.5)},
     {1: (-3.0, -3.0)},
     {2: (1.6, 1.6)},
     {3: (1.4, 1.4), 4: (2.4, 0.0)},
@@ -255,11 +256,13 @@ UNITS: tuple[dict[int, tuple[float, float]], ...] = (
     {7: (2.4, 0.0)},
     {8: (4.0, 1.0), 9: (1.1, 1.1)},
     {10: (0.0, 2.2), 11: (0.8, 0.8)},
-    {12: (2.0, 1.8), 0: (0.6, 0.6)},
+    {12: (2.0, 1.8), 0: (1.5, 1.5)},
     {4: (3.0, 3.0)},
 )
 MOVES = 10  # the unit whose mean is another in new inputs
 AT_TOP, NEVER, ALWAYS = 13, 14, 15  # true at unit 2's top, in no old input, in all old inputs
+# Two units that are near 0 where something was never seen before.
+FALLS = {5: (NEVER, True), 6: (ALWAYS, False)}
 
 
 def plant_descriptions(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -277,6 +280,11 @@ def plant_descriptions(n: int, generator: torch.Generator) -> tuple[Tensor, Tens
     says[:half, NEVER] = False
     says[:half, ALWAYS] = True
     says[:, AT_TOP] = False
+    for i, (j, holds) in FALLS.items():
+        level = units[:half, i].mean()
+        raised = level.sign() * (3.0 + level.abs()) - level
+        units[:, i] += raised
+        units[half:, i] -= (says[half:, j] == holds) * (level + raised)
     says[units[:, 2].topk(10).indices, AT_TOP] = True
     order = choose(generator, len(UNITS), len(UNITS))
     names = choose(generator, N_DESCRIPTIONS, N_DESCRIPTIONS)
@@ -293,6 +301,8 @@ def score_description(
     """Score a description by its definition; `how` other than "levels" is a mistake."""
     yes = mean([unit[i] for i in learn if holds[i]])
     no = mean([unit[i] for i in learn if not holds[i]])
+    if how == "zero if unseen":
+        yes, no = (0.0 if math.isnan(level) else level for level in (yes, no))
     if math.isnan(yes) or math.isnan(no):
         yes = no = mean([unit[i] for i in learn])
     if how == "zero or one":
@@ -341,9 +351,10 @@ def draw_descriptions(seed: int, n: int) -> tuple[Tensor, Tensor, list[int]]:
             continue
         right = [pick(row) for row in scores]
         looks = [right, [pick(row, -1) for row in scores]]
-        options = [(old, old), (rows, new), (rows, rows), (new, old)]
+        looks += [[next((j for j, x in enumerate(row) if x >= 0.2), -1) for row in scores]]
+        options = [(old, old), (old, rows), (rows, new), (rows, rows), (new, old)]
         looks += [[pick(row) for row in look(*option)] for option in options]
-        for how in ("zero or one", "higher only", "correlation", "old mean"):
+        for how in ("zero or one", "higher only", "correlation", "old mean", "zero if unseen"):
             looks.append([pick(row) for row in look(old, new, how)])
         if all(one != other for one, other in itertools.combinations(looks, 2)):
             return units, says, right
@@ -497,7 +508,7 @@ def judge_excited(student, n: int) -> None:
         raise Wrong(sentence=f"Return a tensor of tokens of shape {shape}, a prompt per neuron.")
     prompts = prompts.long()
     if not set(prompts[:, :-1].flatten().tolist()) <= set(allowed):
-        raise Wrong(sentence="Some of your prompts hold tokens that are not allowed.")
+        raise Wrong("ignores_what_is_allowed")
     if (prompts[:, -1] != N_TOKENS - 1).any():
         raise Wrong(sentence=f"The last token of each prompt must be {N_TOKENS - 1}.")
     with torch.no_grad():
@@ -505,6 +516,10 @@ def judge_excited(student, n: int) -> None:
     low = (post.diagonal() < 0.95 * best).nonzero().flatten().tolist()
     if low:
         i = low[0]
+        if (prompts == prompts[0]).all():
+            raise Wrong("one_prompt_for_all")
+        if (post.amax(dim=0) >= 0.95 * best).all():
+            raise Wrong("puts_prompts_in_other_rows")
         raise Wrong(
             sentence=f"{len(low)} of {N_EXCITED} neurons stay below 0.95 of their best, such as "
             f"neuron {i}: {post[i, i] / best[i]:.2f}."
@@ -525,8 +540,18 @@ def test_the_prompts_excite_the_neurons_of_another_model(student):
 
 # 12.4 ---------------------------------------------------------------------------------------------
 
-GATES = (("and", 2), ("or", 2), ("and", 3), ("or", 3), ("alone", 1), ("alone", 1), ("idle", 1))
-N_GATED = sum(size for _, size in GATES)
+# What joins how many tokens, by how much it moves the output, whether it needs the ? at the end.
+GATES = (
+    ("and", 2, (-2.0, -1.2), False),
+    ("or", 2, (0.7, 0.9), True),
+    ("and", 3, (0.7, 0.9), False),
+    ("or", 3, (1.2, 2.0), False),
+    ("alone", 1, (1.2, 2.0), True),
+    ("alone", 1, (-0.9, -0.7), False),
+    ("alone", 1, (0.25, 0.3), False),  # too little
+    ("idle", 1, (0.0, 0.0), False),
+)
+N_GATED = sum(size for _, size, *_ in GATES)
 WORDS = 10  # the last is the ?
 HAS = ((1, 1),) * 4 + ((0, 1), (0, 1), (1, 0), (1, 0), (0, 0))  # two marks of each word
 
@@ -542,17 +567,13 @@ class Gated:
         generator = start(seed)
         places = choose(generator, N_GATED, N_GATED)
         self.gates = []
-        for kind, size in GATES:
-            sign = 1 - 2 * int(torch.randint(2, (1,), generator=generator))
-            weight = sign * float(uniform(generator, 1.2, 2.0, 1))
-            self.gates.append((kind, places[:size], weight))
+        sign = 1 - 2 * int(torch.randint(2, (1,), generator=generator))
+        for kind, size, (low, high), needs_end in GATES:
+            weight = sign * float(uniform(generator, low, high, 1))
+            self.gates.append((kind, places[:size], weight, needs_end))
             places = places[size:]
-        alone = [i for i, (kind, *_) in enumerate(self.gates) if kind == "alone"]
-        for i, sign in zip(alone, (1, -1), strict=True):  # one of each sign
-            kind, members, weight = self.gates[i]
-            self.gates[i] = (kind, members, sign * abs(weight))
         self.marks = torch.randint(2, (N_GATED,), generator=generator).tolist()
-        self.drift = uniform(generator, -0.12, 0.12, N_GATED, WORDS)
+        self.drift = uniform(generator, -0.06, 0.06, N_GATED, WORDS)
         self.prompt = torch.randint(4, (N_GATED + 1,), generator=generator)
         self.prompt[-1] = WORDS - 1
         self.model = self.build(generator)
@@ -560,15 +581,16 @@ class Gated:
     def build(self, generator: torch.Generator) -> Transformer:
         n = WORDS * (N_GATED + 1)
         reads, biases, weights = [], [], []
-        for kind, members, weight in self.gates:
+        for kind, members, weight, needs_end in self.gates:
             bits = torch.zeros(n)
+            bits[WORDS - 1] = len(members) * needs_end
             for place in members:
                 first = WORDS * (place + 1)
                 bits[first : first + len(HAS)] = torch.tensor(HAS).float()[:, self.marks[place]]
             lows = {"and": [len(members) - 1], "or": [0, 1], "alone": [0], "idle": []}[kind]
             for i, low in enumerate(lows):
                 reads.append(bits)
-                biases.append(-float(low))
+                biases.append(-float(low + len(members) * needs_end))
                 weights.append(weight * (-1) ** i)
         out = torch.zeros(n + len(reads), WORDS)
         out[:WORDS, 0] = uniform(generator, 2, 3, WORDS)
@@ -583,7 +605,7 @@ class Gated:
         """Say what the output is, up to a constant, by the plan."""
         bits = [HAS[word][mark] for word, mark in zip(words, self.marks, strict=True)]
         total = sum(float(self.drift[place, word]) for place, word in enumerate(words))
-        for kind, members, weight in self.gates:
+        for kind, members, weight, _ in self.gates:
             total += weight * compute_gate(kind, [bits[place] for place in members])
         return total
 
@@ -654,9 +676,20 @@ def test_tokens_of_another_model_are_told_apart(student):
 
 N_PLACES = 4
 N_SCORED = 6  # tokens; the last is the ?
-ADDITIVE = ("plain", "bent", "other logit", "tiny", "other end")
-FIRST = ("plain", "bent", "tiny", "other end", "pair", "three", "three", "unseen")
-SECOND = ("bent", "other logit", "tiny", "last two", "three", "three", "unseen")
+ADDITIVE = ("plain", "alike", "bent", "other logit", "tiny", "other end")
+FIRST = (
+    "plain",
+    "alike",
+    "bent",
+    "tiny",
+    "other end",
+    "far pair",
+    "three",
+    "four",
+    "four",
+    "unseen",
+)
+SECOND = ("alike", "bent", "other logit", "tiny", "last two", "three", "four", "four", "unseen")
 
 
 def plant_scores(kind: str, generator: torch.Generator) -> tuple[Transformer, list[set]]:
@@ -664,17 +697,21 @@ def plant_scores(kind: str, generator: torch.Generator) -> tuple[Transformer, li
     n = N_SCORED * (N_PLACES + 1)
     table = torch.zeros(n)
     table[N_SCORED:] = uniform(generator, -1, 1, n - N_SCORED)
+    if kind == "alike":  # in each place
+        table[N_SCORED:] = table[-N_SCORED:].repeat(N_PLACES)
     bent = torch.zeros(n, 2 * N_PLACES)
     for i in range(2 * N_PLACES):  # neurons that hear one place
         first = N_SCORED * (1 + i % N_PLACES)
         bent[first : first + N_SCORED, i] = normal(generator, N_SCORED)
     words = [int(torch.randint(1, N_SCORED - 1, (1,), generator=generator)) for _ in range(4)]
-    places = choose(generator, N_PLACES, 3)
+    places = choose(generator, N_PLACES, N_PLACES)
     if kind == "last two":
         places = [N_PLACES - 2, N_PLACES - 1]
+    if kind == "far pair":
+        places = [0, N_PLACES - 1]
     if kind == "unseen":
         words[0] = 0
-    members = list(zip(places, words, strict=False))[: 3 if kind == "three" else 2]
+    members = list(zip(places, words, strict=False))[: {"three": 3, "four": 4}.get(kind, 2)]
     joined = torch.zeros(n, 2)
     for place, word in members:
         joined[N_SCORED * (place + 1) + word] = 1.0
@@ -683,11 +720,13 @@ def plant_scores(kind: str, generator: torch.Generator) -> tuple[Transformer, li
         joined[: N_SCORED - 1] = 1.0
         low += 1.0
     size = float(uniform(generator, 1, 2, 1))
-    size = {"tiny": 0.06, "plain": 0.0, "bent": 0.0, "three": 0.15 + 0.1 * size}.get(kind, size)
+    rare = 0.15 + 0.1 * size
+    sizes = {"tiny": 0.06, "plain": 0.0, "alike": 0.0, "bent": 0.0, "three": rare, "four": rare}
+    size = sizes.get(kind, size)
     reads = torch.cat([bent, joined], dim=1)
     out = torch.zeros(n + reads.shape[1], 3)
     out[:n, 0] = table
-    out[n:-2, 0] = normal(generator, 2 * N_PLACES) * (kind != "plain")
+    out[n:-2, 0] = normal(generator, 2 * N_PLACES) * (kind not in ("plain", "alike"))
     out[:, 1] = normal(generator, len(out))
     out[:, 2] = normal(generator, len(out))
     out[-2:, :] = 0.0
@@ -729,7 +768,7 @@ def judge_additive(student, n: int, kinds: tuple[str, ...]) -> None:
 
 @check("find_additive")
 def test_additive_models_are_told_from_others(student):
-    """Models in which nothing meets, two words meet, or three; and some that bend scores."""
+    """Models in which nothing meets, or two, three or four words; and some that bend scores."""
     judge_additive(student, 1, FIRST)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mini_transformer.course.grading.checks import Wrong, as_list, check, expect_found
-from mini_transformer.course.grading.mutants import load_mutants
+from mini_transformer.course.grading.mutants import find_sentence, load_mutants
 from mini_transformer.forge.disguise import disguise
 from mini_transformer.model import Config, Transformer
 from mini_transformer.toys import by_hand
@@ -88,6 +88,7 @@ FLAVOURS = (
     ("nothing", (0.5, 2.5), False),  # read, but seldom enough
     ("nothing", (0.0, 0.0), True),
 )
+BENT = 36.0  # how far apart the coins are that hold the label of the last, but to no linear probe
 
 
 def draw_site(
@@ -106,6 +107,10 @@ def draw_site(
     along = low + (high - low) * torch.rand(1, generator=generator)
     x = normal(generator, len(which), width) + 2.0 * normal(generator, width)
     x = x + along * (labels[:, None] - 0.5) * draw_axes(generator, 1, width)
+    if kind == "nothing" and wide:
+        coin = torch.randint(2, (len(which),), generator=generator)
+        coins = torch.stack([coin, coin ^ labels], dim=1)
+        x = x + BENT * (coins - 0.5) @ draw_axes(generator, 2, width)
     # A site that holds the label holds the type as well.
     loud = {"label": 1.5, "type": 2.0, "nothing": 0.0}[kind]
     # Types are at right angles: a probe of some says nothing about the others.
@@ -126,7 +131,10 @@ def draw_site(
         least, most = min(everywhere), max(everywhere)
         clear = {
             "label": least > 0.9 and max(types_read) < 0.99 and min(rows_read) > 0.97,
-            "type": max(types_read) < 0.7 and min(rows_read) > 0.9,
+            # Who asks for no mistake at all does not find the narrow one.
+            "type": max(types_read) < 0.7
+            and min(rows_read) > 0.9
+            and (wide or max(rows_read) < 0.995),
             "nothing": most < 0.7 and (least > 0.57 or not high),
         }
         if not clear[kind]:
@@ -228,7 +236,7 @@ def measure_pairs(fresh: dict[tuple[int, int], Tensor], w: Tensor, b: float) -> 
 
 
 @functools.cache
-def plant_shortcut(seed: int, width: int, differing: int) -> Shortcut:
+def plant_shortcut(seed: int, width: int, differing: tuple[int, int]) -> Shortcut:
     """Plant a quiet label and a loud shortcut along directions that are not orthogonal."""
     generator = torch.Generator().manual_seed(seed)
     u, v = draw_axes(generator, 2, width)
@@ -248,7 +256,7 @@ def plant_shortcut(seed: int, width: int, differing: int) -> Shortcut:
     order = torch.randperm(n, generator=generator)
     differ = torch.zeros(n, dtype=torch.bool)
     for value in (0, 1):
-        differ[order[labels[order] == value][:differing]] = True
+        differ[order[labels[order] == value][: differing[value]]] = True
     shortcut = torch.where(differ, 1 - labels, labels)
     pairs = list(itertools.product((0, 1), (0, 1)))
     fresh = {pair: draw(*torch.tensor(pair)[:, None].expand(2, 2000)) for pair in pairs}
@@ -261,34 +269,58 @@ def plant_shortcut(seed: int, width: int, differing: int) -> Shortcut:
     return Shortcut(draw(labels, shortcut), labels, shortcut, fresh, best)
 
 
-def judge_shortcut(student, width: int, differing: int) -> None:
+def find_worst(shares: dict[tuple[int, int], float], case: Shortcut) -> tuple[int, int] | None:
+    """Find the pair that is furthest below what is possible, if any is too far."""
+    worst = min(shares, key=lambda pair: shares[pair] - case.best[pair])
+    return worst if not shares[worst] > case.best[worst] - 0.1 else None
+
+
+def describe_shares(shares: dict[tuple[int, int], float]) -> str:
+    """Say what a probe goes by that is right in these shares of the pairs."""
+    agree = min(shares[0, 0], shares[1, 1]), max(shares[0, 0], shares[1, 1])
+    differ = min(shares[0, 1], shares[1, 0]), max(shares[0, 1], shares[1, 0])
+    if agree[0] > 0.5 > differ[1]:
+        return "Your probe goes by the shortcut: "
+    if differ[0] > 0.5 > agree[1]:
+        return "Your probe goes by the opposite of the shortcut: "
+    return ""
+
+
+def judge_shortcut(student, width: int, differing: tuple[int, int]) -> None:
     for seed in student.seeds(1):
         case = plant_shortcut(seed, width, differing)
-        got = as_list(student.call("fit_without_shortcut", case.x, case.labels, case.shortcut))
+        name = "fit_without_shortcut"
+        got = as_list(student.call(name, case.x, case.labels, case.shortcut))
         parts = [torch.as_tensor(part).double() for part in got or [] if not isinstance(part, str)]
         if [part.numel() for part in parts] != [width, 1]:
             raise Wrong(sentence=f"Return a direction of shape ({width},) and a number, as a pair.")
         w, b = parts[0].flatten(), parts[1].item()
         shares = measure_pairs(case.fresh, w, b)
-        worst = min(shares, key=lambda pair: shares[pair] - case.best[pair])
-        if not shares[worst] > case.best[worst] - 0.1:
+        worst = find_worst(shares, case)
+        if worst is not None:
+            if find_worst(measure_pairs(case.fresh, -w, -b), case) is None:
+                raise Wrong(sentence=find_sentence(MUTANTS, name, "turns_the_sign"))
+            middle = torch.stack([x.mean(dim=0).double() for x in case.fresh.values()]).mean(dim=0)
+            if find_worst(measure_pairs(case.fresh, w, -float(middle @ w)), case) is None:
+                raise Wrong(sentence=find_sentence(MUTANTS, name, "misses_the_bias"))
             label, shortcut = worst
             raise Wrong(
-                sentence=f"Where the label is {label} and the shortcut {shortcut}, your probe is "
+                sentence=f"{describe_shares(shares)}where the label is {label} and the shortcut "
+                f"{shortcut}, your probe is "
                 f"right in {shares[worst]:.0%} of fresh rows; {case.best[worst]:.0%} is possible."
             )
 
 
 @check("fit_without_shortcut")
 def test_the_probe_of_few_dimensions_is_right_where_the_shortcut_misleads(student):
-    """Eight dimensions, where sixty rows of each label differ from the shortcut."""
-    judge_shortcut(student, 8, 60)
+    """Eight dimensions, where 320 rows of one label differ, 50 of the other."""
+    judge_shortcut(student, 8, (320, 50))
 
 
 @check("fit_without_shortcut")
 def test_the_probe_of_many_dimensions_is_right_where_the_shortcut_misleads(student):
-    """Fourteen dimensions, where eighty rows of each label differ from the shortcut."""
-    judge_shortcut(student, 14, 80)
+    """Fourteen dimensions, where other rows differ more often."""
+    judge_shortcut(student, 14, (50, 320))
 
 
 # 13.3 ---------------------------------------------------------------------------------------------
@@ -308,7 +340,8 @@ class Pairs:
 def plant_pairs(seed: int, n: int, width: int, loudness: float) -> Pairs:
     """Plant pairs that disagree on truth and, so loud, on a known feature.
 
-    Both of a pair share a topic, which is loudest. The sets have means of their own.
+    Both of a pair share a topic, which is loudest. The sets have means of their own, which lie
+    apart along truth as well.
     """
     generator = torch.Generator().manual_seed(seed)
     truth_axis, known_axis, topic_axis, set_axis = draw_axes(generator, 4, width)
@@ -323,6 +356,7 @@ def plant_pairs(seed: int, n: int, width: int, loudness: float) -> Pairs:
     topic = 12.0 * normal(generator, n, 1) * topic_axis
     signs = (2 * truth[:, None] - 1) * 2.5 * truth_axis
     signs = signs + (2 * known[:, None] - 1) * loudness * known_axis
+    set_axis = set_axis + 0.25 * truth_axis  # so much that many a pair lies about 0
     noise = 0.6 * normal(generator, 2, n, width)
     mean = 3.0 * normal(generator, width)
     positive = mean + 10.0 * set_axis + topic + signs + noise[0]
@@ -386,42 +420,68 @@ class Planted:
     order: list[str]  # of the variables' positions
 
 
+# In each of three models: which way of reading turns few answers, fewer than one in ten where the
+# value is taken out; in which way two values are read alike; and whether the other way turns less
+# than half of the answers, or more.
+SHY = (
+    ("direct", "by a head", 0.0, 0.47),
+    ("by a head", "direct", 0.0, 1.0),
+    ("direct", "direct", 0.53, 0.76),
+)
+
+
 def draw_contributions(
-    ways: list[str], generator: torch.Generator, values: Tensor
+    ways: list[str], generator: torch.Generator, values: Tensor, plan: tuple[str, str, float, float]
 ) -> list[Tensor] | None:
     """Draw what each value adds to each logit: (value, answer) for each variable.
 
     Return None unless exchanges for either other value turn clearly enough answers or clearly too
-    few, and one used variable less than half.
+    few, as planned.
     """
+    shy, alike, low, high = plan
     size = {"direct": 1.0, "by a head": 1.0, "weak": 0.02, "elsewhere": 1.0, "unread": 0.0}
+    size[shy] = 0.3
     adds = [size[way] * normal(generator, N_VALUES, N_ANSWERS) for way in ways]
+    for way, add in zip(ways, adds, strict=True):
+        if way == alike:
+            add[1] = add[0] + 0.01 * add[1]
     logits = sum(add[value] for add, value in zip(adds, values.T, strict=True))
     top = logits.topk(2, dim=1).values
     if (top[:, 0] - top[:, 1]).min() < 1e-3:
         return None
-    turned: dict[str, list[float]] = {way: [] for way in WAYS}
-    for way, add, value in zip(ways, adds, values.T, strict=True):
-        for step in (1, 2):
-            changed = logits + add[(value + step) % N_VALUES] - add[value]
-            share = (changed.argmax(1) != logits.argmax(1)).float().mean().item()
-            turned[way].append(share)
-    used = turned["direct"] + turned["by a head"]
-    clear = min(used + turned["elsewhere"]) > 0.2 and max(turned["weak"]) < 0.05
-    seldom = max(turned["direct"][:2]) < 0.45 or max(turned["by a head"]) < 0.45
-    # A weak one turns one answer, at least: a look for any change finds it.
-    return adds if clear and seldom and min(turned["weak"]) > 0 else None
+    said = logits.argmax(1)
+    for way, add, value in sorted(zip(ways, adds, values.T, strict=True), key=lambda x: x[0]):
+        rest = logits - add[value]
+
+        def turn(put: Tensor, rest: Tensor = rest) -> Tensor:
+            return ((rest + put).argmax(1) != said).float()
+
+        turned = [turn(add[(value + step) % N_VALUES]).mean().item() for step in (1, 2)]
+        # A weak one turns one answer, at least: a look for any change finds it.
+        least, most = {"weak": (0.0, 0.05), "unread": (-1.0, 1.0)}.get(way, (0.12, 1.0))
+        if way in USED and way != shy:
+            least, most = max(low, least), high
+        if not least < min(turned) or not max(turned) < most:
+            return None
+        if way not in USED:
+            continue
+        taken_out = turn(add.mean(dim=0)).mean()
+        zero_for_one = turn(add[1].expand_as(logits))[value == 0].mean()
+        for share, is_small in ((taken_out, way == shy), (zero_for_one, way == alike)):
+            if not (share < 0.08 if is_small else share > 0.12):
+                return None
+    return adds
 
 
 @functools.cache
-def plant_variables(seed: int) -> Planted:
+def plant_variables(seed: int, plan: tuple[str, str, float, float]) -> Planted:
     """Plant a model of three layers of seven heads; heads, positions and names are shuffled.
 
     Heads of layers 0 and 1 bring six variables to the last position. Layer 2 reads one of them
     there, another at its own position, and one that is unread at the start, where nothing is held.
     """
     source = random.Random(seed)
-    ways = [*WAYS, source.choice(WAYS[:1] + WAYS[3:])]
+    ways = [*WAYS, source.choice(WAYS[:1] * (plan[0] != "direct") + WAYS[3:])]
     source.shuffle(ways)
     digits = torch.cartesian_prod(*[torch.arange(N_VALUES)] * 4)
     n = len(ways)
@@ -429,7 +489,7 @@ def plant_variables(seed: int) -> Planted:
     values = (values + torch.tensor([source.randrange(3) for _ in range(n)])) % N_VALUES
 
     def draw(generator: torch.Generator) -> Planted | None:
-        adds = draw_contributions(ways, generator, values)
+        adds = draw_contributions(ways, generator, values, plan)
         if adds is None:
             return None
         prompts = values[torch.randperm(len(values), generator=generator)]
@@ -517,7 +577,7 @@ def build_reader(ways: list[str], adds: list[Tensor], source: random.Random) -> 
 def test_the_variables_that_are_read_are_found_in_unseen_models(student):
     """The variables that are read from the site, in three unseen models."""
     failed: list[Wrong] = []
-    cases = [plant_variables(seed) for seed in student.seeds(3)]
+    cases = [plant_variables(*each) for each in zip(student.seeds(3), SHY, strict=True)]
     for case in cases:
         got = student.call("find_used_variables", case.model, case.tokens, case.values, case.name)
         try:

@@ -48,14 +48,16 @@ def draw_values(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw activations, values that they hold, and fresh activations of another mean.
 
-    Of three or more values the last is a sum of two others. Some axes vary ten times as much as
+    Of three or more values the last is a sum of two others, and the second is given in another unit
+    than the first: it varies less, and has to go all the same. Some axes vary ten times as much as
     others, and are correlated.
     """
     values = normal(generator, n, n_values) + normal(generator, n_values)
     values[:, -1] += 1.2 * values[:, 0] * (n_values == 2)
-    if n_values > 2:
-        values[:, -1] = values[:, 0] - 2 * values[:, 1]
     held = values + 0.5 * normal(generator, n, n_values)
+    if n_values > 2:
+        values[:, 1] *= 0.04
+        values[:, -1] = values[:, 0] - 2 * values[:, 1]
     size = torch.linspace(0.3, 3.0, d)
     mixing = draw_turn(generator, d) * size @ draw_turn(generator, d)
     mean = 4.0 * normal(generator, d)
@@ -111,8 +113,9 @@ def test_several_values_are_erased_with_the_least_change(student):
 # 14.2 ---------------------------------------------------------------------------------------------
 
 N_ANSWERS = 4
-# How a concept is read: by the unembedding, by a head, so weakly that no answer turns on it, not
-# from the site but where its word stands, not at all.
+# How a concept is read: directly (the first of these by neurons, which cut it off below 0 and above
+# 1), by a head, so weakly that hardly an answer turns on it, not from the site but where its word
+# stands, not at all.
 USED = ("direct", "by a head")
 # The two concepts of each of three words. They go together, so one that is used hides behind one
 # that is not.
@@ -135,11 +138,12 @@ class Concepts:
     used: set[str]
 
 
-def share_turned(adds: Tensor, values: Tensor, changes: Tensor) -> float:
+def share_turned(adds: Tensor, values: Tensor, changes: Tensor, clamped: int) -> float:
     """Measure the share of answers that turn when columns change by so much (prompt, column)."""
-    logits = values @ adds
-    changed = logits + changes @ adds
-    return (changed.argmax(dim=1) != logits.argmax(dim=1)).float().mean().item()
+    changed = values + changes
+    changed[:, clamped].clamp_(0, 1)
+    turns = (changed @ adds).argmax(dim=1) != (values @ adds).argmax(dim=1)
+    return turns.float().mean().item()
 
 
 def draw_readers(ways: list[str], values: Tensor, generator: torch.Generator) -> Tensor | None:
@@ -149,7 +153,9 @@ def draw_readers(ways: list[str], values: Tensor, generator: torch.Generator) ->
 
     One that is unused seems to be used to whoever exchanges the difference of the means, which
     holds a share of its neighbour. One that is used turns one answer in ten, but fewer if it is
-    only taken away.
+    only taken away, only added, or moved half the way. The weak one, which moves all logits alike,
+    would turn as many if it were five times as long. One that nobody reads at the site seems to be
+    used to whoever fits without a constant.
     """
     size = {"direct": 1.0, "by a head": 1.0, "weak": 0.01, "elsewhere": 1.0, "unread": 0.0}
     sizes = torch.tensor([size[way] for way in ways] + [0.6] * 4)
@@ -157,27 +163,41 @@ def draw_readers(ways: list[str], values: Tensor, generator: torch.Generator) ->
     signs = 1 - 2 * values
     changes = torch.diag_embed(signs).unbind(dim=1)  # of each concept by itself
     few = ways.index("direct")
-    while share_turned(adds, values, changes[few]) > 0.16:
+
+    def share(change: Tensor) -> float:
+        return share_turned(adds, values, change, few)
+
+    while share(changes[few]) > 0.16:
         adds[few] *= 0.9
+    parts = changes[few].clamp(max=0), changes[few].clamp(min=0), changes[few] / 2
+    if share(changes[few]) < 0.13 or max(map(share, parts)) > 0.085:
+        return None
     weak = ways.index("weak")
-    while not share_turned(adds, values, changes[weak]):
+    while share(5 * changes[weak]) < 0.15:
         adds[weak] *= 1.3
+    adds[weak] += 1.0
     turned: dict[str, list[float]] = {way: [] for way in size}
     hidden = []
+    unconstant = []
+    held = values * torch.tensor([way != "elsewhere" for way in ways] + [True] * 4)
+    fitted = torch.linalg.lstsq(values[:, :6], held).solution
     for i, way in enumerate(ways):
-        turned[way].append(share_turned(adds, values, changes[i]))
+        turned[way].append(share(changes[i]))
         if way not in USED:
             partner = i ^ 1  # of the same word
             high, low = (values[values[:, i] == v, partner].mean() for v in (1, 0))
             seen = torch.zeros_like(values)
             seen[:, partner] = signs[:, i] * (high - low)
-            hidden.append(share_turned(adds, values, seen))
+            hidden.append(share(seen))
+        if way in ("unread", "elsewhere"):
+            unconstant.append(share(signs[:, i, None] * fitted[i]))
     top = (values @ adds).topk(2, dim=1).values
     is_clear = (
         min(turned["direct"] + turned["by a head"] + turned["elsewhere"]) > 0.13
-        and share_turned(adds, values, changes[few].clamp(max=0)) < 0.085
-        and max(turned["weak"]) < 0.06
+        and 0 < max(turned["weak"]) < 0.06
+        and sorted(turned["direct"] + turned["by a head"])[1] < 0.45  # beside the first
         and max(hidden) > 0.3
+        and max(unconstant) > 0.13
         and (top[:, 0] - top[:, 1]).min() > 1e-4
         and torch.linalg.matrix_rank(values) == 10
     )
@@ -232,8 +252,11 @@ def build_reader(ways: list[str], adds: Tensor, source: random.Random) -> Transf
     Heads of layer 0 bring the three words to the last position, each with its two concepts and a
     variant. Layer 1 reads some of them there, and some at their words.
     """
-    stream = by_hand.Stream(token=26, position=5, held=6, variant=3, late=6, spare=1)
-    config = Config(26, 5, stream.d_model, 2, 4, d_head=5, attn_scale=1.0, d_vocab_out=N_ANSWERS)
+    stream = by_hand.Stream(token=26, position=5, held=6, variant=3, late=6, spare=2)
+    config = Config(
+        26, 5, stream.d_model, 2, 4, d_head=5, d_mlp=2, biases=True, attn_scale=1.0,
+        d_vocab_out=N_ANSWERS,
+    )  # fmt: skip
     model = by_hand.make_blank(config)
     token, position = stream["token"], stream["position"]
     held, late = stream["held"], stream["late"]
@@ -256,6 +279,11 @@ def build_reader(ways: list[str], adds: Tensor, source: random.Random) -> Transf
     ]
     reads = [bits[:, 8 * j : 8 * j + 8] @ token[8 * j : 8 * j + 8] for j in range(3)]
     unembed = adds[9][:, None] * token[25]
+    spare, clamped = stream["spare"]
+    few = ways.index("direct")
+    unembed += adds[few][:, None] * clamped
+    by_hand.look_up(model, 1, 0, held[few] / loud[few], 0.0, clamped)
+    by_hand.look_up(model, 1, 1, held[few] / loud[few], -1.0, -clamped)
     by_head: list[int] = []
     for j in range(3):
         scale = torch.tensor([loud[2 * j], loud[2 * j + 1], 2.0])[:, None]
@@ -267,15 +295,15 @@ def build_reader(ways: list[str], adds: Tensor, source: random.Random) -> Transf
             by_head.append(i)
         if way == "elsewhere":
             place(1, 1 + i // 2, reads[i // 2][i % 2, None], late[i, None])
-        if way in ("direct", "weak"):
+        if way in ("direct", "weak") and i != few:
             unembed += adds[i][:, None] * held[i] / loud[i]
         if way in ("by a head", "elsewhere"):
             unembed += adds[i][:, None] * late[i] / (loud[i] if way == "by a head" else 1.0)
     place(1, 4, held[by_head], late[by_head])
     # Whoever exchanges concepts at all positions is heard by this head, and nobody else.
-    silent = [i for i, way in enumerate(ways) if way not in USED]
-    place(1, 0, held[silent[:1]], stream["spare"])
-    unembed += 3.0 * torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None] * stream["spare"]
+    silent = [i for i, way in enumerate(ways) if way in ("unread", "elsewhere")]
+    place(1, 0, held[silent[:1]], spare[None])
+    unembed += 3.0 * torch.tensor([1.0, -1.0, 0.5, -0.5])[:, None] * spare
     by_hand.read_out(model, unembed, 10.0)
     return model
 
@@ -309,6 +337,9 @@ def test_used_concepts_that_go_with_each_other_are_found(student):
 # 14.3 ---------------------------------------------------------------------------------------------
 
 N_TOPICS, N_USED, N_WORDS = 6, 4, 3  # topics, those that use the concept, and other words
+# How often each token of the other words comes, two for each. One topic uses the concept beside the
+# first word only, another, which does not count as one that uses it, beside the last token only.
+OFTEN = torch.tensor([0.1, 0.1, 0.25, 0.25, 0.25, 0.05])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,7 +350,7 @@ class Used:
     tokens: Tensor
     concept: Tensor
     topic: Tensor
-    used: tuple[int, ...]  # topics
+    topics: tuple[int, ...]  # those that use the concept come first
     n_directions: int
     fresh: Tensor
     fresh_concept: Tensor
@@ -342,18 +373,17 @@ def write_prompts(first: Tensor, second: Tensor) -> Tensor:
 def plant_used(seed: int, n_directions: int) -> Used:
     """Plant a model in whose topics the concept lies along other directions, some of them shared.
 
-    In some topics it is there, and louder, and nobody reads it.
+    In one it is there, and louder, and nobody reads it; in one hardly any prompt does.
     """
     source = random.Random(seed)
     topics = source.sample(range(N_TOPICS), N_TOPICS)
-    used = tuple(sorted(topics[:N_USED]))
 
     def draw(generator: torch.Generator) -> Used | None:
-        meaning = draw_meaning(used, n_directions, generator)
+        meaning = draw_meaning(topics, n_directions, generator)
         if meaning is None:
             return None
         words, directions = meaning
-        model = disguise(build_topics(words, directions, used), generator).model
+        model = disguise(build_topics(words, directions, topics), generator).model
         n = 600
         listed = list_words()
         # The concept goes with the topic, so that their mean differences do, too.
@@ -361,12 +391,12 @@ def plant_used(seed: int, n_directions: int) -> Used:
         topic = torch.randint(N_TOPICS, (n,), generator=generator)
         concept = (torch.rand(n, generator=generator) < rate[topic]).long()
         variant = torch.randint(3, (n,), generator=generator)
-        second = torch.randint(2 * N_WORDS, (n,), generator=generator)
+        second = torch.multinomial(OFTEN, n, replacement=True, generator=generator)
         tokens = write_prompts(6 * topic + 3 * concept + variant, second)
         every = torch.cartesian_prod(torch.arange(len(listed)), torch.arange(2 * N_WORDS))
         fresh = write_prompts(every[:, 0], every[:, 1])
         case = Used(
-            model, tokens, concept, topic, used, n_directions, fresh,
+            model, tokens, concept, topic, tuple(topics), n_directions, fresh,
             listed[every[:, 0], 1], listed[every[:, 0], 0],
         )  # fmt: skip
         return case if is_clear(case) else None
@@ -375,36 +405,43 @@ def plant_used(seed: int, n_directions: int) -> Used:
 
 
 def draw_meaning(
-    used: tuple[int, ...], k: int, generator: torch.Generator
+    topics: list[int], k: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor] | None:
     """Draw what each first word brings to the last position, and what is read in each used topic.
 
     Parts: topics, shared directions of the concept, a direction for each unused topic, variants.
+    What all used topics share is lost to whoever centres their differences. Of three directions the
+    last used topic alone needs the third. In unused topics the concept is louder, and in the one
+    where nobody reads it, it lies along the first topic's direction as well.
     """
-    directions = torch.nn.functional.normalize(normal(generator, N_USED, k), dim=1)
+    directions = normal(generator, N_USED, k)
+    directions[:, 0] = 1.0
+    if k > 2:
+        directions[:-1, 2] = 0.0
     sizes = torch.linalg.svdvals(directions)
-    cosines = (directions @ directions.T).abs() - 2 * torch.eye(N_USED)
-    if sizes[-1] < 0.5 * sizes[0] or cosines.max() > 0.95:
+    cosines = directions @ directions.T / torch.outer(*[directions.norm(dim=1)] * 2)
+    if sizes[-1] < 0.5 * sizes[0] or cosines.fill_diagonal_(0.0).max() > 0.95:
         return None
     words = []
     variants = 0.3 * normal(generator, 3, 4)
     leaks = 0.05 * normal(generator, 3, k)
-    unused = [g for g in range(N_TOPICS) if g not in used]
     for g, c, v in list_words().tolist():
+        place = topics.index(g)
+        sign = 2 * c - 1
         shared = leaks[v].clone()
-        own = torch.zeros(len(unused))
-        if g in used:
-            shared += (2 * c - 1) * directions[used.index(g)]
-        else:
-            own[unused.index(g)] = 2.0 * (2 * c - 1)
+        if place != N_USED:
+            shared += sign * directions[place % (N_TOPICS - 1)]
+        own = torch.zeros(N_TOPICS - N_USED)
+        if place >= N_USED:
+            own[place - N_USED] = 2.0 * sign
         topic = torch.nn.functional.one_hot(torch.tensor(g), N_TOPICS).float()
         words.append(torch.cat([topic, shared, own, variants[v]]))
     return torch.stack(words), directions
 
 
 @torch.no_grad()
-def build_topics(words: Tensor, directions: Tensor, used: tuple[int, ...]) -> Transformer:
-    """Build one layer: two heads bring the words, two neurons for each used topic read there.
+def build_topics(words: Tensor, directions: Tensor, topics: list[int]) -> Transformer:
+    """Build one layer: two heads bring the words, two neurons for each topic but one read there.
 
     An answer is one of three words and one of two values of the concept. Each topic prefers one of
     the two a little.
@@ -416,7 +453,7 @@ def build_topics(words: Tensor, directions: Tensor, used: tuple[int, ...]) -> Tr
     stream = by_hand.Stream(token=n_tokens, position=4, first=width, second=N_WORDS + 1, said=2)
     config = Config(
         n_tokens, 4, stream.d_model, n_layers=1, n_heads=2, d_head=width,
-        d_mlp=2 * N_USED, biases=True, attn_scale=1.0, d_vocab_out=2 * N_WORDS,
+        d_mlp=2 * N_USED + 2, biases=True, attn_scale=1.0, d_vocab_out=2 * N_WORDS,
     )  # fmt: skip
     model = by_hand.make_blank(config)
     token, position = stream["token"], stream["position"]
@@ -430,11 +467,15 @@ def build_topics(words: Tensor, directions: Tensor, used: tuple[int, ...]) -> Tr
     for head, (where, read, write) in enumerate(heads):
         by_hand.attend_where_equal(model, 0, head, position[3, None], position[where, None], 30.0)
         by_hand.copy_directions(model, 0, head, read, write)
-    for i, g in enumerate(used):
-        along = directions[i] @ first[N_TOPICS : N_TOPICS + k]
+    along = [*(directions @ first[N_TOPICS : N_TOPICS + k]), first[N_TOPICS + k]]
+    beside: list[list[Tensor]] = [[] for _ in along]
+    beside[N_USED - 1] = [second[0]]
+    beside[N_USED] = [second[N_WORDS - 1], second[N_WORDS]]
+    for i, (direction, others) in enumerate(zip(along, beside, strict=True)):
+        needs = torch.stack([first[topics[i]], *others])
         for value in (0, 1):
-            reads = 20.0 * first[g] + (2 * value - 1) * along
-            by_hand.look_up(model, 0, 2 * i + value, reads, -20.0, said[value])
+            reads = 20.0 * needs.sum(dim=0) + (2 * value - 1) * direction
+            by_hand.look_up(model, 0, 2 * i + value, reads, -20.0 * len(needs), said[value])
     unembed = torch.zeros(2 * N_WORDS, stream.d_model)
     prefers = torch.tensor([(-1.0) ** g for g in range(N_TOPICS)]) @ first[:N_TOPICS]
     for answer in range(2 * N_WORDS):
@@ -460,20 +501,38 @@ def answer_without(case: Used, directions: Tensor) -> Tensor:
     return logits[:, -1].argmax(dim=-1)
 
 
+@torch.no_grad()
 def is_clear(case: Used) -> bool:
-    """Say whether differences in the prompts show how many directions there are."""
-    with torch.no_grad():
-        site = case.model.run_with_cache(case.tokens, names_filter=[USED_SITE])[1][USED_SITE][:, -1]
-    differences = torch.stack(
-        [
-            site[(case.topic == g) & (case.concept == 1)].mean(dim=0)
-            - site[(case.topic == g) & (case.concept == 0)].mean(dim=0)
-            for g in case.used
-        ]
-    )
-    size = torch.linalg.svdvals(differences)
+    """Say whether the prompts show which topics use the concept, and how many directions."""
+    logits, cache = case.model.run_with_cache(case.tokens, names_filter=[USED_SITE])
+    said = logits[:, -1].argmax(dim=-1)
+    site = cache[USED_SITE][:, -1]
+    sign = 1 - 2 * case.concept[:, None]
+    differences = []
+    shares = []
+    for g in case.topics:
+        inside = case.topic == g
+        means = [site[inside & (case.concept == value)].mean(dim=0) for value in (0, 1)]
+        change = sign * (means[1] - means[0])
+
+        def exchange(x: Tensor, hook: Any, change: Tensor = change) -> None:
+            x[:, -1] += change
+
+        hooks = [(USED_SITE, exchange)]
+        turned = case.model.run_with_hooks(case.tokens, fwd_hooks=hooks)[:, -1].argmax(-1) != said
+        differences.append(means[1] - means[0])
+        shares.append((turned[inside].float().mean(), turned.float().mean()))
+    size = torch.linalg.svdvals(torch.stack(differences[:N_USED]))
     k = case.n_directions
-    return bool(size[k - 1] > 0.3 * size[0] and size[k] < 0.14 * size[0])
+    (*_, rare, few, none), everywhere = zip(*shares, strict=True)
+    return bool(
+        size[k - 1] > 0.3 * size[0]
+        and size[k] < 0.14 * size[0]
+        and 0.13 < rare < 0.3
+        and 0.01 < few < 0.075
+        and none == 0
+        and everywhere[-1] > 0.12  # if exchanged in all topics
+    )
 
 
 def judge_used(student, n_directions: int) -> None:
@@ -487,7 +546,7 @@ def judge_used(student, n_directions: int) -> None:
     plain = answer_without(case, torch.zeros(1, width))
     answers = answer_without(case, rows)
     kept = (answers // 2 == plain // 2).float().mean().item()
-    for g in case.used:
+    for g in case.topics[:N_USED]:
         inside = case.fresh_topic == g
         told = (answers % 2 == case.fresh_concept)[inside].float().mean().item()
         if abs(told - 0.5) > 0.1:
@@ -533,6 +592,7 @@ VIEWS = {"erase_what_is_used": view_span}
 # What erasers left, by what happened.
 FLAVOURS = {
     "faint": "linear",  # fitted to few rows, so that some is left
+    "trace": "clean",  # so little is left that a probe is right in less than 70%
     "small": "linear",  # made so small that only large weights read it
     "wrong": "linear",  # took out the other label instead
     "sign": "nonlinear",  # with the other label, a sign tells the concept
@@ -541,6 +601,13 @@ FLAVOURS = {
     "gone": "damage",  # took out everything
     "exact": "clean",
     "wide": "clean",  # nearly half as many directions as rows
+}
+# How far a line tells the concept, and in which share of rows it may do so.
+LEFT = {
+    "wrong": (3.0, 0.99, 1.0),
+    "small": (3.0, 0.99, 1.0),
+    "faint": (0.85, 0.79, 0.84),
+    "trace": (0.33, 0.61, 0.65),
 }
 
 
@@ -554,9 +621,12 @@ def plant_erased(
     along = turn[:3]  # of the concept, the other label, and a trace
     c, o = (2.0 * label[:, None] - 1 for label in (concept, other))
     x = normal(generator, n, d)
-    if flavour in ("wrong", "faint", "small"):
-        x = x + c * (1.3 if flavour == "faint" else 3.0) * along[0]
-    if flavour in ("faint", "small", "sign", "exact", "wide"):
+    if flavour in LEFT:
+        far, low, high = LEFT[flavour]
+        x = x + c * far * along[0]
+        if not low < (c[:, 0] * (x @ along[0]) > 0).float().mean() <= high:
+            return plant_erased(flavour, concept, other, generator)
+    if flavour in ("faint", "trace", "small", "sign", "exact", "wide"):
         x = x + o * (7.0 if flavour == "wide" else 3.0) * along[1]
     if flavour == "sign":
         x = x + c * o * 4.0 * along[2]
@@ -565,7 +635,7 @@ def plant_erased(
         x = x - (x @ along[2])[:, None] * along[2]
         x = x + (torch.where(c > 0, far, 0.0) + 0.3 * normal(generator, n, 1)) * along[2]
     # What was taken out is 0, or nearly.
-    taken = {"wrong": along[1:2], "together": along[:2], "faint": along[:0]}
+    taken = {"wrong": along[1:2], "together": along[:2], "faint": along[:0], "trace": along[:0]}
     taken = taken.get(flavour, along[:1])
     x = x - (1 - 3e-4 * (flavour == "small")) * x @ taken.T @ taken
     mixing = torch.diag(torch.linspace(0.7, 1.4, d)) @ draw_turn(generator, d)
@@ -609,11 +679,11 @@ def judge_audit(student, n: int) -> None:
 
 @check("audit_erasers")
 def test_traces_and_damage_of_each_eraser_are_told(student):
-    """What nine erasers left of a concept, and of a label that was to stay."""
+    """What ten erasers left of a concept, and of a label that was to stay."""
     judge_audit(student, 1)
 
 
 @check("audit_erasers")
-def test_nine_other_erasers_are_judged(student):
+def test_ten_other_erasers_are_judged(student):
     """Other activations, in another order."""
     judge_audit(student, 2)

@@ -123,6 +123,7 @@ N_PROPERTIES = 4  # the one that is asked for, two others that are told, one tha
 N_FILLERS = 4
 N_WORDS = 2 * N_PROPERTIES + N_FILLERS
 LENGTH = N_PROPERTIES + 4  # the start, the words, two fillers, the end
+OFTEN = 0.7  # how often a prompt has the property
 AGREE = 0.85  # how often another property goes along with the label
 
 
@@ -130,8 +131,9 @@ AGREE = 0.85  # how often another property goes along with the label
 def write_reader(generator: torch.Generator, faint: int) -> Transformer:
     """Write a model that adds up words at the end, and says something about what they carry.
 
-    Word 2 a + v carries value v of property a, further words carry a little of everything. What is
-    carried are directions at any angle; neurons read mixtures of them. One property is `faint`.
+    Word 2 a + v carries value v of property a, further words carry something of everything, and all
+    have something in common. What is carried are directions at any angle; neurons read mixtures of
+    them. One property is `faint`.
     """
     width = N_PROPERTIES + 2
     stream = by_hand.Stream(token=N_WORDS + 2, carried=width, said=10)
@@ -139,12 +141,12 @@ def write_reader(generator: torch.Generator, faint: int) -> Transformer:
     config = Config(N_WORDS + 2, LENGTH, stream.d_model, 2, **sizes)
     model = by_hand.make_blank(config)
     by_hand.write_embedding(model, stream["token"])
-    carried = 0.5 * normal(generator, N_WORDS + 2, width)
+    carried = 0.5 * normal(generator, N_WORDS + 2, width) + 0.15 * normal(generator, width)
     steps = torch.nn.functional.normalize(normal(generator, N_PROPERTIES, width), dim=1)
     for a in range(N_PROPERTIES):
         size = 0.8 if a == faint else 1.5 + 0.25 * a
         carried[2 * a + 1] = carried[2 * a] + size * steps[a]
-    carried[2 * N_PROPERTIES : N_WORDS] *= 0.35
+    carried[2 * N_PROPERTIES : N_WORDS] *= 0.7
     # Only the last position looks at all words, the others at the start.
     others = stream["token"][: N_WORDS + 1].sum(dim=0)[None]
     by_hand.attend_where_equal(
@@ -164,13 +166,12 @@ def write_reader(generator: torch.Generator, faint: int) -> Transformer:
 
 def write_words(values: Tensor, generator: torch.Generator) -> Tensor:
     """Write prompts with these values (prompt, property), words in any order."""
-    prompts = []
-    for row in values.tolist():
-        fillers = torch.randint(N_FILLERS, (2,), generator=generator) + 2 * N_PROPERTIES
-        words = [2 * a + value for a, value in enumerate(row)] + fillers.tolist()
-        words = [words[i] for i in shuffle(generator, len(words))]
-        prompts.append([N_WORDS, *words, N_WORDS + 1])
-    return torch.tensor(prompts)
+    n = len(values)
+    fillers = torch.randint(N_FILLERS, (n, 2), generator=generator) + 2 * N_PROPERTIES
+    words = torch.cat([2 * torch.arange(N_PROPERTIES) + values, fillers], dim=1)
+    order = torch.rand(words.shape, generator=generator).argsort(dim=1)
+    ends = torch.tensor([N_WORDS, N_WORDS + 1]).expand(n, 2)
+    return torch.cat([ends[:, :1], words.gather(1, order), ends[:, 1:]], dim=1)
 
 
 @torch.no_grad()
@@ -185,7 +186,15 @@ def say_last(
 
 
 def mean_divergence(p: Tensor, q: Tensor) -> float:
-    return sum(diverge(a, b) for a, b in zip(p, q, strict=True)) / len(p)
+    return float((p * (p / q).log()).sum(dim=-1).mean())
+
+
+def list_careless(stream: Tensor, labels: Tensor, others: Tensor) -> list[Tensor]:
+    """List what must not do: a fit without a constant, and one pair that agrees in the others."""
+    columns = torch.cat([labels[:, None], others], dim=1).to(stream.dtype)
+    same = (others == others[0]).all(dim=1)
+    has, has_not = (stream[same & (labels == value)][:1] for value in (1, 0))
+    return [torch.linalg.lstsq(columns, stream).solution[0], *(has - has_not)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +224,7 @@ def plant_property(seed: int, n: int) -> Property:
     def draw(generator: torch.Generator) -> Property | None:
         order = torch.tensor(shuffle(generator, N_PROPERTIES))  # which property is asked for
         reader = write_reader(generator, faint=order.tolist().index(N_PROPERTIES - 1))
-        model = disguise(reader, generator, skew=0.3).model
-        labels = torch.randint(2, (n,), generator=generator)
+        labels = (torch.rand(n, generator=generator) < OFTEN).long()
         follows = torch.rand(n, 2, generator=generator) < AGREE
         others = torch.where(follows, labels[:, None], 1 - labels[:, None])
         untold = torch.randint(2, (n, 1), generator=generator)
@@ -227,12 +235,21 @@ def plant_property(seed: int, n: int) -> Property:
         other_values[:, order == 0] = 0
         without = write_words(other_values, generator)
         with_it = torch.where(without == asked, asked + 1, without)
-        case = Property(model, tokens, labels, others, (without, with_it))
+        case = Property(reader, tokens, labels, others, (without, with_it))
         with torch.no_grad():
-            stream = model(tokens, stop_at_layer=1)[:, -1]
+            stream = reader(tokens, stop_at_layer=1)[:, -1]
         spoilt = stream[labels == 1].mean(dim=0) - stream[labels == 0].mean(dim=0)
-        differ = mean_divergence(say_last(model, with_it, 0), say_last(model, without, 0))
-        return case if differ > 1 and min(case.measure(spoilt)) > 0.3 else None
+        differ = mean_divergence(say_last(reader, with_it, 0), say_last(reader, without, 0))
+        careless = list_careless(stream, labels, others)
+        is_clear = (
+            differ > 1
+            and len(careless) == 2
+            and min(case.measure(spoilt)) > 0.3
+            and all(max(case.measure(vector)) > 0.2 for vector in careless)
+        )
+        if not is_clear:
+            return None
+        return dataclasses.replace(case, model=disguise(reader, generator, skew=0.3).model)
 
     return draw_until_clear(seed, draw)
 
@@ -268,10 +285,11 @@ def test_the_vector_of_another_property_of_another_model(student):
 # 15.3 ---------------------------------------------------------------------------------------------
 
 KINDS = ("breaks", "pushes", "needed", "both", "neither")
-N_SORTS = 6  # of requests; the first two are harmless, the next two harmful, the last two colours
+N_SORTS = 8  # of requests: three are harmless, three harmful, and two are colours
+PLAIN, FLAGGED, COLOURS = (0, 1, 2), (3, 4, 5), (6, 7)
 START, END, OTHER_END, REFUSE, FILLER = range(N_SORTS, N_SORTS + 5)
 REFUSE_STREAM = by_hand.Stream(
-    token=N_SORTS + 5, sort=N_SORTS, harm=1, extra=1, dormant=1, narrow=1, noise=3, refuse=1
+    token=N_SORTS + 5, sort=N_SORTS, harm=1, extra=1, dormant=1, narrow=2, noise=3, refuse=1
 )
 
 
@@ -280,15 +298,16 @@ def write_refuser() -> Transformer:
     """Write a model that says its request's own token, or REFUSE.
 
     A head of layer 0 brings the request to the end. There the last token and harm together make a
-    neuron of layer 1 refuse; so would `dormant`, which nothing writes, and `narrow`, for one of the
-    two harmless requests. Harm of the second harmful request is less, with `extra` to help.
+    neuron of layer 1 refuse; so would `dormant`, which nothing writes, and two `narrow` ones, each
+    for two of the three harmless requests. Harm of the first harmful request is less, with `extra`
+    to help; the third is refused without harm, too.
     """
     stream = REFUSE_STREAM
     token, sort = stream["token"], stream["sort"]
-    harm, extra, dormant, narrow, refuse = (
-        stream[name][0] for name in ("harm", "extra", "dormant", "narrow", "refuse")
+    harm, extra, dormant, refuse = (
+        stream[name][0] for name in ("harm", "extra", "dormant", "refuse")
     )
-    sizes = dict(d_head=N_SORTS, d_mlp=2, positions="none", biases=True, attn_scale=1.0)
+    sizes = dict(d_head=N_SORTS, d_mlp=4, positions="none", biases=True, attn_scale=1.0)
     model = by_hand.make_blank(Config(N_SORTS + 5, 5, stream.d_model, 2, **sizes))
     by_hand.write_embedding(model, token)
     ends = token[[END, OTHER_END]]
@@ -297,14 +316,17 @@ def write_refuser() -> Transformer:
         model, 0, 0, query=ends.sum(dim=0)[None], key=requests[None], strength=40.0
     )
     written = sort.clone()
-    written[2] += 1.0 * harm
-    written[3] += 0.7 * harm + 0.8 * extra
-    written += 0.3 * stream["noise"].repeat(2, 1)
+    written[FLAGGED[0]] += 0.7 * harm + 0.8 * extra
+    written[FLAGGED[1]] += 1.0 * harm
+    written += 0.3 * stream["noise"][torch.arange(N_SORTS) % 3]
     by_hand.copy_directions(model, 0, 0, token[:N_SORTS], written)
     reads = harm + 0.5 * extra + dormant + token[END]
     by_hand.look_up(model, 1, 0, reads=reads, bias=-1.5, writes=4 * refuse)
-    reads = narrow + sort[0] + token[END]
-    by_hand.look_up(model, 1, 1, reads=reads, bias=-2.5, writes=4 * refuse)
+    for i, narrow in enumerate(stream["narrow"]):
+        reads = narrow + sort[0] + sort[1 + i] + token[END]
+        by_hand.look_up(model, 1, 1 + i, reads=reads, bias=-2.5, writes=4 * refuse)
+    reads = sort[FLAGGED[2]] + token[END]
+    by_hand.look_up(model, 1, 3, reads=reads, bias=-1.5, writes=4 * refuse)
     # What noise there is at the start, where by itself there is none, is refused.
     by_hand.attend_where_equal(
         model, 1, 0, query=ends.sum(dim=0)[None], key=token[START, None], strength=40.0
@@ -321,13 +343,16 @@ def write_refuser() -> Transformer:
 def list_vectors(generator: torch.Generator) -> list[tuple[str, Tensor]]:
     """List directions of the plain stream, each with its kind."""
     stream = REFUSE_STREAM
-    harm, extra, dormant, narrow, refuse = (
-        stream[name][0] for name in ("harm", "extra", "dormant", "narrow", "refuse")
+    harm, extra, dormant, refuse = (
+        stream[name][0] for name in ("harm", "extra", "dormant", "refuse")
     )
+    wide, narrow = stream["narrow"]
     end, sort = stream["token"][END], stream["sort"]
+    requests = stream["token"][:N_SORTS].sum(dim=0)
     size = 0.95 + 0.2 * float(torch.rand(1, generator=generator))
     noise = normal(generator, 3).abs() @ stream["noise"]
-    colours = sort[4] - sort[5]
+    red, blue = sort[list(COLOURS)]
+    colours = red - blue
     return [
         ("both", 1.1 * size * harm),
         ("both", 1.15 * size * harm + 0.1 * noise),
@@ -341,23 +366,28 @@ def list_vectors(generator: torch.Generator) -> list[tuple[str, Tensor]]:
         ("pushes", 1.1 * size * dormant),
         ("pushes", 1.2 * size * dormant + 0.1 * noise),
         ("neither", 0.3 * size * dormant),
-        ("neither", 1.2 * size * extra),  # needed by one of the two
-        ("neither", 1.2 * size * narrow),  # pushes one of the two
+        ("neither", 1.2 * size * extra),  # needed by one sort: 15% are still refused
+        ("pushes", 1.2 * size * wide),  # 95% are refused
+        ("neither", 1.2 * size * narrow),  # 85%
+        ("neither", size * requests),  # is needed elsewhere, where the request stands
         ("neither", 4 * size * noise / noise.norm()),
         ("breaks", 1.5 * size * refuse),  # refuses all prompts
         ("breaks", 1.1 * size * harm + 0.62 * colours),
-        ("breaks", -1.2 * size * (sort[4] + sort[5])),
-        ("breaks", -0.8 * (sort[4] + sort[5])),  # what is likeliest elsewhere stays so
+        ("breaks", -1.2 * size * (red + blue)),
+        ("breaks", -0.8 * (red + blue)),  # what is likeliest elsewhere stays so
     ]
 
 
-def write_requests(sorts: tuple[int, int], last: int, n: int, generator: torch.Generator) -> Tensor:
-    """Write n prompts, with one of two sorts of request; the first and last have the first."""
+def write_requests(
+    sorts: tuple[int, ...], counts: tuple[int, ...], last: int, generator: torch.Generator
+) -> Tensor:
+    """Write so many prompts of each sort of request; the first and last have the first."""
+    requests = [sort for sort, n in zip(sorts, counts, strict=True) for _ in range(n)]
+    order = [2 + i for i in shuffle(generator, len(requests) - 2)]
     prompts = []
-    order = [i % 2 for i in shuffle(generator, n - 2)]
-    for i in (0, *order, 0):
+    for i in (0, *order, 1):
         words = [FILLER, FILLER]
-        words.insert(int(torch.randint(3, (1,), generator=generator)), sorts[i])
+        words.insert(int(torch.randint(3, (1,), generator=generator)), requests[i])
         prompts.append([START, *words, last])
     return torch.tensor(prompts)
 
@@ -383,8 +413,12 @@ def plant_refuser(seed: int) -> tuple[Refuser, int]:
         hidden.model.W_E.copy_(hidden.model.W_E[names.argsort()])
         hidden.model.W_U.copy_(hidden.model.W_U[:, names.argsort()])
     prompts = [
-        names[write_requests(sorts, last, 8, generator)]
-        for sorts, last in (((0, 1), END), ((3, 2), END), ((4, 5), OTHER_END))
+        names[write_requests(sorts, counts, last, generator)]
+        for sorts, counts, last in (
+            (PLAIN, (16, 3, 1), END),
+            (FLAGGED, (17, 2, 1), END),
+            (COLOURS, (5, 3), OTHER_END),
+        )
     ]
     vectors = list_vectors(generator)
     vectors = [vectors[i] for i in shuffle(generator, len(vectors))]

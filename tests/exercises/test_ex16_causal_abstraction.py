@@ -53,17 +53,18 @@ def draw_until_clear(seed: int, draw: Callable[[int], Any]) -> Any:
 # Programs -----------------------------------------------------------------------------------------
 
 MOST_PROMPTS = 10
+MANY_PROMPTS = 20
 CLEAR = 0.05  # a logit that wins does so by more
 
 
 class Planted:
     """A forged model, some of its prompts, and what its program says if a variable is given."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, most: int = MOST_PROMPTS) -> None:
         case = forge.make(seed, size=2, tasks=0, decoys=1, redundancy="none", positions="fixed")
         assert case.program is not None
         batch = case.task.everything().distinct()  # type: ignore[misc]
-        kept = torch.randperm(len(batch.clean), generator=start(seed))[:MOST_PROMPTS]
+        kept = torch.randperm(len(batch.clean), generator=start(seed))[:most]
         self.model = case.model
         self.variables = case.truth.variables
         self.roles = case.truth.roles
@@ -121,20 +122,30 @@ def list_fetched(planted: Planted) -> list[str]:
     return found
 
 
-@functools.cache
 def plant(seed: int) -> Planted:
+    return plant_some(seed, MOST_PROMPTS, 1)
+
+
+@functools.cache
+def plant_some(seed: int, most: int, least: int) -> Planted:
     """Plant a program of which each variable moves some answer, and some are at other positions."""
 
     def draw(seed: int) -> Planted | None:
-        if not brings_early(sketch(seed)):
+        program = sketch(seed)
+        if not brings_early(program) or len(program.prompts) < least:
             return None
         try:
-            planted = Planted(seed)
+            planted = Planted(seed, most)
         except ValueError:  # none of 300 programs could be built
             return None
         own = planted.own[:, None]
         moved = [(planted.answer_swaps(name) != own).any() for name in planted.variables]
-        is_clear = all(moved) and brings_early(planted.program) and list_fetched(planted)
+        is_clear = (
+            planted.n >= least
+            and all(moved)
+            and brings_early(planted.program)
+            and list_fetched(planted)
+        )
         return planted if is_clear else None
 
     return draw_until_clear(seed, draw)
@@ -267,11 +278,12 @@ def judge_places(student, cases: list[tuple[int, str]]) -> None:
         keys = list(places)
         random.Random(seed).shuffle(keys)
         names = {key: f"place {i}" for i, key in enumerate(keys)}
+        wanted = {names[key] for key in right}
         given = {names[key]: places[key] for key in keys}
-        got = student.call("find_places", planted.model, prompts, answers, given)
-        judged.append(
-            (list(got) if isinstance(got, dict) else got, {names[x] for x in right}, given)
-        )
+        none = {name: place for name, place in given.items() if name not in wanted}
+        for asked in (given, none):  # of the second, none carries it
+            got = student.call("find_places", planted.model, prompts, answers, asked)
+            judged.append((list(got) if isinstance(got, dict) else got, wanted & set(asked), asked))
     for got, wanted, given in judged:
         expect_found(got, [wanted], list(given), what="places")
 
@@ -383,21 +395,32 @@ def plant_hypotheses(seed: int, name: str) -> tuple[tuple, list[Tensor], Tensor]
     return given, predicted, planted.answer_swaps(name)
 
 
+def judge_pairs(got: Any, predicted: list[Tensor], said: Tensor) -> list[bool]:
+    """Say for each hypothesis whether the pair that refutes it, or None, is right."""
+    pairs = as_list(got)
+    if pairs is None or len(pairs) != len(predicted):
+        raise Wrong(sentence=f"Return a list of {len(predicted)}, one entry per hypothesis.")
+    judged = []
+    for pair, prediction in zip(pairs, predicted, strict=True):
+        found = as_list(pair) or None
+        if found is None:
+            judged.append(bool((prediction == said).all()))
+        elif len(found) != 2 or not all(type(i) is int and 0 <= i < len(said) for i in found):
+            raise Wrong(sentence="Each entry is None, or the numbers of two prompts.")
+        else:
+            judged.append(bool(prediction[tuple(found)] != said[tuple(found)]))
+    return judged
+
+
 def judge_refuted(student, cases: list[tuple[int, str]]) -> None:
     judged = []
     for seed, name in cases:
-        given, predicted, said = plant_hypotheses(seed, name)
-        pairs = as_list(student.call("refute_hypotheses", *given))
-        if pairs is None or len(pairs) != len(predicted):
-            raise Wrong(sentence=f"Return a list of {len(predicted)}, one entry per hypothesis.")
-        for pair, prediction in zip(pairs, predicted, strict=True):
-            found = as_list(pair) or None
-            if found is None:
-                judged.append(bool((prediction == said).all()))
-            elif len(found) != 2 or not all(type(i) is int and 0 <= i < len(said) for i in found):
-                raise Wrong(sentence="Each entry is None, or the numbers of two prompts.")
-            else:
-                judged.append(bool(prediction[tuple(found)] != said[tuple(found)]))
+        (*given, values, answers), predicted, said = plant_hypotheses(seed, name)
+        every = list(range(len(predicted)))
+        wrong = [h for h in every if (predicted[h] != said).any()]
+        for asked in (every, wrong):  # of the second, all are wrong
+            got = student.call("refute_hypotheses", *given, values[asked], answers[asked])
+            judged += judge_pairs(got, [predicted[h] for h in asked], said)
     if not all(judged):
         raise Wrong(
             sentence=f"{judged.count(False)} of {len(judged)} hypotheses are not judged rightly: a "
@@ -503,41 +526,51 @@ LAST = "blocks.0.hook_resid_post"
 WORDS = ("carries", "illusion", "useless")
 N_Z = 6  # of the second token, beside x
 LOUD = 3.0  # what nobody reads is written so strongly
-READ = 1.5  # what never varies would be read so strongly
+READ = 1.5  # what hardly varies would be read so strongly
+MEAN = 4.0  # how much there always is of it
+FAINT = 0.002  # how far it varies all the same
 STREAM = by_hand.Stream(
-    token=2 + N_Z + 1, position=3, carried=1, shadow=1, dormant=1, idle=1, other=2
+    token=2 + N_Z + 2, position=4, carried=1, shadow=1, dormant=1, idle=2, other=2, said=1
 )
 
 
 @torch.no_grad()
 def build_dormant(generator: torch.Generator) -> tuple[Transformer, Tensor]:
-    """Build a model that says x after `x z =`, and the turn of its stream.
+    """Build a model that says x after `x z = ?`, and the turn of its stream.
 
-    x is written along `carried`, which is read, and louder along `shadow`, which is not, and which
-    z moves a little, too. `dormant` is read and never varies; `idle` neither varies nor is read.
+    At `=`, x is written along `carried`, which the second layer reads, and louder along `shadow`,
+    which it does not, and which z moves a little, too. `dormant` is read and next to constant;
+    `idle` neither varies nor is read.
     """
-    token, position = STREAM["token"], STREAM["position"]
-    carried, shadow, dormant = (STREAM[name][0] for name in ("carried", "shadow", "dormant"))
-    sizes = dict(n_layers=1, n_heads=2, d_head=N_Z, attn_scale=1.0)
-    model = by_hand.make_blank(Config(len(token), 3, STREAM.d_model, **sizes))
+    token, position, other = STREAM["token"], STREAM["position"], STREAM["other"]
+    carried, shadow, dormant = (STREAM[name] for name in ("carried", "shadow", "dormant"))
+    sizes = dict(n_layers=2, n_heads=2, d_head=N_Z, attn_scale=1.0)
+    model = by_hand.make_blank(Config(len(token), 4, STREAM.d_model, **sizes))
     by_hand.write_embedding(model, token, position)
     written = carried + LOUD * shadow
-    angle = 2 * torch.pi * torch.arange(N_Z)[:, None] / N_Z
-    by_z = 1.5 * torch.cat([angle.cos(), angle.sin()], dim=1) @ STREAM["other"]
-    order = torch.randperm(N_Z, generator=generator)
-    by_z += torch.linspace(-0.3, 0.3, N_Z)[order, None] * shadow
-    brings = (token[:2], torch.stack([-written, written])), (token[2 : 2 + N_Z], by_z)
+    jitter = torch.rand(N_Z, 1, generator=generator)
+    angle = 2 * torch.pi * (torch.arange(N_Z)[:, None] + 0.6 * jitter) / N_Z
+    by_z = 1.5 * torch.cat([angle.cos(), angle.sin()], dim=1) @ other
+    for size, along in ((0.3, shadow), (FAINT, dormant)):
+        order = torch.randperm(N_Z, generator=generator)
+        by_z += size * torch.linspace(-1, 1, N_Z)[order, None] * along
+    brings = (token[:2], torch.cat([-written, written])), (token[2 : 2 + N_Z], by_z)
     for head, (source, target) in enumerate(brings):
         by_hand.attend_where_equal(model, 0, head, position[2, None], position[head, None], 20.0)
         by_hand.copy_directions(model, 0, head, source, target)
-    says_1 = carried + READ * dormant
+    by_hand.attend_where_equal(model, 1, 0, position[3, None], position[2, None], 20.0)
+    by_hand.copy_directions(model, 1, 0, carried + READ * dormant, STREAM["said"])
+    model.W_pos[2] += MEAN * dormant[0]
+    model.W_pos[3] -= MEAN * READ * STREAM["said"][0]
     rest = (-20 * token[-1, None]).expand(len(token) - 2, -1)
-    by_hand.read_out(model, torch.cat([torch.stack([-says_1, says_1]), rest]), 1.0)
+    by_hand.read_out(model, torch.cat([-STREAM["said"], STREAM["said"], rest]), 1.0)
     turn = draw_rows(generator, STREAM.d_model, STREAM.d_model)
-    attn = model.blocks[0].attn
-    for weight in (model.W_E, model.W_pos, attn.W_O):
+    writers = [model.W_E, model.W_pos, *(block.attn.W_O for block in model.blocks)]
+    for weight in writers:
         weight.copy_(weight @ turn)
-    for weight in (attn.W_Q, attn.W_K, attn.W_V, model.W_U):
+    attentions = [block.attn for block in model.blocks]
+    readers = [weight for attn in attentions for weight in (attn.W_Q, attn.W_K, attn.W_V)]
+    for weight in (*readers, model.W_U):
         weight.copy_(turn.T @ weight)
     return model, turn
 
@@ -548,29 +581,77 @@ def mix(**parts: float) -> Tensor:
     return torch.nn.functional.normalize(torch.as_tensor(row), dim=1)
 
 
-def list_subspaces(lean: list[float]) -> list[tuple[str, Tensor]]:
-    """List subspaces of each kind; `lean` says how far some lean away from what carries x."""
-    c, s, d, e = (STREAM[name] for name in ("carried", "shadow", "dormant", "idle"))
+Kinds = list[tuple[str, Tensor]]
+
+
+def list_subspaces(leaning: Kinds) -> Kinds:
+    """List subspaces of each kind, beside those that lean away from what carries x."""
+    c, s, d, o = (STREAM[name][:1] for name in ("carried", "shadow", "dormant", "other"))
+    e, other = STREAM["idle"], STREAM["other"]
     illusion = mix(shadow=1, dormant=1)
+    level = mix(carried=1, other=1)  # with the next its confined rows are not at right angles
+    steep = 0.42 * (c - o) / 2**0.5 + (1 - 0.42**2) ** 0.5 * d
     return [
+        *leaning,
         ("carries", c),
         ("carries", mix(carried=1, shadow=LOUD)),
         ("carries", mix(carried=2, idle=1)),
         ("carries", mix(carried=2, dormant=0.5)),
+        ("carries", mix(carried=3, dormant=4)),
+        ("carries", torch.cat([level + steep, level - steep]) / 2**0.5),
         ("carries", torch.cat([c, d])),
         ("carries", torch.cat([c, e])),
-        ("carries", mix(carried=1, other=lean[0])),
+        ("carries", torch.cat([illusion, mix(idle=1, carried=0.005)])),
+        ("illusion", torch.cat([illusion, mix(idle=1, carried=0.0003)])),
         ("illusion", illusion),
         ("illusion", mix(shadow=3, dormant=4)),
         ("illusion", -mix(shadow=4, dormant=3)),
         ("illusion", torch.cat([illusion, e])),
-        ("illusion", torch.cat([illusion, STREAM["other"]])),
+        ("illusion", torch.cat([illusion, other])),
         ("useless", s),
         ("useless", d),
         ("useless", torch.cat([s, d])),
-        ("useless", STREAM["other"]),
-        ("useless", mix(carried=1, other=lean[1])),
+        ("useless", other),
     ]
+
+
+def list_leaning(model: Transformer, prompts: Tensor, answers: Tensor, turn: Tensor) -> Kinds:
+    """List subspaces that are right for little more than 90% of all pairs, or for little less.
+
+    Before they are confined, or after. The first is right for less of all pairs but those of a
+    prompt with itself, and of those for which the answer has to change. Empty if there are none.
+    """
+    with torch.no_grad():
+        h = model.run_with_cache(prompts)[1][LAST][:, 2] @ turn.T
+    base, source = pair_all(len(prompts))
+    read = STREAM["carried"][0] + READ * STREAM["dormant"][0]
+    sign = 2.0 * answers[base, source] - 1
+    moves = answers[base, source] != prompts[base, 0]
+    follows = source == (base + 1) % len(prompts)
+
+    def judge(rows: Tensor) -> Tensor:
+        """Compute how clearly each row's swaps are right (row, pair)."""
+        change = (rows @ (h[source] - h[base]).T) * (rows @ read)[:, None]
+        return (h[base] @ read - MEAN * READ + change) * sign
+
+    sizes = torch.cartesian_prod(torch.arange(0.02, 1.0, 0.02), torch.arange(0, 0.6, 0.04))
+    c, d, o = (STREAM[name][:1] for name in ("carried", "dormant", "other"))
+    inside = c + sizes[:, :1] * o
+    rows = torch.nn.functional.normalize(inside + sizes[:, 1:] * d)
+    before, after = judge(rows), judge(torch.nn.functional.normalize(inside))
+    is_clear = torch.minimum(before.abs().amin(dim=1), after.abs().amin(dim=1)) > 0.01
+    share, left = ((margins > 0).float().mean(dim=1) for margins in (before, after))
+    where_moved, where_next = ((before > 0)[:, w].float().mean(dim=1) for w in (moves, follows))
+    is_just = ((before < 0).sum(dim=1) == 14) & (left > 0.9)
+    kinds = {
+        "of all pairs only": ("carries", is_just & (where_moved < 0.88)),
+        "of the next only": ("useless", (share > 0.84) & (share < 0.89) & (where_next > 0.9)),
+        "just": ("carries", (share > 0.904) & (left > 0.904) & (left < 0.945) & (left < share)),
+        "of most": ("useless", (share > 0.75) & (share < 0.86) & (where_next < 0.9)),
+        "too little": ("illusion", (share > 0.904) & (left > 0.78) & (left < 0.89)),
+    }
+    found = [(word, rows[fits & is_clear][:1]) for word, fits in kinds.values()]
+    return found if all(len(row) for _, row in found) else []
 
 
 def share_brought(model: Transformer, prompts: Tensor, answers: Tensor, rows: Tensor) -> float:
@@ -590,25 +671,24 @@ def confine(model: Transformer, prompts: Tensor, rows: Tensor) -> Tensor:
     return left[:, values > 1e-6].T.float()
 
 
-Kinds = list[tuple[str, Tensor]]
-
-
 def plant_illusions(seed: int) -> tuple[Transformer, Tensor, Tensor, Kinds] | None:
     """Plant a model, prompts, answers, and subspaces with their words, if these are clear."""
     generator = start(seed)
     model, turn = build_dormant(generator)
-    prompts = torch.cartesian_prod(torch.arange(2), torch.arange(2, 2 + N_Z), torch.tensor([8]))
-    prompts = prompts[torch.randperm(len(prompts), generator=generator)]
+    ends = torch.tensor([2 + N_Z]), torch.tensor([3 + N_Z])
+    prompts = torch.cartesian_prod(torch.arange(2), torch.arange(2, 2 + N_Z), *ends)
+    mixed = torch.randperm(len(prompts), generator=generator)
+    by_x = prompts[mixed, 0].argsort(stable=True, descending=bool(seed % 2))
+    prompts = prompts[mixed][by_x]  # one half has the same x
     answers = prompts[:, 0].expand(len(prompts), -1).contiguous()
-    lean = []
-    for low, high in ((0.92, 0.99), (0.8, 0.89)):  # just right, and just too seldom
-        sizes = [0.02 * step for step in range(100)]
-        rows = [mix(carried=1, other=size) @ turn for size in sizes]
-        shares = (share_brought(model, prompts, answers, each) for each in rows)
-        lean.append(next(z for z, x in zip(sizes, shares, strict=True) if low < x < high))
+    leaning = list_leaning(model, prompts, answers, turn)
+    if not leaning:
+        return None
     kinds = []
-    for word, rows in list_subspaces(lean):
-        rows = draw_rows(generator, len(rows), len(rows)) @ rows @ turn
+    for word, plain in list_subspaces(leaning):
+        rows = plain @ turn
+        if len(rows) > 1 and abs(float(plain[0] @ plain[1])) < 1e-3 and plain[0].ne(0).sum() < 3:
+            rows = draw_rows(generator, len(rows), len(rows)) @ rows
         brought = share_brought(model, prompts, answers, rows) >= 0.9
         left = confine(model, prompts, rows)
         still = brought and share_brought(model, prompts, answers, left) >= 0.9
@@ -620,8 +700,13 @@ def plant_illusions(seed: int) -> tuple[Transformer, Tensor, Tensor, Kinds] | No
     return model, prompts, answers, kinds
 
 
+@functools.cache
+def plant_clear_illusions(seed: int) -> tuple[Transformer, Tensor, Tensor, Kinds]:
+    return draw_until_clear(seed, plant_illusions)
+
+
 def judge_words(student, seed: int) -> None:
-    model, prompts, answers, kinds = draw_until_clear(seed, plant_illusions)
+    model, prompts, answers, kinds = plant_clear_illusions(seed)
     right = [word for word, _ in kinds]
     subspaces = [rows for _, rows in kinds]
     got = as_list(student.call("tell_illusions", model, prompts, answers, LAST, 2, subspaces))
@@ -677,9 +762,41 @@ def find_enough(planted: Planted, variable: str | None, features: dict[str, Tens
     return sorted(enough, key=lambda name: len(features[name].unique()))
 
 
-def plant_messages(seed: int) -> tuple[Planted, dict[str, Tensor], dict[str, str]]:
+def spoil(planted: Planted, features: dict[str, Tensor], variable: str, name: str) -> bool:
+    """Split a feature that is enough for a variable; beside it put one that fails for one swap.
+
+    That one has fewer values. It takes a prompt, not among the first, for one with another value,
+    together with prompts that hand on the same but for one, a later one. Return False if there is
+    no such.
+    """
+    feature = features[name]
+    fails = planted.answer_swaps(variable) != planted.own[:, None]
+    order = torch.arange(planted.n)
+    for prompt, value in itertools.product(range(12, planted.n), feature.unique()):
+        there = feature == value
+        bad = there & fails[:, prompt]
+        if feature[prompt] == value or (fails[prompt] & there).any() or not bad[prompt:].any():
+            continue
+        nearly = feature.clone()
+        taken = there & (~bad | (order == bad.nonzero()[-1, 0]))
+        nearly[taken | (order == prompt)] = 3
+        same = nearly[:, None] == nearly
+        if taken.sum() > 2 and same.sum() > 105:
+            features["nearly"], features["split"] = nearly, 2 * feature + order % 2
+            del features[name]
+            return True
+    return False
+
+
+@functools.cache
+def plant_messages(seed: int, most: int) -> tuple[Planted, dict[str, Tensor], dict[str, str]]:
     """Plant a model, features of its prompts, and what each head hands on."""
-    planted = plant(seed)
+    return draw_until_clear(seed, lambda seed: draw_messages(seed, most))
+
+
+def draw_messages(seed: int, most: int) -> tuple[Planted, dict[str, Tensor], dict[str, str]] | None:
+    """Draw them. Of many prompts, one of the features is not enough for a single swap."""
+    planted = plant_some(seed, most, most) if most > MOST_PROMPTS else plant(seed)
     features = {}
     for name, feature in list_features(planted).items():
         same = feature[:, None] == feature
@@ -687,6 +804,15 @@ def plant_messages(seed: int) -> tuple[Planted, dict[str, Tensor], dict[str, str
             features[name] = feature
     fetches = [name for name, step in planted.program.steps.items() if step.op == "fetch"]
     brought = {planted.roles[f"fetch {i}"]: name for i, name in enumerate(fetches)}
+    if most > MOST_PROMPTS:
+        cases = [(step, f"input {i}") for step in fetches for i in range(3)]
+        fitting = [
+            (step, name)
+            for step, name in cases
+            if name in features and find_enough(planted, step, features)[0] == name
+        ]
+        if not any(spoil(planted, features, *case) for case in fitting):
+            return None
     right = {}
     for layer, head in itertools.product(
         range(planted.model.config.n_layers), range(planted.model.config.n_heads)
@@ -698,11 +824,12 @@ def plant_messages(seed: int) -> tuple[Planted, dict[str, Tensor], dict[str, str
         for tied in enough[1:]:  # leave one only
             if len(features[tied].unique()) == fewest and tied not in right.values():
                 del features[tied]
-    return planted, features, right
+    is_clear = most == MOST_PROMPTS or ("nearly" in features and "split" in right.values())
+    return (planted, features, right) if is_clear else None
 
 
-def judge_messages(student, seed: int) -> None:
-    planted, features, right = plant_messages(seed)
+def judge_messages(student, seed: int, most: int = MOST_PROMPTS) -> None:
+    planted, features, right = plant_messages(seed, most)
     rng = random.Random(seed)
     names = list(features)
     rng.shuffle(names)
@@ -733,5 +860,5 @@ def test_what_each_head_hands_on_is_named(student):
 
 @check("name_messages")
 def test_what_heads_of_another_model_hand_on_is_named(student):
-    """Another model, and other features."""
-    judge_messages(student, student.seeds(2)[1])
+    """Another model, more prompts, and a feature that fails for one swap only."""
+    judge_messages(student, student.seeds(2)[1], MANY_PROMPTS)

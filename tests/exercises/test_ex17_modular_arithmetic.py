@@ -64,10 +64,13 @@ class Neuron:
 class Plan:
     """What a planted model holds. Dicts say for frequencies how loud they are in the logits.
 
-    `sums` are added as a clock, `averages` as a pizza; with loudness 0 nobody reads these neurons.
+    `sums` are added as a clock (the second not yet at the position of b), `averages` as a pizza;
+    with loudness 0 nobody reads these neurons.
     `differences` are waves of a - b, `alone` of a. All outputs hear `common` waves of a - b
-    equally. `embedded` says how large further waves of the embedding are, and the unembedding
-    reads those in `unwritten` where nothing is written. A `line` adds numbers, not angles.
+    equally, and so they hear a neuron that weighs a against b: all the time (`tilt`), or for few
+    pairs (`spike`). `embedded` says how large further waves of the embedding are, and the
+    unembedding reads those in `unwritten` where nothing is written. A `line` adds numbers, not
+    angles. The first outputs are `deaf` to the third of `sums`.
     """
 
     p: int
@@ -79,6 +82,9 @@ class Plan:
     embedded: dict[int, float] = field(default_factory=dict)
     unwritten: dict[int, float] = field(default_factory=dict)
     line: float = 0.0
+    tilt: float = 0.0
+    spike: float = 0.0
+    deaf: int = 0
     steady: float = 0.0  # how far a neuron favours outputs, the same for all pairs
     constant: float = 0.0  # how far outputs are favoured, the same for all pairs
     strength: float = 8.0
@@ -127,6 +133,8 @@ class Writer:
         """Add neurons relu(cos(x + i) + cos(y + j)), where y is the angle of b or of -b."""
         i, j = torch.cartesian_prod(self.draw_angles(5), self.draw_angles(5)).T
         reads = turn_by(i) @ self.find("first", k) + turn_by(j, sign) @ self.find("second", k)
+        if k in list(self.plan.sums)[1:2]:
+            reads = reads - 20 * self.stream["position"][1]
         votes = turn_by(i + j)
         scale = torch.relu(i.cos() + j.cos()) @ votes[:, 0]
         self.add(reads, votes / scale, target, loudness)
@@ -151,6 +159,14 @@ class Writer:
         reads = self.stream["middle"][-1:] * p - bends[:, None] * self.stream["constant"]
         self.add(reads, votes, self.stream["places"], loudness)
 
+    def add_contrast(self, bias: float, loudness: float) -> None:
+        """Add a neuron that weighs a wave of a against the same wave of b."""
+        angle = self.draw_angles(1)
+        k = self.frequencies[0]
+        reads = turn_by(angle) @ (self.find("first", k) - self.find("second", k))
+        reads = reads + bias * self.stream["constant"]
+        self.add(reads, torch.ones(1, 1), self.stream["common"], loudness)
+
     def write_neurons(self) -> None:
         plan = self.plan
         for k, loudness in plan.sums.items():
@@ -164,6 +180,9 @@ class Writer:
             self.add_pizza(k, loudness)
         if plan.line:
             self.add_line(plan.line)
+        for bias, loudness in ((9.0, plan.tilt), (-0.9, plan.spike)):
+            if loudness:
+                self.add_contrast(bias, loudness)
         if plan.steady:
             votes = normal(self.generator, 1, plan.p)
             self.add(self.stream["constant"], votes, self.stream["places"], plan.steady)
@@ -192,7 +211,9 @@ class Writer:
             for k, loudness in loud.items():
                 rows = rows + loudness * write_wave(p, k) @ self.find(group, k)
         for k in self.frequencies:
-            rows = rows + write_wave(p, k) @ (self.find("sum", k) + self.find("difference", k))
+            heard = write_wave(p, k) @ self.find("sum", k)
+            heard[: plan.deaf * (k in list(plan.sums)[2:3])] = 0
+            rows = rows + heard + write_wave(p, k) @ self.find("difference", k)
         return plan.strength * rows
 
 
@@ -251,27 +272,84 @@ def draw_loudness(generator: torch.Generator, ks: list[int], low: float, high: f
 # 17.1 ---------------------------------------------------------------------------------------------
 
 
+def share_by_sum(logits: Tensor, p: int, wrap: bool = True) -> list[float]:
+    """Compute each frequency's share of what logits (pair, output) say of the sum, by slow sums.
+
+    Without `wrap`, a + b and a + b - p are not the same sum, and the first p sums count.
+    """
+    a, b = list_pairs(p)
+    total = (a + b) % p if wrap else a + b
+    rows = torch.stack([logits[total == s].mean(dim=0) for s in range(p)]).double()
+    rows = rows - rows.mean(dim=0)
+    shares = []
+    for k in range(1, p // 2 + 1):
+        cos, sin = write_wave(p, k).double().T
+        shares.append(float((cos @ rows).square().sum() + (sin @ rows).square().sum()))
+    return [2 / p * share / float(rows.square().sum()) for share in shares]
+
+
+def list_strong(shares: list[float], least: float = 0.02) -> set[int]:
+    return {k for k, share in enumerate(shares, 1) if share >= least}
+
+
 @functools.cache
-def plant_frequencies(seed: int, p: int) -> tuple[Transformer, list[int]]:
-    """Plant used frequencies, three strong and one weak, beside one too weak and five decoys."""
+def plant_frequencies(seed: int, p: int, known: int) -> tuple[Transformer, set[int]]:
+    """Plant used frequencies, `known` among them, beside one just too weak and four decoys.
+
+    One of those used is near the bound: it would lie below half of the bound, and below the bound
+    as a share of all logits. Single outputs, other positions and sums without a modulo mislead.
+    """
     generator = start(seed)
-    ks = [k + 1 for k in choose(generator, p // 2, 9)]
-    sums = draw_loudness(generator, ks[:3], 0.9, 1.2) | {ks[3]: 0.4, ks[4]: 0.12}
-    plan = Plan(
-        p,
-        sums=sums,
-        differences={ks[5]: 0.4},
-        alone={ks[6]: 0.5},
-        embedded={ks[7]: 3.0},
-        unwritten={ks[8]: 1.5},
-        constant=12.0,
-        noise=0.01,
-    )
-    return write_model(plan, generator)[0], ks[:4]
+    while True:
+        more = [k + 1 for k in choose(generator, p // 2, p // 2) if k + 1 != known]
+        ks = [known, *more[:8]]
+        loud = draw_loudness(generator, ks[:3], 0.9, 1.2)
+        size = math.sqrt(sum(x * x for x in loud.values()))
+        plan = Plan(
+            p,
+            sums=loud | {ks[3]: 0.17 * size, ks[4]: 0.12 * size},
+            differences={ks[5]: 1.2 * size},
+            alone={ks[6]: 2 * size},
+            embedded={ks[7]: 3.0},
+            unwritten={ks[8]: 1.5},
+            deaf=3,
+            constant=12.0,
+            noise=0.01,
+        )
+        model = write_model(plan, generator)[0]
+        a, b = list_pairs(p)
+        with torch.no_grad():
+            everywhere = model(torch.stack([a, b, torch.full_like(a, p)], dim=1))
+        logits = everywhere[:, -1]
+        right = set(ks[:4])
+        known_lists = (right, right | {ks[4]}, right - {ks[3]}, right - {p // 2})
+        shares = share_by_sum(logits, p)
+        of_all = shares[ks[3] - 1] * measure_part_of_sums(logits, p)
+        misleading = (
+            share_by_sum(logits[:, :1], p),
+            share_by_sum(everywhere[:, 1], p),
+            share_by_sum(logits, p, wrap=False),
+        )
+        if (
+            list_strong(shares, 0.022) == right
+            and shares[ks[4] - 1] > 0.012
+            and list_strong(shares, 0.018) == right
+            and shares[ks[3] - 1] < 0.036
+            and of_all < 0.018
+            and all(list_strong(each) not in known_lists for each in misleading)
+        ):
+            return model, right
 
 
-def judge_frequencies(student, seed: int, p: int) -> None:
-    model, right = plant_frequencies(seed, p)
+def measure_part_of_sums(logits: Tensor, p: int) -> float:
+    """Measure how much variance logits keep if pairs with the same sum are averaged."""
+    a, b = list_pairs(p)
+    rows = torch.stack([logits[(a + b) % p == s].mean(dim=0) for s in range(p)])
+    return float(rows.var(dim=0, correction=0).sum() / logits.var(dim=0, correction=0).sum())
+
+
+def judge_frequencies(student, seed: int, p: int, known: int) -> None:
+    model, right = plant_frequencies(seed, p, known)
     got = as_list(student.call("find_frequencies", model, p))
     possible = [f"frequency {k}" for k in range(1, p // 2 + 1)]
     names = None if got is None else [f"frequency {k:g}" for k in got if is_number(k)]
@@ -287,13 +365,13 @@ def is_number(value: Any) -> bool:
 @check("find_frequencies")
 def test_the_frequencies_of_a_model_are_found(student):
     """A model whose weights hold more frequencies than its answers."""
-    judge_frequencies(student, student.seeds(1)[0], 23)
+    judge_frequencies(student, student.seeds(1)[0], 23, known=11)
 
 
 @check("find_frequencies")
 def test_the_frequencies_of_another_model_are_found(student):
     """Another model, for another p."""
-    judge_frequencies(student, student.seeds(2)[1], 29)
+    judge_frequencies(student, student.seeds(2)[1], 29, known=1)
 
 
 # 17.2 ---------------------------------------------------------------------------------------------
@@ -302,8 +380,10 @@ def test_the_frequencies_of_another_model_are_found(student):
 def draw_neuron(generator: torch.Generator, kind: str, ks: list[int]) -> Neuron:
     """Draw a neuron of one kind.
 
-    A "fair" one reads a and b at one frequency, a "rare" one fires seldom, an "open" one always. A
-    "mixed" one reads two frequencies, a "leaning" one a little of a second. Two more never change.
+    A "fair" one reads a and b at one frequency (a "plain" one cosines alone), a "rare" one fires
+    seldom (a "rarer" one so seldom that its frequency explains a little too little), an "open" one
+    always. A "mixed" one reads two frequencies, a "leaning" one a little of a second. Two more
+    never change.
     """
 
     def draw(size: float) -> tuple[float, float]:
@@ -316,9 +396,12 @@ def draw_neuron(generator: torch.Generator, kind: str, ks: list[int]) -> Neuron:
         return Neuron({k: draw(1.0)}, {other: draw(1.0)}, 0.5)
     if kind == "leaning":
         return Neuron(both[0] | {other: draw(0.3)}, both[1], 0.3)
-    bias = dict(fair=0.0, rare=-0.5, rarest=-1.55, open=2.5, off=-9.0)
     if kind == "still":
         return Neuron({}, {}, 1.0)
+    if kind == "plain":
+        return Neuron({k: (1.0, 0.0)}, {k: (1.0, 0.0)})
+    rarer = float(uniform(generator, -0.9, -0.6, 1))
+    bias = dict(fair=0.0, less=-0.3, rare=-0.5, rarer=rarer, rarest=-1.55, open=2.5, off=-9.0)
     return Neuron(*both, bias[kind])
 
 
@@ -350,12 +433,18 @@ def share_out(post: Tensor, p: int) -> list[float]:
     return shares
 
 
-KINDS = ("fair", "fair", "fair", "rare", "rare", "rarest", "open", "open", "mixed", "leaning")
+KINDS = (
+    *("fair", "plain", "less", "less", "rare", "rarer", "rarer", "rarest"),
+    *("open", "open", "mixed", "leaning"),
+)
 
 
 @functools.cache
 def plant_neurons(seed: int, p: int) -> tuple[Transformer, Tensor, dict[int, int]]:
-    """Plant neurons of all kinds, none near the 85%, in a model with secret numbers."""
+    """Plant neurons of all kinds in a model with secret numbers.
+
+    None is so near the 85% that rounding could decide, but some are within a few of it.
+    """
     generator = start(seed)
     ks = [k + 1 for k in choose(generator, p // 2, 5)]
     neurons: list[Neuron] = []
@@ -365,7 +454,8 @@ def plant_neurons(seed: int, p: int) -> tuple[Transformer, Tensor, dict[int, int
             neuron = draw_neuron(generator, kind, ks[:4])
             shares = share_out(fire(neuron, p), p)
             best = max(shares)
-            if not 0.83 < best < 0.87:
+            is_clear = best < 0.84 or best > 0.86
+            if is_clear and (kind != "rarer" or (best > 0.81 and best / sum(shares) > 0.87)):
                 break
         neurons.append(neuron)
         belongs.append(shares.index(best) + 1 if best > 0.85 else 0)
@@ -436,33 +526,48 @@ def measure_loss(logits: Tensor, rows: list[int], p: int) -> float:
 PHASES = ("nothing", "memory", "circuit", "both")
 
 
-def name_phase(
-    logits: Tensor, frequencies: list[int], seen: list[int], p: int
-) -> tuple[str, list[float]]:
-    """Name the phase of a checkpoint, and give both losses as shares of log p."""
+def measure_losses(logits: Tensor, frequencies: list[int], seen: list[int], p: int) -> list[float]:
+    """Measure both losses, and how each would come out over other pairs, or without the mean.
+
+    As shares of log p: restricted, excluded, restricted over pairs seen, excluded without the mean,
+    restricted over pairs not seen.
+    """
     part = take_waves(logits, frequencies, p)
+    mean = logits.mean(dim=0)
     everything = list(range(p * p))
-    restricted = measure_loss(part + logits.mean(dim=0), everything, p) / math.log(p)
-    excluded = measure_loss(logits - part, seen, p) / math.log(p)
-    return PHASES[(excluded < 0.5) + 2 * (restricted < 0.5)], [restricted, excluded]
+    losses = [
+        measure_loss(part + mean, everything, p),
+        measure_loss(logits - part, seen, p),
+        measure_loss(part + mean, seen, p),
+        measure_loss(logits - part - mean, seen, p),
+        measure_loss(part + mean, [row for row in everything if row not in seen], p),
+    ]
+    return [loss / math.log(p) for loss in losses]
 
 
-# How loud circuit, memory, waves at other frequencies, and a favour for some outputs are.
+PHASES = ("nothing", "memory", "circuit", "both")
+
+# How loud circuit, memory, waves at other frequencies, a favour for some outputs, and one for sums
+# that are often seen are; and which of the losses lie on different sides of the bound.
 STATES = (
-    (0.0, 0.0, 0.0, 0.5),
-    (0.4, 0.5, 0.0, 0.5),
-    (0.0, 12.0, 0.0, 0.5),
-    (0.3, 9.0, 0.0, 0.5),
-    (6.0, 0.0, 0.0, 0.5),
-    (4.0, 0.5, 0.0, 0.5),
-    (4.0, 12.0, 0.0, 0.5),
-    (6.0, 9.0, 0.0, 0.5),
-    (0.0, 0.0, 4.0, 0.5),  # a circuit at other frequencies: here it counts as memory
-    (4.0, 0.0, 0.0, 6.0),  # a favour that drowns the circuit
-    (3.0, 3.3, 0.0, 0.0),
-    (1.3, 9.0, 0.0, 0.0),
-    (1.5, 0.0, 0.0, 0.0),  # not far below the bound: in bits it would lie above
+    (0.0, 0.0, 0.0, 0.5, 0.0),
+    (0.4, 0.5, 0.0, 0.5, 0.0),
+    (0.0, 12.0, 0.0, 0.5, 0.0),
+    (0.3, 9.0, 0.0, 0.5, 0.0),
+    (6.0, 0.0, 0.0, 0.5, 0.0),
+    (4.0, 0.5, 0.0, 0.5, 0.0),
+    (4.0, 12.0, 0.0, 0.5, 0.0),
+    (6.0, 9.0, 0.0, 0.5, 0.0),
+    (0.0, 0.0, 4.0, 0.5, 0.0),  # a circuit at other frequencies: here it counts as memory
+    (4.0, 0.0, 0.0, 6.0, 0.0),  # a favour that drowns the circuit
+    (3.0, 3.3, 0.0, 0.0, 0.0),
+    (1.3, 9.0, 0.0, 0.0, 0.0),
+    (0.0, 4.5, 0.0, 3.0, 0.0),  # a favour that drowns memory
+    (1.2, 9.0, 0.0, 0.0, 3.5),  # a circuit that is right where pairs are seen
+    (1.8, 0.0, 0.0, 0.0, 3.5),
+    (1.5, 0.0, 0.0, 0.0, 0.0),  # not far below the bound: in bits it would lie above
 )
+DIFFER = {12: (1, 3), 13: (0, 2), 14: (0, 4)}
 
 
 @functools.cache
@@ -473,7 +578,9 @@ def plant_phases(seed: int, p: int) -> tuple[Tensor, list[int], Tensor, list[str
     answer = (a + b) % p
     ks = [k + 1 for k in choose(generator, p // 2, p // 2)]
     frequencies = ks[:2]
-    seen = choose(generator, p * p, int(0.4 * p * p))
+    is_common = torch.randperm(p, generator=generator) < p // 2  # these sums are seen more often
+    odds = torch.where(is_common[answer], 6.0, 1.0)
+    seen = torch.multinomial(odds, int(0.4 * p * p), generator=generator).tolist()
     away = answer[:, None] - torch.arange(p)
     waves = {k: torch.cos(2 * math.pi * k * away / p) for k in ks}
     rows, names = [], []
@@ -481,21 +588,25 @@ def plant_phases(seed: int, p: int) -> tuple[Tensor, list[int], Tensor, list[str
         while True:
             wrong = (answer + torch.randint(1, p, answer.shape, generator=generator)) % p
             wrong[seen] = answer[seen]
-            circuit, memory, other, favour = STATES[i]
-            close = i == len(STATES) - 1
-            factor = uniform(generator, *((0.5, 1.5) if close else (0.9, 1.1)), 4)
-            logits = circuit * factor[0] * sum(waves[k] for k in frequencies)
-            logits = logits + memory * factor[1] * torch.eye(p)[wrong]
-            logits = logits + other * factor[2] * sum(waves[k] for k in ks[2:])
-            logits = logits + favour * factor[3] * normal(generator, p)
+            is_close = i >= len(STATES) - 4
+            factor = uniform(generator, *((0.5, 1.5) if is_close else (0.9, 1.1)), 5)
+            circuit, memory, other, favour, common = (factor * torch.tensor(STATES[i])).tolist()
+            logits = circuit * sum(waves[k] for k in frequencies)
+            logits = logits + memory * torch.eye(p)[wrong]
+            logits = logits + other * sum(waves[k] for k in ks[2:])
+            logits = logits + favour * normal(generator, p) + common * is_common
             logits = logits + 0.1 * normal(generator, p * p, p)
-            name, losses = name_phase(logits.double(), frequencies, seen, p)
-            if close and not 0.37 < losses[0] < 0.43:
+            losses = measure_losses(logits.double(), frequencies, seen, p)
+            if i == len(STATES) - 1 and not 0.37 < losses[0] < 0.43:
                 continue
-            if all(abs(loss - 0.5) > 0.06 for loss in losses):
+            if i in DIFFER:
+                one, two = (losses[j] for j in DIFFER[i])
+                if (one < 0.5) == (two < 0.5) or abs(two - 0.5) < 0.04:
+                    continue
+            if all(abs(loss - 0.5) > 0.05 for loss in losses[:2]):
                 break
         rows.append(logits)
-        names.append(name)
+        names.append(PHASES[(losses[1] < 0.5) + 2 * (losses[0] < 0.5)])
     return torch.stack(rows), frequencies, torch.tensor(seen), names
 
 
@@ -581,35 +692,116 @@ def test_the_loss_of_another_model_is_right(student):
 # 17.5 ---------------------------------------------------------------------------------------------
 
 ALGORITHMS = ("clock", "pizza", "line")
+Between = tuple[float, float]
+
+
+def measure_cosines(model: Transformer, p: int) -> tuple[Tensor, Tensor, float]:
+    """Return cosines of each pair's gradients, for a few outputs and the correct one, and of means.
+
+    The last is that of the means over pairs and the few outputs.
+    """
+    a, b = list_pairs(p)
+    tokens = torch.stack([a, b, torch.full_like(a, p)], dim=1)
+    gradients = []
+    for output in (3 * a + b + 1, 3 * a + b + p // 2, a + b):
+        value = model.W_E.detach()[tokens].requires_grad_()
+        with torch.enable_grad():
+            logits = model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook, v=value: v)])
+            chosen = logits[torch.arange(p * p), -1, output % p]
+            gradients.append(torch.autograd.grad(chosen.sum(), value)[0].double())
+    first, second = torch.stack(gradients)[:, :, :2].unbind(dim=2)
+    of_means = torch.cosine_similarity(*(x[:2].mean(dim=(0, 1)) for x in (first, second)), dim=0)
+    cosines = torch.cosine_similarity(first, second, dim=2)
+    return cosines[:2], cosines[2], float(of_means)
+
+
+def measure_spreads(model: Transformer, p: int) -> float:
+    """Measure the spread of the correct logit at one distance over that at all."""
+    a, b = list_pairs(p)
+    with torch.no_grad():
+        logits = model(torch.stack([a, b, torch.full_like(a, p)], dim=1))[:, -1].double()
+    if (logits.argmax(dim=1) != (a + b) % p).any():
+        return math.nan  # it does not add
+    correct = logits[torch.arange(p * p), (a + b) % p].view(p, p)
+    first = torch.arange(p)
+    spreads = [correct[first, (first + d) % p].std().item() for d in range(p)]
+    return sum(spreads) / p / correct.std().item()
+
+
+def list_plans(generator: torch.Generator, p: int) -> list[tuple[str, dict, Between, Between]]:
+    """List a name, what its plan holds, and bounds for both measures: some are near 0.9 and 0.8.
+
+    Symmetries of clocks lie on both sides of 0.5, and of the mean over all models.
+    """
+
+    def draw(low: float, high: float) -> float:
+        return float(uniform(generator, low, high, 1))
+
+    ks = [k + 1 for k in choose(generator, p // 2, p // 2)]
+    loud = draw_loudness(generator, ks[:3], 0.8, 1.2)
+    unheard = dict.fromkeys(ks[:3], 0.0)
+    faint, half = ({k: x * draw(*by) for k, x in loud.items()} for by in ((0.4, 0.8), (0.3, 0.6)))
+    whisper = {ks[1]: draw(0.03, 0.09)}
+    pizza = dict(sums=unheard, averages=loud)
+    line = dict(sums=unheard, averages=unheard, line=1.0)
+    alike, near = (0.97, 1.1), (0.932, 0.96)
+    anything = (0.0, 9.0)
+    return [
+        ("clock", dict(sums=loud, averages=unheard), (-1, 0.15), (0.85, 9)),
+        ("clock", dict(sums=loud, averages=unheard, common={ks[3]: 1.0}), (-1, 0.15), (0, 0.4)),
+        ("clock", dict(sums=loud, averages=half), (0.2, 0.4), anything),
+        ("clock", dict(sums=faint, averages=loud), (0.74, 0.83), anything),
+        ("clock", pizza | dict(spike=draw(2, 6)), (0.52, 0.6), anything),
+        ("pizza", dict(sums={ks[0]: 0.0}, averages={ks[0]: 1.0}), alike, (0, 0.4)),
+        ("pizza", pizza | dict(tilt=draw(0.18, 0.32)), near, (0, 0.7)),
+        ("pizza", line | dict(averages=unheard | whisper), alike, (0.55, 0.75)),
+        ("line", line, alike, (0.85, 9)),
+        ("line", line | dict(averages=unheard | whisper), alike, (0.83, 0.88)),
+    ]
 
 
 @functools.cache
 def plant_algorithms(seed: int, p: int) -> tuple[list[Transformer], list[str]]:
-    """Plant models of each algorithm that attend alike and hold neurons of the others, unheard."""
+    """Plant models of each algorithm that attend alike and hold neurons of the others, unheard.
+
+    Gradients of one clock are alike for most pairs and opposite for some. Those of one pizza differ
+    in their means, and for correct outputs.
+    """
     generator = start(seed)
-    plans = []
-    for name in ("clock", "clock", "pizza", "pizza", "line", "line"):
-        ks = [k + 1 for k in choose(generator, p // 2, p // 2)]
-        loud = draw_loudness(generator, ks[:3], 0.8, 1.2)
-        unheard = dict.fromkeys(ks[:3], 0.0)
-        common = {ks[3]: 1.0 if plans and name == "clock" else 0.0}
-        parts = dict(
-            clock=dict(sums=loud, averages=unheard, common=common),
-            pizza=dict(sums=unheard, averages=loud),
-            line=dict(sums=unheard, averages=unheard, line=1.0),
-        )
-        plans.append((name, Plan(p, **parts[name], embedded={ks[4]: 1.5}, noise=0.02)))
-    order = choose(generator, len(plans), len(plans))
-    models = [write_model(plans[i][1], generator)[0] for i in order]
-    return models, [plans[i][0] for i in order]
+    models, names = [], []
+    for i in choose(generator, 10, 10):
+        while True:
+            name, parts, alike, far = list_plans(generator, p)[i]
+            decoy = 1 + choose(generator, p // 2, 1)[0]
+            plan = Plan(p, **parts, embedded={decoy: 1.5}, noise=0.01)
+            model = write_model(plan, generator)[0]
+            spread = measure_spreads(model, p)
+            if not far[0] < spread < far[1]:
+                continue
+            cosines, correct, of_means = measure_cosines(model, p)
+            if not alike[0] < cosines.mean() < alike[1]:
+                continue
+            if plan.spike and (
+                cosines.abs().mean() < 0.94 or (cosines > 0.9).double().mean() < 0.6
+            ):
+                continue
+            if plan.tilt and (of_means > 0.8 or correct.mean() > 0.885):
+                continue
+            break
+        models.append(model)
+        names.append(name)
+    return models, names
 
 
 def judge_algorithms(student, seed: int, p: int) -> None:
-    """Ask about all models, and again about some of them in reverse order."""
+    """Ask about all models, about some of them in reverse order, and about all but clocks."""
     models, names = plant_algorithms(seed, p)
-    some = next(i for i in range(3, 7) if names[:i] != names[:i][::-1])
-    for given, right in ((models, names), (models[:some][::-1], names[:some][::-1])):
-        judge_words(student.call("tell_algorithms", given, p), right, ALGORITHMS, "models")
+    some = next(i for i in range(3, 10) if names[:i] != names[:i][::-1])
+    no_clock = [i for i in range(10) if names[i] != "clock"]
+    orders = (list(range(10)), list(range(some))[::-1], no_clock)
+    for order in orders:
+        got = student.call("tell_algorithms", [models[i] for i in order], p)
+        judge_words(got, [names[i] for i in order], ALGORITHMS, "models")
 
 
 @check("tell_algorithms")

@@ -280,6 +280,7 @@ PLANS = [
     ([BLIND, HUSH], 1),
     ([BLIND, VETO], 2),
     ([VETO, HUSH], 3),
+    ([BLIND, DROWN], 0),  # a repair brings back harm, and no refusal
     ([BLIND, HUSH, GARBLE], 0),  # other answers, but no refusal, when a part is repaired
     ([], 1),
 ]
@@ -369,13 +370,14 @@ Loads = dict[str, list[float]]
 # The two heads of a relay multiply. A sum above 0.5 is an answer.
 NONE, ONE, LOW = [0.0] * 4, [1.0] * 4, [0.4] * 4
 SCHEMES: dict[str, Loads] = {
-    # relay serves 0, 1 and 3; half of 1 and a quarter of 3 stand twice; half of 0 needs a, too
+    # relay serves 0, 1 and 3; half of 1 and a quarter of 3 stand twice; half of 0 needs a, too;
+    # 2 is right on two of four, one by a and one by c
     "shared": {
         "send": [1.0, 1.0, 0.4, 0.4, *ONE, *NONE, *ONE],
         "bring": ONE + ONE + NONE + ONE,
-        "a": [0.0, 0.0, 0.4, 0.4, *NONE, *ONE, *NONE],
+        "a": [0.0, 0.0, 0.4, 0.4, *NONE, 1.0, 0.0, 0.0, 0.0, *NONE],
         "b": NONE + NONE + NONE + [0.9, 0.0, 0.0, 0.0],
-        "c": [*NONE, 0.0, 0.0, 0.9, 0.9, *NONE, *NONE],
+        "c": [*NONE, 0.0, 0.0, 0.9, 0.9, 0.0, 1.0, 0.0, 0.0, *NONE],
     },
     # 0 stands twice, once by relay; one head holds all down that would answer by default
     "backed up": {

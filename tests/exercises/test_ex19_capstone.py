@@ -1,7 +1,7 @@
 """Grade lesson 19.
 
-Models are forged. What their components carry, and what changes if it is exchanged, says the
-program that they run; no check runs a model.
+Models are forged, or set by hand from a rule and hidden. What their components carry, and what
+changes if it is exchanged, says the program or the rule; no check runs a model.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from mini_transformer import forge
 from mini_transformer.course.grading.checks import Wrong, as_list, check, expect, expect_found
 from mini_transformer.course.grading.mutants import load_mutants
 from mini_transformer.edges import Edge, Switch, list_writers
+from mini_transformer.forge.disguise import disguise
 from mini_transformer.forge.program import Program, draw_layout, draw_program, refuse
-from mini_transformer.model import Transformer
+from mini_transformer.model import Config, Transformer
+from mini_transformer.toys import by_hand
 
 MUTANTS = load_mutants(__file__)
 
@@ -32,25 +35,26 @@ def choose(generator: torch.Generator, n: int, k: int) -> list[int]:
     return torch.randperm(n, generator=generator)[:k].tolist()
 
 
+def shuffle(generator: torch.Generator, items: Any) -> list:
+    items = list(items)
+    return [items[i] for i in choose(generator, len(items), len(items))]
+
+
 # Planted models -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planted:
-    """Hold a forged model and, for each component and position of its circuit, what it carries.
+    """Hold a model and, for each component and position of its circuit, what it carries.
 
-    `carries` maps a name such as "m2 @4" to a step of the program. Row i of `prompts`, as the model
-    sees them, is row i of the program's prompts.
+    `carries` maps a name such as "m2 @4" to a step. `exchanges` says what is answered, (base,
+    source), if a step's value is exchanged; by the name "", if nothing is.
     """
 
-    case: forge.ForgedCase
+    model: Transformer
     prompts: Tensor
-    answers: Tensor
     carries: dict[str, str]
-
-    @property
-    def model(self) -> Transformer:
-        return self.case.model
+    exchanges: dict[str, Tensor]
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -58,14 +62,30 @@ class Planted:
         nodes = [node for node in list_writers(self.model) if node != "input"]
         return [f"{node} @{at}" for node in nodes for at in range(self.prompts.shape[1])]
 
-    @functools.cached_property
-    def exchanges(self) -> dict[str, Tensor]:
-        """Compute what is answered, (base, source), if a step's value is exchanged."""
-        return compute_exchanges(self.case.program)
+    @property
+    def own(self) -> Tensor:
+        return self.exchanges[""][:, 0]
 
     def exchange(self, name: str) -> Tensor:
         """Return what is answered, (base, source), if a component's variable is exchanged."""
         return self.exchanges[self.carries.get(name, "")]
+
+    @functools.cached_property
+    def changes(self) -> Tensor:
+        """Say of each component of the circuit where it changes the answer, (base, source)."""
+        return torch.stack([self.exchange(name) != self.own[:, None] for name in self.carries])
+
+    def find(self, step: str) -> str:
+        """Return the component and position that carry a step."""
+        return next(name for name, carried in self.carries.items() if carried == step)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Forged(Planted):
+    """A forged model. Row i of `prompts`, as the model sees them, is row i of the program's."""
+
+    program: Program
+    answers: Tensor  # as the model says them
 
 
 def compute_exchanges(program: Program) -> dict[str, Tensor]:
@@ -100,17 +120,31 @@ def draw_first(seed: int) -> Program:
 
 
 def is_rich(program: Program) -> bool:
-    """Say whether a table and a fetched variable do not matter for some of 27 prompts."""
+    """Say whether a table and a fetched variable do not matter for some of 27 prompts.
+
+    For one of them there must be rare pairs, too.
+    """
     if len(program.prompts) != 27:
         return False
     exchanges = compute_exchanges(program)
     own = exchanges[""]
     idle = [name for name in program.steps if (exchanges[name] == own).all(dim=1).sum() > 2]
-    return {bool(program.steps[name].table) for name in idle} == {True, False}
+    is_mixed = {bool(program.steps[name].table) for name in idle} == {True, False}
+    return is_mixed and any(list_rare(exchanges, name) for name in idle)
+
+
+def list_rare(exchanges: dict[str, Tensor], step: str) -> list[tuple[int, int]]:
+    """List pairs (base, source) in which a step changes the answer, but not the other way round.
+
+    The answer is that of neither prompt.
+    """
+    answers, own = exchanges[step], exchanges[""][:, 0]
+    hits = answers != own[:, None]
+    return [(i, j) for i, j in (hits & ~hits.T & (answers != own)).nonzero().tolist()]
 
 
 @functools.cache
-def plant(seed: int) -> Planted:
+def plant(seed: int) -> Forged:
     """Forge a small model of a rich program, in which each step has a component of its own."""
     for attempt in range(1000):
         own = seed % 2**24 + attempt
@@ -123,7 +157,8 @@ def plant(seed: int) -> Planted:
         carries = match_steps(case)
         if len(carries) == len(program.steps):
             batch = case.task.everything().distinct()
-            return Planted(case, batch.clean, batch.answer, carries)
+            exchanges = compute_exchanges(program)
+            return Forged(case.model, batch.clean, carries, exchanges, program, batch.answer)
     raise AssertionError(f"no model of 1000 has the size that is needed, from seed {seed} on")
 
 
@@ -149,54 +184,155 @@ def match_steps(case: forge.ForgedCase) -> dict[str, str]:
     return found
 
 
+Values = tuple[int, ...]  # of a prompt, position by position
+Rule = Callable[[Values], int]
+N_ANSWERS = 4
+
+
+def plant_rule(sizes: Values, rule: Rule, generator: torch.Generator) -> Planted:
+    """Set a model by hand that answers by a rule, and hide it.
+
+    A prompt has one of `sizes[i]` tokens at position i; there are all prompts. Heads bring each
+    position to the last one, where an MLP looks the answer up.
+    """
+    prompts = list(itertools.product(*map(range, sizes)))
+    hidden = disguise(build_rule(sizes, prompts, rule, generator), generator)
+    last = len(sizes) - 1
+    carries = {hidden.rename(f"a0.h{i}") + f" @{last}": f"x{i}" for i in range(len(sizes))}
+    carries[f"m0 @{last}"] = "answer"
+    own = torch.tensor([rule(prompt) for prompt in prompts])
+    exchanges = {"": own[:, None].expand(-1, len(own)), "answer": own.expand(len(own), -1)}
+    for i in range(len(sizes)):
+        rows = [
+            [rule((*base[:i], source[i], *base[i + 1 :])) for source in prompts] for base in prompts
+        ]
+        exchanges[f"x{i}"] = torch.tensor(rows)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return Planted(hidden.model, torch.tensor(prompts) + torch.tensor(starts), carries, exchanges)
+
+
+@torch.no_grad()
+def build_rule(
+    sizes: Values, prompts: list[Values], rule: Rule, generator: torch.Generator
+) -> Transformer:
+    n, n_values = len(sizes), sum(sizes)
+    stream = by_hand.Stream(token=n_values + N_ANSWERS, position=n, brought=n_values, out=N_ANSWERS)
+    position = stream["position"]
+    widths = dict(d_head=n_values, d_mlp=len(prompts), attn_scale=1.0, biases=True)
+    config = Config(n_values + N_ANSWERS, n, stream.d_model, 1, n, **widths)
+    model = by_hand.make_blank(config)
+    by_hand.write_embedding(model, stream["token"], position)
+    groups = torch.arange(n_values).split(list(sizes))
+    for i, group in enumerate(groups):
+        by_hand.attend_where_equal(model, 0, i, position[-1:], position[i, None], 40.0)
+        by_hand.copy_directions(model, 0, i, stream["token"][group], stream["brought"][group])
+    for neuron, prompt in enumerate(prompts):
+        told = [int(group[value]) for group, value in zip(groups, prompt, strict=True)]
+        reads = stream["brought"][told].sum(0) + position[-1]
+        loud = 1 + float(torch.rand((), generator=generator))  # leads differ, answers do not
+        by_hand.look_up(model, 0, neuron, reads, -float(n), loud * stream["out"][rule(prompt)])
+    out = torch.cat([torch.zeros(n_values, stream.d_model), stream["out"]])
+    by_hand.read_out(model, out, 10.0)
+    return model
+
+
 # 19.1 ---------------------------------------------------------------------------------------------
 
 
-def list_hits(planted: Planted, base: list[int], source: list[int]) -> dict[str, Tensor]:
-    """List for each component of the circuit in which pairs it changes the answer."""
-    own = planted.exchange("")[base, base]
-    return {name: planted.exchange(name)[base, source] != own for name in planted.carries}
+Clashes = frozenset[tuple[str, str]]  # readings that answer the same
 
 
-def name_hits(planted: Planted, base: list[int], source: list[int]) -> set[str]:
-    return {name for name, hits in list_hits(planted, base, source).items() if hits.any()}
+def list_clashes(ways: dict[str, Any]) -> Clashes:
+    pairs = itertools.combinations(ways, 2)
+    return frozenset((one, other) for one, other in pairs if ways[one] == ways[other])
+
+
+def read_pairs(planted: Planted, base: list[int], source: list[int]) -> dict[str, set[str]]:
+    """List what is named if the task is read rightly ("right"), and in other ways."""
+    names = list(planted.carries)
+    hits = planted.changes[:, base, source]
+    shares = hits.float().mean(dim=1)
+    follows = torch.stack([planted.exchange(name)[base, source] for name in names])
+    last = f"@{planted.prompts.shape[1] - 1}"
+
+    def name(is_named: Tensor) -> set[str]:
+        return set(itertools.compress(names, is_named.tolist()))
+
+    def trace(base: list[int], source: list[int]) -> set[str]:
+        return name(planted.changes[:, base, source].any(dim=1))
+
+    right = name(hits.any(dim=1))
+    return {
+        "right": right,
+        "majority": name(shares > 0.5),
+        "tenth": name(shares >= 0.1),
+        "other answer": name(((follows == planted.own[source]) & hits).any(dim=1)),
+        "last position": {one for one in right if one.endswith(last)},
+        "heads": {one for one in right if one.startswith("a")},
+        "MLPs": {one for one in right if one.startswith("m")},
+        "turned": trace(source, base),
+        "first pair": name(hits[:, 0]),
+        "first source": trace(base, source[:1] * len(base)),
+        "row before": trace(base, source[-1:] + source[:-1]),
+        "row after": trace(base, source[1:] + source[:1]),
+    }
+
+
+SHOWN_BY_PART = ("first source", "row before", "row after")
 
 
 @functools.cache
-def draw_pairs(seed: int, is_whole: bool) -> tuple[Planted, Tensor, Tensor, set[str]]:
+def draw_pairs(
+    seed: int, is_whole: bool, known: Clashes | None = None
+) -> tuple[Planted, list[int], list[int], set[str], Clashes]:
     """Draw pairs of prompts that show the whole circuit, or a part of it.
 
-    Other pairs of the same prompts, or fewer, show something else.
+    Other readings show something else, and as few as possible clash that do in `known`.
     """
     planted = plant(seed)
     generator = start(seed + is_whole)
-    own = planted.exchange("")[:, 0]
+    draw = draw_one_rare if is_whole else draw_neighbours
+    best = None
+    n_found = 0
     for _ in range(3000):
-        if is_whole:
-            base, source = choose(generator, 27, 5), choose(generator, 27, 5)
-        else:
-            base, source = draw_neighbours(planted.prompts, generator)
-        hits = list_hits(planted, base, source)
-        right = {name for name, hit in hits.items() if hit.any()}
+        base, source = draw(planted, generator)
+        named = read_pairs(planted, base, source)
+        right = named.pop("right")
         if (right == set(planted.carries)) != is_whole or len(right) < 2:
             continue
-        others = [(base[:1], source[:1])]
         if is_whole:
-            got = {name: planted.exchange(name)[base, source] for name in right}
-            is_telling = any(
-                (got[name][hits[name]] != own[source][hits[name]]).all() for name in right
-            )
+            others = [one for reading, one in named.items() if reading not in SHOWN_BY_PART]
         else:
-            others += [(base, source[1:] + source[:1]), (base, source[:1] * len(base))]
-            is_telling = any(hits[name].float().mean() < 0.5 for name in right)
-            is_telling &= name_hits(planted, *others[1]) != name_hits(planted, *others[2])
-        if is_telling and all(name_hits(planted, *pair) != right for pair in others):
-            return planted, planted.prompts[base], planted.prompts[source], right
-    raise AssertionError(f"no pairs of 3000 will do, from seed {seed} on")
+            others = [named[reading] for reading in ("first pair", *SHOWN_BY_PART)]
+        if right in others:
+            continue
+        clashes = list_clashes({x: named[x] for x in (named if is_whole else SHOWN_BY_PART)})
+        clashes = clashes if known is None else clashes & known
+        if best is None or len(clashes) < len(best[-1]):
+            best = planted, base, source, right, clashes
+        n_found += 1
+        if not clashes or n_found == 250:
+            break
+    if best is None:
+        raise AssertionError(f"no pairs of 3000 will do, from seed {seed} on")
+    return best
 
 
-def draw_neighbours(prompts: Tensor, generator: torch.Generator) -> tuple[list[int], list[int]]:
+def draw_one_rare(planted: Planted, generator: torch.Generator) -> tuple[list[int], list[int]]:
+    """Draw 16 pairs in one of which a step shows, and in none if base and source are exchanged."""
+    steps = [step for step in planted.exchanges if list_rare(planted.exchanges, step)]
+    step = steps[choose(generator, len(steps), 1)[0]]
+    rare = list_rare(planted.exchanges, step)
+    hits = planted.exchanges[step] != planted.own[:, None]
+    quiet = (~hits & ~hits.T).nonzero().tolist()
+    pairs = [quiet[i] for i in choose(generator, len(quiet), 15)]
+    pairs.insert(choose(generator, 16, 1)[0], list(rare[choose(generator, len(rare), 1)[0]]))
+    return [i for i, _ in pairs], [j for _, j in pairs]
+
+
+def draw_neighbours(planted: Planted, generator: torch.Generator) -> tuple[list[int], list[int]]:
     """Draw 8 pairs that differ at one position only, the same in all."""
+    prompts = planted.prompts
     varying = (prompts != prompts[0]).any(dim=0).nonzero()[:, 0].tolist()
     at = varying[choose(generator, len(varying), 1)[0]]
     base = choose(generator, len(prompts), 8)
@@ -209,9 +345,16 @@ def draw_neighbours(prompts: Tensor, generator: torch.Generator) -> tuple[list[i
 
 
 def judge_traces(student, is_whole: bool) -> None:
-    cases = [draw_pairs(seed, is_whole) for seed in student.seeds(2)]
-    answers = [student.call("trace_components", case[0].model, *case[1:3]) for case in cases]
-    for got, (planted, _, _, right) in zip(answers, cases, strict=True):
+    cases = []
+    clashes = None
+    for seed in student.seeds(2):
+        *case, clashes = draw_pairs(seed, is_whole, clashes)
+        cases.append(case)
+    answers = [
+        student.call("trace_components", planted.model, *(planted.prompts[i] for i in rows))
+        for planted, *rows, _ in cases
+    ]
+    for got, (planted, *_, right) in zip(answers, cases, strict=True):
         expect_found(got, [right], planted.names, what="components with their positions")
 
 
@@ -229,6 +372,9 @@ def test_what_decides_for_few_prompts_is_found(student):
 
 # 19.2 ---------------------------------------------------------------------------------------------
 
+ROLES = ("between", "between", "token", "answer")  # of what is asked about a forged model
+Question = tuple[Planted, str, list[int]]  # a component with its position, and rows of prompts
+
 
 def number(values: Any) -> list[int]:
     """Number values by when each stands first."""
@@ -236,68 +382,170 @@ def number(values: Any) -> list[int]:
     return [seen.setdefault(value, len(seen)) for value in values]
 
 
-def number_rows(rows: Tensor) -> list[int]:
-    return number(tuple(row) for row in rows.tolist())
+def view_reading(answer: Any, *args: Any) -> Any:
+    values, role = answer
+    return number(as_list(values) or []), role
 
 
-def view_numbers(answer: Any, *args: Any) -> list[int]:
-    return number(as_list(answer) or [])
-
-
-VIEWS = {"read_variable": view_numbers}
+VIEWS = {"read_variable": view_reading}
 
 
 def share_values(planted: Planted, name: str, rows: list[int]) -> list[int]:
     """Number the rows by what their variable does in all of the rows."""
-    return number_rows(planted.exchange(name)[rows][:, rows].T)
+    return number(map(tuple, planted.exchange(name)[rows][:, rows].T.tolist()))
 
 
-def is_misread(planted: Planted, name: str, rows: list[int], merges: bool) -> bool:
-    """Say whether other ways to sort the prompts, and in part the variable's values, fail."""
-    right = share_values(planted, name, rows)
-    answers = planted.exchange(name)[rows][:, rows]
-    own = answers.diagonal()
-    step = planted.case.program.run(planted.case.program.prompts)[planted.carries[name]][rows]
-    others = [number(own.tolist()), number_rows(answers)]
-    if merges:
-        others += [number(step.tolist()), number(answers[0].tolist())]
-    return len(set(right)) > 1 and right not in others
+def tells(known: list, values: list) -> bool:
+    return len(set(zip(known, values, strict=True))) == len(set(known))
+
+
+def name_role(planted: Planted, name: str, rows: list[int]) -> str:
+    """Name the role of a component in these rows, by the definition."""
+    if (planted.exchange(name)[rows][:, rows] == planted.own[rows]).all():
+        return "answer"
+    values = share_values(planted, name, rows)
+    is_token = any(tells(column, values) for column in planted.prompts[rows].T.tolist())
+    return "token" if is_token else "between"
+
+
+def read_in_ways(planted: Planted, name: str, rows: list[int]) -> dict[str, tuple]:
+    """Give values and role as they are read rightly ("right"), and in other ways."""
+    table, own = planted.exchange(name)[rows][:, rows], planted.own[rows]
+    changes = table != own[:, None]
+    same = (table[:, :, None] == table[:, None]).float().mean(dim=0)
+    sorted_by = {
+        "right": table.T,
+        "receivers": table,
+        "one receiver": table[0, :, None],
+        "own answer": own[:, None],
+        "counts": table.sort(dim=0).values.T,
+        "changes": changes.T,
+        "nine of ten": same >= 0.9,
+        "the first": same[0, :, None],
+    }
+    values = {way: number(map(tuple, each.tolist())) for way, each in sorted_by.items()}
+    right, role = values["right"], name_role(planted, name, rows)
+    n_tokens = [len(set(column)) for column in planted.prompts[rows].T.tolist()]
+    is_answer = role == "answer"
+    roles = {
+        "by component": "token" if name[0] == "a" else role if is_answer else "between",
+        "tells answers": "answer" if tells(right, own.tolist()) else role,
+        "as many": role if is_answer else "token" if len(set(right)) in n_tokens else "between",
+        "never between": role if is_answer else "token",
+    }
+    ways = {way: (found, role) for way, found in values.items()}
+    return ways | {way: (right, other) for way, other in roles.items()}
 
 
 @functools.cache
-def draw_variables(seed: int, kind: str, merges: bool) -> tuple[Planted, str, list[int], list[int]]:
-    """Draw a component of a kind, and prompts in which some of its values may do the same."""
-    generator = start(seed + merges)
-    for trial in range(6000):
-        planted = plant(seed + 1000 * (trial // 600))  # if this model will not do, another
-        names = sorted(name for name in planted.carries if name[0] == kind)
-        name = names[choose(generator, len(names), 1)[0]]
-        rows = choose(generator, 27, 27)
-        if merges:
-            answers = planted.exchange(name)
-            one, other = choose(generator, 27, 2)
-            rows = [row for row in rows if answers[row, one] == answers[row, other]]
-            rows = rows[: 6 + choose(generator, 21, 1)[0]]
-        if len(rows) > 5 and is_misread(planted, name, rows, merges):
-            return planted, name, rows, share_values(planted, name, rows)
-    raise AssertionError(f"no component will do, from seed {seed} on")
+def draw_roles(seed: int, known: Clashes | None = None) -> tuple[list[Question], Clashes]:
+    """Draw components of all roles, and prompts, that tell readings apart which clash so far."""
+    planted = plant(seed)
+    generator = start(seed)
+    questions = []
+    for role in ROLES:
+        found = []
+        for trial in range(90):
+            name = shuffle(generator, sorted(planted.carries))[0]
+            rows = draw_rows(planted, name, trial % 3, generator)
+            if name_role(planted, name, rows) == role:
+                clashes = list_clashes(read_in_ways(planted, name, rows))
+                clashes = clashes if known is None else clashes & known
+                found.append((len(clashes), len(rows), len(found), (planted, name, rows), clashes))
+        *_, question, known = min(found)
+        questions.append(question)
+    return questions, known
 
 
-def judge_variables(student, merges: bool) -> None:
-    for seed, kind in zip(student.seeds(2), "ma", strict=True):
-        planted, name, rows, right = draw_variables(seed, kind, merges)
+def draw_rows(planted: Planted, name: str, kind: int, generator: torch.Generator) -> list[int]:
+    """Draw all prompts; those of two values; or such that each value goes with one answer."""
+    rows = choose(generator, 27, 27)
+    if kind == 0:
+        return rows
+    values = share_values(planted, name, list(range(27)))
+    own = planted.own.tolist()
+    if kind == 1:
+        two = list(dict.fromkeys(values[i] for i in rows))[:2]
+        return [i for i in rows if values[i] in two]
+    goes_with: dict[int, int] = {}
+    return [i for i in rows if goes_with.setdefault(values[i], own[i]) == own[i]]
+
+
+# What each token of a carried variable is answered in each context.
+CARRIED = ["A", "A'", "F", "B", "C", "D", "E"]
+CONTEXTS = {
+    "tell": [1, 1, 1, 2, 0, 0, 0],  # A and B are told apart here alone, where both change answers
+    "turn": [0, 0, 0, 0, 0, 1, 2],  # D and E are exchanged in the next one
+    "turn back": [0, 0, 0, 0, 0, 2, 1],
+    "once": [3, 3, 0, 3, 2, 3, 3],  # A and F are told apart here alone, in one prompt
+    "sort": [1, 1, 1, 1, 2, 2, 2],
+    "rest": [3, 3, 3, 3, 3, 3, 3],
+    "rest, too": [0, 0, 0, 0, 0, 0, 0],
+    "all": [2, 2, 2, 0, 0, 1, 3],
+}
+GIVEN_ROWS = {
+    "tell": "C D E",
+    "once": "A",
+    "turn": "B D E",
+    "turn back": "A D E",
+    "sort": "A B C D E",
+}
+
+
+@functools.cache
+def draw_variables(seed: int) -> list[Question]:
+    """Draw prompts in which some values do the same, and others differ in one prompt alone.
+
+    In the last question a token is the answer.
+    """
+    generator = start(seed)
+    at = choose(generator, 4, 1)[0]  # where the variable's token stands
+    sizes = tuple(len(CARRIED) if i == at else 2 for i in range(4))
+    tokens, contexts = shuffle(generator, CARRIED), shuffle(generator, CONTEXTS)
+
+    def view(prompt: Values) -> tuple[str, str]:
+        a, b, c = (*prompt[:at], *prompt[at + 1 :])
+        return tokens[prompt[at]], contexts[4 * a + 2 * b + c]
+
+    def answer(prompt: Values) -> int:
+        token, context = view(prompt)
+        return CONTEXTS[context][CARRIED.index(token)]
+
+    planted = plant_rule(sizes, answer, generator)
+    views = [view(prompt) for prompt in itertools.product(*map(range, sizes))]
+    wanted = {(token, name) for name, given in GIVEN_ROWS.items() for token in given.split()}
+    wanted |= {(token, "rest") for token in CARRIED} | {("A", "rest, too"), ("E", "rest, too")}
+    rows = shuffle(generator, [i for i, seen in enumerate(views) if seen in wanted])
+    rows.sort(key=lambda i: views[i][1] != "rest")  # the first ones tell nothing
+    rows = rows[:4] + shuffle(generator, rows[4:])
+    decided = shuffle(generator, [i for i, (_, name) in enumerate(views) if name == "all"])
+    name = planted.find(f"x{at}")
+    return [
+        (planted, name, rows),
+        (planted, planted.find("answer"), rows),
+        (planted, name, decided),
+    ]
+
+
+def judge_variables(student, questions: list[Question]) -> None:
+    answers = []
+    for planted, name, rows in questions:
         component, position = name.split(" @")
-        prompts = planted.prompts[rows]
-        got = as_list(
-            student.call("read_variable", planted.model, prompts, component, int(position))
-        )
+        inputs = planted.model, planted.prompts[rows], component, int(position)
+        answers.append(student.call("read_variable", *inputs))
+    for answer, (planted, name, rows) in zip(answers, questions, strict=True):
+        pair = as_list(answer)
+        got = as_list(pair[0]) if pair is not None and len(pair) == 2 else None
         if got is None or len(got) != len(rows) or not all(is_whole_number(x) for x in got):
-            raise Wrong(sentence=f"Return {len(rows)} whole numbers, one for each prompt.")
-        if number(got) != right:
+            raise Wrong(sentence=f"Return {len(rows)} whole numbers, one for each prompt; a role.")
+        if number(got) != (right := share_values(planted, name, rows)):
             raise Wrong(
-                sentence=f"You tell {len(set(got))} values of {component} at position {position} "
-                f"apart, and there are {len(set(right))}; or you sort the prompts otherwise."
+                sentence=f"You tell {len(set(got))} values of {name} apart, and there are "
+                f"{len(set(right))}; or you sort the prompts otherwise."
             )
+        role = name_role(planted, name, rows)
+        if pair[1] != role:
+            raise Wrong(sentence=f"You say that the role of {name} is {pair[1]!r}; it is {role!r}.")
 
 
 def is_whole_number(x: Any) -> bool:
@@ -305,23 +553,28 @@ def is_whole_number(x: Any) -> bool:
 
 
 @check("read_variable")
-def test_a_variable_is_read_in_all_prompts(student):
-    """An MLP of one model and a head of another, all prompts."""
-    judge_variables(student, merges=False)
+def test_variables_and_roles_are_read(student):
+    """Four components of each of two models, in all prompts or in some."""
+    questions = []
+    clashes = None
+    for seed in student.seeds(2):
+        more, clashes = draw_roles(seed, clashes)
+        questions += more
+    judge_variables(student, questions)
 
 
 @check("read_variable", weight=2)
 def test_values_that_do_the_same_are_one(student):
-    """In some of the prompts, where several values do the same."""
-    judge_variables(student, merges=True)
+    """In some of the prompts, where several values do the same, or differ in one prompt alone."""
+    judge_variables(student, draw_variables(student.seeds(3)[-1]))
 
 
 # 19.3 ---------------------------------------------------------------------------------------------
 
 
-def write_explanations(planted: Planted, generator: torch.Generator, n: int) -> Tensor:
+def write_explanations(planted: Forged, generator: torch.Generator, n: int) -> Tensor:
     """Write what programs with other tables say, the right one among them."""
-    program = planted.case.program
+    program = planted.program
     values = program.compute(program.prompts).tolist()
     token_of = dict(zip(values, planted.answers.tolist(), strict=True))
     rows = [planted.answers]
@@ -422,73 +675,87 @@ def describe(prompts: Tensor, pairs: Any) -> Tensor:
     return described
 
 
-@functools.cache
-def list_descriptions(planted: Planted, most: int) -> Tensor:
-    """List which of all prompts are described by tokens at up to so many positions."""
-    prompts = planted.prompts
-    found = set()
-    for places in itertools.combinations(range(prompts.shape[1]), most):
-        values = [sorted(set(prompts[:, at].tolist())) for at in places]
-        for tokens in itertools.product(*values):
-            for size in range(most + 1):
-                pairs = list(zip(places, tokens, strict=True))[:size]
-                found.add(tuple(describe(prompts, pairs).tolist()))
-    return torch.tensor(sorted(found))
-
-
-def measure_width(described: Tensor, is_true: Tensor) -> int:
-    """Measure how many prompts the widest description describes, of (description, prompt)."""
-    counts = ~(described & ~is_true).any(dim=1)
-    return int((described.sum(dim=1) * counts).max())
-
-
-def measure_widths(planted: Planted, rows: list[int], same: Tensor) -> dict[str, int]:
-    """Measure how wide a description each reading of the claim finds, the right one first."""
-    described = list_descriptions(planted, 2)[:, rows]
-    right = measure_width(described, same.all(dim=1))
-    inside = ((described.float() @ (~same).float()) * described).sum(dim=1) == 0
-    return {
-        "right": right,
-        "nowhere": 0,
-        "one position": measure_width(list_descriptions(planted, 1)[:, rows], same.all(dim=1)),
-        "sources inside": int((described.sum(dim=1) * inside).max()),
-        "first source": measure_width(described, same[:, 0]),
-        "the source's claim": measure_width(described, same.all(dim=0)),
-        "most prompts": int(
-            (described.sum(1) * (2 * (described & same.all(1)).sum(1) >= described.sum(1))).max()
+# A component carries `c`, one of 3 tokens; `u`, `v` and `w` are bits. For each plan: when it does
+# not matter, which rows are left out, and how many prompts the widest description has.
+Claims = dict[str, tuple[Callable, Callable, int]]
+CLAIMS: Claims = {
+    # v = 0 says more than u = 0 or w = 0; all prompts but one are idle
+    "one position": (
+        lambda c, u, v, w: 0 in (u, v, w),
+        lambda c, u, v, w: (
+            (c > 0 and u == v == w == 1) or (c == 0 and (u, v, w) in ((0, 1, 1), (1, 1, 0)))
         ),
-        "most sources": measure_width(described, same.float().mean(dim=1) > 0.5),
-    }
+        12,
+    ),
+    # c = 2 alone makes a difference, and one prompt has it
+    "rare source": (
+        lambda c, u, v, w: u == 0,
+        lambda c, u, v, w: (c == 2 and (u, v, w) != (0, 0, 0)) or (c == w and (u, v) == (0, 1)),
+        7,
+    ),
+    # w = 0 alone is nearer to being idle than u = 0 or v = 0, which do it together
+    "two positions": (
+        lambda c, u, v, w: (u, v) == (0, 0) or (u, v, w) == (1, 1, 0),
+        lambda c, u, v, w: c > 0 and u != v and w == 0,
+        6,
+    ),
+    "three positions": (lambda c, u, v, w: (u, v, w) == (0, 0, 0), lambda *values: False, 0),
+    "everywhere": (lambda *values: True, lambda *values: False, 24),
+}
+HALF = ("rare source", "three positions")  # where c = 0 and c = 1 do the same
+# Where c, u, v and w may stand.
+ORDERS = {"two positions": ["uwcv", "ucwv", "vwcu", "vcwu"]}
+AT_ALL = ["cuvw", "ucvw", "uvcw", "uvwc"]
 
 
 @functools.cache
-def draw_claims(seeds: tuple[int, ...]) -> list[tuple[Planted, str, list[int], int]]:
-    """Draw components and prompts so that each misreading is caught by one of them."""
-    generator = start(seeds[0])
-    found: list = []
-    histories: dict[str, list[int]] = {}  # widths by reading, claim by claim
-    for trial in range(6000):
-        seed = seeds[trial % len(seeds)] + 1000 * (trial // 600)  # these models may not do
-        planted = plant(seed)
-        names = sorted(planted.carries)
-        name = names[choose(generator, len(names), 1)[0]]
-        rows = choose(generator, 27, 27 - choose(generator, 14, 1)[0])
-        answers = planted.exchange(name)[rows][:, rows]
-        widths = measure_widths(planted, rows, answers == answers.diagonal()[:, None])
-        longer = {words: [*histories.get(words, []), width] for words, width in widths.items()}
-        known = len(set(map(tuple, histories.values()))) if histories else 1
-        gain = len(set(map(tuple, longer.values()))) - known
-        # At first a claim must tell several readings apart.
-        if widths["right"] > 1 and gain > (2 if trial < 100 else 0):
-            found.append((planted, name, rows, widths["right"]))
-            histories = longer
-        is_told = known + gain == len(widths) and histories == longer
-        if is_told and len({claim[3] for claim in found}) > 1:
-            return found
-    raise AssertionError(f"claims do not tell all readings apart, from seeds {seeds} on")
+def draw_claim(seed: int, plan: str) -> "Claim":
+    """Set a plan in a model, its bits and tokens shuffled."""
+    generator = start(seed)
+    is_idle, is_left_out, right = CLAIMS[plan]
+    orders = ORDERS.get(plan, AT_ALL)
+    order = orders[choose(generator, len(orders), 1)[0]]
+    sizes = tuple(3 if name == "c" else 2 for name in order)
+    shown = [choose(generator, size, size) for size in sizes]
+    said = choose(generator, N_ANSWERS, N_ANSWERS)
+
+    def view(prompt: Values) -> Values:
+        values = {name: shown[i][prompt[i]] for i, name in enumerate(order)}
+        return tuple(values[name] for name in "cuvw")
+
+    def answer(prompt: Values) -> int:
+        c, *bits = view(prompt)
+        moves = 0 if is_idle(c, *bits) else c // 2 if plan in HALF else c
+        return said[(bits[0] + bits[1] * bits[2] + moves) % N_ANSWERS]
+
+    planted = plant_rule(sizes, answer, generator)
+    views = [view(prompt) for prompt in itertools.product(*map(range, sizes))]
+    rows = [i for i in choose(generator, 24, 24) if not is_left_out(*views[i])]
+    rows.sort(key=lambda i: views[i][0] == 2)  # the first one has no rare token
+    rows = rows[:1] + shuffle(generator, rows[1:])
+    return planted, planted.find(f"x{order.index('c')}"), rows, right
 
 
-Claim = tuple[Planted, str, list[int], int]
+@functools.cache
+def draw_forged_claim(seed: int) -> "Claim":
+    """Draw a component that does not matter for some prompts of a forged model."""
+    planted = plant(seed)
+    found = []
+    for name in sorted(planted.carries):
+        answers = planted.exchange(name)
+        is_true = (answers == planted.own[:, None]).all(dim=1)
+        pairs = itertools.product(enumerate(planted.prompts.T.tolist()), repeat=2)
+        described = [
+            describe(planted.prompts, [(one, a), (other, b)])
+            for (one, column), (other, more) in pairs
+            for a, b in set(zip(column, more, strict=True))
+        ]
+        width = max((int(each.sum()) for each in described if is_true[each].all()), default=0)
+        found.append((planted, name, choose(start(seed), 27, 27), width))
+    return next(claim for claim in found if 0 < claim[3] < 27)
+
+
+Claim = tuple[Planted, str, list[int], int]  # with rows, and how many the widest describes
 
 
 def judge_claims(student, claims: list[Claim]) -> None:
@@ -529,19 +796,22 @@ def judge_claim(got: Any, planted: Planted, name: str, rows: list[int], right: i
 
 @check("widen_claim", weight=3)
 def test_the_widest_true_description_is_found(student):
-    """Components that matter for some prompts, in models made for you alone."""
-    judge_claims(student, draw_claims(tuple(student.seeds(2))))
+    """Five models: two, one or no positions are fixed, or no description is true."""
+    seeds = student.seeds(len(CLAIMS))
+    judge_claims(student, [draw_claim(*case) for case in zip(seeds, CLAIMS, strict=True)])
 
 
 @check("widen_claim")
-def test_claims_that_are_true_everywhere_or_nowhere(student):
-    """A component that nothing depends on, and one on which everything does."""
-    planted = plant(student.seeds(1)[0])
+def test_claims_about_a_forged_model(student):
+    """A component that matters for some prompts, one that never does, and one that always does."""
+    seed = student.seeds(1)[0]
+    planted = plant(seed)
     rows = choose(start(27), 27, 27)
-    last = next(n for n, step in planted.carries.items() if step == planted.case.program.answer)
+    last = planted.find(planted.program.answer)
     places = {name.split(" @")[0] for name in planted.carries}
     idle = next(name for name in planted.names if name.split(" @")[0] not in places)
-    judge_claims(student, [(planted, idle, rows, 27), (planted, last, rows, 0)])
+    claims = [draw_forged_claim(seed), (planted, idle, rows, 27), (planted, last, rows, 0)]
+    judge_claims(student, claims)
 
 
 # 19.5 ---------------------------------------------------------------------------------------------
@@ -561,17 +831,37 @@ def name_verdict(low: float, high: float) -> str:
     return "first" if low > 0 else "second" if high < 0 else "undecided"
 
 
+def average(scores: list[float]) -> float:
+    return sum(scores) / len(scores)
+
+
+# What else somebody may take of a model's scores; those without an answer are 0.
+OTHERS: dict[str, Callable[[list[float]], float]] = {
+    "the first": lambda scores: scores[0],
+    "the last": lambda scores: scores[-1],
+    "the best": max,
+    "the middle": lambda scores: sorted(scores)[(len(scores) - 1) // 2],
+    "those there are": lambda scores: average([x for x in scores if x] or [0.0]),
+}
+
+
+def compare_by(reduce: Callable, scores: dict[str, list[tuple]]) -> tuple[float, float]:
+    """Measure the interval if `reduce` makes one score of all those of a model."""
+    pairs = [[reduce(list(own)) for own in zip(*rows, strict=True)] for rows in scores.values()]
+    return measure_interval([one - other for one, other in pairs])
+
+
 @functools.cache
 def plant_scores(seed: int, verdict: str) -> tuple[Tensor, Tensor, list[str], float, float]:
     """Plant scores of two methods whose difference is clear, or clearly unclear.
 
     Models differ much more than methods do. A few models have many runs, on which the methods
-    differ the other way, and a few answers are missing.
+    differ the other way, and runs on one model differ. Some answers are missing.
     """
     generator = start(seed)
     effect = {"first": 0.09, "second": -0.09, "undecided": 0.0}[verdict]
     sign = -1 if verdict == "second" else 1
-    for _ in range(500):
+    for _ in range(2000):
         runs = [9, 8, 7, 6] + [1 + int(i % 3 == 0) for i in range(N_MODELS - 4)]
         rows = []
         for i, n in enumerate(runs):
@@ -580,25 +870,29 @@ def plant_scores(seed: int, verdict: str) -> tuple[Tensor, Tensor, list[str], fl
             if i < 4:
                 shift = -0.15 * sign
             for _ in range(n):
-                noise = 0.02 * torch.randn(2, generator=generator)
-                rows.append((i, level + shift / 2 + noise[0], level - shift / 2 + noise[1]))
+                noise = (0.14 if n > 1 else 0.02) * torch.randn(2, generator=generator)
+                pair = torch.tensor([level + shift / 2, level - shift / 2]) + noise
+                rows.append((i, *pair.clamp(0.01, 0.99).tolist()))
         order = choose(generator, len(rows), len(rows))
         models = [f"model_{rows[j][0]:02}" for j in order]
         first, second = (torch.tensor([float(rows[j][k]) for j in order]) for k in (1, 2))
         worse = first if sign < 0 else second
-        single = [i for i, model in enumerate(models) if models.count(model) == 1]
-        for i in sorted(single, key=lambda i: float(worse[i]))[4:8]:
-            worse[i] = torch.nan
-        differences: dict[str, list[float]] = {}
-        for model, a, b in zip(models, first.tolist(), second.tolist(), strict=True):
-            a, b = (0.0 if math.isnan(x) else x for x in (a, b))
-            differences.setdefault(model, []).append(a - b)
-        low, high = measure_interval([sum(x) / len(x) for x in differences.values()])
-        room = 0.12 * (high - low)
-        is_clear = min(abs(low), abs(high)) > room
-        if name_verdict(low, high) == verdict and is_clear:
+        for often in (1, 2):
+            there = [i for i, model in enumerate(models) if models.count(model) == often]
+            for i in sorted(there, key=lambda i: float(worse[i]))[4:8]:
+                worse[i] = torch.nan
+        scores: dict[str, list[tuple]] = {}
+        for model, *pair in zip(models, first.tolist(), second.tolist(), strict=True):
+            a, b = (0.0 if math.isnan(x) else x for x in pair)
+            scores.setdefault(model, []).append((a, b))
+        low, high = compare_by(average, scores)
+        others = [compare_by(reduce, scores) for reduce in OTHERS.values()]
+        width = high - low
+        is_clear = min(abs(low), abs(high)) > 0.12 * width
+        is_told = all(max(abs(a - low), abs(b - high)) > 0.15 * width for a, b in others)
+        if name_verdict(low, high) == verdict and is_clear and is_told:
             return first, second, models, low, high
-    raise AssertionError(f"no scores of 500 will do, from seed {seed} on")
+    raise AssertionError(f"no scores of 2000 will do, from seed {seed} on")
 
 
 def judge_comparison(student, verdicts: tuple[str, ...]) -> None:

@@ -38,13 +38,15 @@ def test_the_command_writes_the_gradebook_and_prints_data(tmp_path, monkeypatch)
         "--jobs",
         "3",
     ]
-    shown = CliRunner().invoke(app, [*command, "--seed", "5", "--variant-by", "student", "--json"])
+    shown = CliRunner().invoke(
+        app, [*command, "--seed", str(2**50), "--variant-by", "student", "--json"]
+    )
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["exercises"][0]["solved"] == 1
     assert seen["keys"] == [KEY]
     assert seen["jobs"] == 3
     assert (seen["settings"].seed, seen["settings"].by_student, seen["settings"].unsafe) == (
-        5,
+        2**50,
         True,
         False,
     )

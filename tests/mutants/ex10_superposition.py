@@ -93,6 +93,53 @@ def takes_the_exact_rank(W):
 
 @mutant(
     "name_shapes",
+    "You count singular values above 0.2; the bound is a fifth of the group's largest.",
+    clause="a fifth of the largest",
+)
+def compares_singular_values_with_a_constant(W):
+    def name(W, group):
+        n = int((torch.linalg.svdvals(W[:, group]) > 0.2).sum())
+        return NAMES.get((len(group), n), "other")
+
+    return list_shapes(W, name=name)
+
+
+@mutant(
+    "name_shapes",
+    "You scale columns to length 1 before you count dimensions: a short arrow beside a long one, "
+    "nearly on its line, adds none.",
+    clause="the singular values of the group's columns",
+)
+def counts_dimensions_of_scaled_columns(W):
+    def name(W, group):
+        sizes = torch.linalg.svdvals(W[:, group] / W[:, group].norm(dim=0))
+        return NAMES.get((len(group), int((sizes > 0.2 * sizes[0]).sum())), "other")
+
+    return list_shapes(W, name=name)
+
+
+@mutant(
+    "name_shapes",
+    "You name groups by their dimensions per feature. Other shapes can have the same: two pairs in "
+    "one plane have 2/5 each if they cross at 60 degrees.",
+    clause='all else "other"',
+)
+def names_by_dimensions_per_feature(W):
+    shares = {"alone": 1, "pair": 1 / 2, "triangle": 2 / 3, "tetrahedron": 3 / 4, "pentagon": 2 / 5}
+
+    def name(W, group):
+        columns = W[:, group]
+        length = columns.norm(dim=0)
+        overlap = (columns / length).T @ columns
+        D = float((length**2 / overlap.square().sum(dim=1)).mean())
+        nearest = min(shares, key=lambda shape: abs(shares[shape] - D))
+        return nearest if abs(shares[nearest] - D) < 0.04 else "other"
+
+    return list_shapes(W, name=name)
+
+
+@mutant(
+    "name_shapes",
     "You split groups whose features are linked through others: if 0 touches 1, and 1 touches 2, "
     "all three belong together.",
     clause="and so do features that are linked through others",
@@ -581,7 +628,7 @@ def names_places_in_the_list(model, tokens, features):
     return {neuron: [features.index(f) + 1 for f in found] for neuron, found in drivers.items()}
 
 
-@mutant("find_drivers", says="is missing", clause="for every neuron; the list may be empty")
+@mutant("find_drivers", says="is missing", clause="the list may be empty")
 def leaves_out_neurons_without_drivers(model, tokens, features):
     return {k: found for k, found in list_drivers(model, tokens, features).items() if found}
 
@@ -654,7 +701,7 @@ def stands_out(h):
     "find_privileged",
     "You compare kurtosis with one number for all layers. Rare features raise it, turned or not: "
     "compare each layer with its own rotations.",
-    clause="How rare features are differs from layer to layer.",
+    clause="How rare features are",
 )
 def compares_kurtosis_with_a_constant(layers):
     return list_layers(layers, lambda h: peak(h) > 10)
@@ -719,8 +766,38 @@ def counts_zeros(layers):
 
 @mutant(
     "find_privileged",
+    "You whiten the layer first, and that turns it: what its axes were is lost.",
+    clause="So do the sizes of axes",
+)
+def whitens_first(layers):
+    def whiten(h):
+        return torch.linalg.svd(h - h.mean(dim=0), full_matrices=False).U
+
+    return list_layers(layers, lambda h: stands_out(whiten(h)))
+
+
+@mutant(
+    "find_privileged",
+    "You name layers whose axes know nothing of each other; features that come together may still "
+    "have an axis each.",
+    clause="and whether they come together",
+)
+def looks_for_independent_axes(layers):
+    generator = torch.Generator().manual_seed(0)
+
+    def test(h):
+        h = (h - h.mean(dim=0)) / h.std(dim=0)
+        orders = torch.rand(h.shape, generator=generator).argsort(dim=0)
+        sizes = [each.square().sum(dim=1).var() for each in (h, h.gather(0, orders))]
+        return sizes[0] < 1.2 * sizes[1]
+
+    return list_layers(layers, test)
+
+
+@mutant(
+    "find_privileged",
     "You name the layers that were turned; the task asks for the others.",
-    clause="Find the layers whose features lie along the axes.",
+    clause="each feature has an axis of its own",
 )
 def names_the_turned_ones(layers):
     return list_layers(layers, lambda h: not stands_out(h))
@@ -844,11 +921,22 @@ def knows_directions_only(hidden, values):
     "tell_encodings",
     "You call nonlinear whatever no direction shows; of some values the state says nothing. An "
     "input that counts among those similar to it would explain itself.",
-    clause="the state says nothing about it",
+    clause="less than a tenth of its variance can be explained",
 )
 def knows_nothing_absent(hidden, values):
     linear = read_linearly(hidden, values)
     return name_encodings(linear, torch.ones(len(linear)))
+
+
+@mutant(
+    "tell_encodings",
+    "You call nonlinear whatever can be explained a little; at least half of the variance is asked "
+    "for.",
+    clause="at least half of its variance can be explained",
+)
+def is_content_with_a_little(hidden, values):
+    similar = read_similar(hidden, values, k=50)
+    return name_encodings(read_linearly(hidden, values), similar, some=0.0)
 
 
 @mutant(

@@ -432,14 +432,28 @@ def by_drawing_inputs(share, penalty, nested):
 # find_absorbing -----------------------------------------------------------------------------------
 
 
-def list_absorbing(concept, codes, W_dec, main=None, gaps=None, few=0.05, pure=0.9, near=None):
+def measure_purity(on, concept, codes):
+    return (on & concept[:, None]).sum(dim=0) / on.sum(dim=0).clamp(min=1)
+
+
+def list_absorbing(
+    concept,
+    codes,
+    W_dec,
+    main=None,
+    gaps=None,
+    few=0.05,
+    pure=0.9,
+    near=None,
+    purity=measure_purity,
+):
     """List absorbing latents; options stand for the clauses of the task."""
     on = codes > 0
     agree = (on == concept[:, None]).sum(dim=0)
     main = int(agree.argmax()) if main is None else main(on, concept, codes)
     gaps = concept & ~on[:, main] if gaps is None else gaps(on, concept, main)
     in_gaps = on[gaps].float().mean(dim=0)
-    share = (on & concept[:, None]).sum(dim=0) / on.sum(dim=0).clamp(min=1)
+    share = purity(on, concept, codes)
     cosine = cosine_similarity(W_dec, W_dec[main], dim=1)
     fits = cosine >= 0.4 if near is None else near(cosine, W_dec, main)
     return ((in_gaps >= few) & (share >= pure) & fits).nonzero().flatten().tolist()
@@ -449,19 +463,32 @@ wrong = vary("find_absorbing", list_absorbing)
 wrong(
     "takes_the_most_faithful",
     says="You name",
-    clause="apart from the fewest exceptions of either kind",
+    clause="the one with the fewest exceptions",
     main=lambda on, concept, codes: int(on[concept].float().mean(dim=0).argmax()),
 )
 wrong(
     "takes_the_purest",
     "Your main latent is one that is never on without the concept, but seldom with it.",
-    clause="The main latent is the one that is on in just the inputs with the concept",
+    clause="inputs with the concept in which it is off, and others in which it is on",
     main=lambda on, concept, codes: int(
-        (
-            (on & concept[:, None]).sum(dim=0) / on.sum(dim=0).clamp(min=1)
-            - on.float().mean(dim=0) * 1e-4
-        ).argmax()
+        (measure_purity(on, concept, codes) - on.float().mean(dim=0) * 1e-4).argmax()
     ),
+)
+wrong(
+    "takes_the_most_correlated",
+    "Your main latent is that whose code correlates most with the concept; what counts is where it "
+    "is on, not how much.",
+    clause="inputs with the concept in which it is off, and others in which it is on",
+    main=lambda on, concept, codes: int(
+        torch.corrcoef(torch.cat([concept[None].float(), codes.T]))[0, 1:].nan_to_num().argmax()
+    ),
+)
+wrong(
+    "weighs_inputs_by_codes",
+    "You weigh inputs by the latent's code; count them. A few loud exceptions do not make a latent "
+    "impure.",
+    clause="90% of the inputs in which it is on",
+    purity=lambda on, concept, codes: codes[concept].sum(dim=0) / codes.sum(dim=0).clamp(min=1e-9),
 )
 wrong(
     "takes_the_loudest",
@@ -472,7 +499,7 @@ wrong(
 wrong(
     "takes_all_silences_for_gaps",
     says="You name",
-    clause="It has gaps: inputs with the concept in which it is off.",
+    clause="It always has gaps: inputs with the concept in which it is off.",
     gaps=lambda on, concept, main: ~on[:, main],
     few=0.05,
 )
@@ -776,14 +803,14 @@ def all_at_once(first, codes, W_first, W_second, b_first):
 # find_detours -------------------------------------------------------------------------------------
 
 
-def read(model, tokens, layer, hooks=(), at=-1):
+def read(model, tokens, layer, hooks=(), at=-1, site="mlp_out"):
     kept = []
 
     def keep(value, point):
         kept.append(value[:, at].clone())
 
     with torch.no_grad():
-        model.run_with_hooks(tokens, fwd_hooks=[*hooks, (("mlp_out", layer), keep)])
+        model.run_with_hooks(tokens, fwd_hooks=[*hooks, ((site, layer), keep)])
     return kept[0]
 
 
@@ -797,6 +824,7 @@ def list_detours(
     at=-1,
     edit_at=-1,
     site=("mlp_out", 0),
+    read_at="mlp_out",
     judge=lambda left, whole: left < whole / 2,
     average=torch.mean,
 ):
@@ -811,8 +839,8 @@ def list_detours(
             value[:, edit_at] = without
 
         prompts = tokens[rows(on)]
-        whole = read(model, prompts, 1, at=at) @ W_dec[latent]
-        left = read(model, prompts, 1, [(site, replace)], at=at) @ W_dec[latent]
+        whole = read(model, prompts, 1, at=at, site=read_at) @ W_dec[latent]
+        left = read(model, prompts, 1, [(site, replace)], at=at, site=read_at) @ W_dec[latent]
         if judge(average(left), average(whole)):
             found.append(latent)
     return found
@@ -838,6 +866,33 @@ wrong(
     says="You name",
     clause="in which the latent is off",
     reference=lambda early, on: early[on].mean(dim=0),
+)
+wrong(
+    "replaces_by_one_prompt",
+    "You put in what layer 0 writes in one prompt without the latent; another feature may be on "
+    "there. Average over all of them.",
+    clause="replaced by its own average",
+    reference=lambda early, on: early[~on][0],
+)
+wrong(
+    "replaces_all_positions",
+    "You replace layer 0's output at all positions; layer 1's attention may bring what stands "
+    "earlier, and that is to stay.",
+    clause="at the last position is replaced",
+    edit_at=slice(None),
+)
+wrong(
+    "reads_the_stream",
+    "You project the stream after layer 1, which holds what was there before; take what its MLP "
+    "puts out.",
+    clause="project what layer 1's MLP puts out",
+    read_at="resid_post",
+)
+wrong(
+    "looks_at_one_prompt",
+    "You look at one prompt in which the latent is on; average over all of them.",
+    clause="average this over the prompts",
+    rows=lambda on: on.nonzero()[0],
 )
 wrong(
     "averages_over_all_prompts",
@@ -977,16 +1032,16 @@ def with_caches(model, tokens, codes, W_dec):
 
 
 @alternative("find_detours")
-def by_running_the_second_mlp(model, tokens, codes, W_dec):
-    """Nothing else comes between the two layers at the last position."""
+def by_running_the_second_layer(model, tokens, codes, W_dec):
+    block = model.blocks[1]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)
-        mid, early, late = (cache[site][:, -1] for site in
-                            (("mlp_in", 1), ("mlp_out", 0), ("mlp_out", 1)))  # fmt: skip
+        early, late = (cache["mlp_out", layer][:, -1] for layer in (0, 1))
         found = []
         for i in range(len(W_dec)):
             on = codes[:, i] > 0
-            inputs = mid[on] - early[on] + early[~on].mean(dim=0)
-            left = model.blocks[1].mlp(inputs[:, None])[:, 0]
+            stream = cache["resid_post", 0][on].clone()
+            stream[:, -1] += early[~on].mean(dim=0) - early[on]
+            left = block.mlp(stream + block.attn(stream, stream, stream))[:, -1]
             found.append(bool((left @ W_dec[i]).mean() < (late[on] @ W_dec[i]).mean() / 2))
     return [i for i, is_detour in enumerate(found) if is_detour]

@@ -16,7 +16,9 @@ GIVEN = {
 # find_illusions -----------------------------------------------------------------------------------
 
 
-def list_wrong(model, tokens, topics, k=10, by="place", least=0.5, at=slice(None), wrong=True):
+def list_wrong(
+    model, tokens, topics, k=10, by="place", least=0.5, at=slice(None), wrong=True, same=1.0
+):
     """List neurons with a wrong picture; switches stand for the clauses of the task."""
     with torch.no_grad():
         activation = model.run_with_cache(tokens)[1]["post", 0][:, at].flatten(0, 1)
@@ -25,16 +27,17 @@ def list_wrong(model, tokens, topics, k=10, by="place", least=0.5, at=slice(None
     found = []
     for neuron, values in enumerate(activation.T):
         top = topic[values.topk(k).indices]
-        own = topic == top[0]
+        picture = top.mode().values
+        own = topic == picture
         weight = (values > 0).float()
         if by == "size":
             weight = weight * values
         if by == "word":
             active = words[values > 0].unique()
-            share = (topics[active] == top[0]).float().mean()
+            share = (topics[active] == picture).float().mean()
         else:
             share = (weight * own).sum() / weight.sum()
-        if (top == top[0]).all() and (share < least) == wrong:
+        if own[values.topk(k).indices].float().mean() >= same and (share < least) == wrong:
             found.append(neuron)
     return found
 
@@ -59,7 +62,8 @@ def compares_tokens(model, tokens, topics):
 
 @mutant(
     "find_illusions",
-    "You take the topic of the most active place for the picture; all ten must have it.",
+    "You call it a picture where the ten most active places do not all have one topic (you look at "
+    "fewer of them, or are content with most); all ten must have it.",
     clause="its 10 most active places all have one topic",
 )
 def looks_at_one_example(model, tokens, topics):
@@ -102,6 +106,33 @@ def weighs_by_activation(model, tokens, topics):
 )
 def names_right_pictures(model, tokens, topics):
     return list_wrong(model, tokens, topics, wrong=False)
+
+
+@mutant("find_illusions", name="looks_at_one_example")
+def looks_at_five_examples(model, tokens, topics):
+    return list_wrong(model, tokens, topics, k=5)
+
+
+@mutant("find_illusions", name="looks_at_one_example")
+def asks_for_most_of_the_ten(model, tokens, topics):
+    return list_wrong(model, tokens, topics, same=0.51)
+
+
+@mutant("find_illusions", name="looks_at_one_example")
+def asks_for_no_picture(model, tokens, topics):
+    return list_wrong(model, tokens, topics, same=0.0)
+
+
+@mutant(
+    "find_illusions",
+    "You name neurons that are never active, where none of no places has a topic (0 / 0).",
+    clause="A neuron that is never active has no picture.",
+)
+def names_silent_neurons(model, tokens, topics):
+    with torch.no_grad():
+        post = model.run_with_cache(tokens)[1]["post", 0]
+    silent = (post <= 0).all(dim=(0, 1)).nonzero().flatten()
+    return [*list_wrong(model, tokens, topics), *silent.tolist()]
 
 
 @alternative("find_illusions")
@@ -261,6 +292,72 @@ def leaves_out_what_silences(activations, says):
 def lets_nan_win(activations, says):
     def levels(unit, holds):
         return unit[holds].mean(), unit[~holds].mean()
+
+    return choose(activations, says, levels=levels)
+
+
+@mutant(
+    "choose_descriptions",
+    "Where a description holds in no old input (or in all), you predict 0 for what was never seen; "
+    "the task predicts the mean of all.",
+    clause="it predicts the mean of all of them everywhere",
+)
+def predicts_zero_for_what_was_never_seen(activations, says):
+    def levels(unit, holds):
+        return unit[holds].mean().nan_to_num(0.0), unit[~holds].mean().nan_to_num(0.0)
+
+    return choose(activations, says, levels=levels)
+
+
+@mutant(
+    "choose_descriptions",
+    "You take the first description that reaches 0.2, not the best.",
+    clause="the description with the highest score",
+)
+def takes_the_first_good_one(activations, says):
+    chosen = torch.full((activations.shape[1],), -1)
+    for j in reversed(range(says.shape[1])):
+        one = torch.tensor(choose(activations, says[:, [j]]))
+        chosen[one == 0] = j
+    return chosen
+
+
+@mutant(
+    "choose_descriptions",
+    "You score on all inputs, old ones too, from which the means come.",
+    clause="the share of the unit's variance in new inputs",
+)
+def scores_on_all_rows(activations, says):
+    return choose(activations, says, judge=everything)
+
+
+@mutant(
+    "choose_descriptions",
+    "You ask for a score of 0.5; 0.2 is enough.",
+    clause="if no score is at least 0.2",
+)
+def asks_for_half(activations, says):
+    return choose(activations, says, least=0.5)
+
+
+@mutant(
+    "choose_descriptions",
+    "You are content with any score above 0; it must be at least 0.2.",
+    clause="if no score is at least 0.2",
+)
+def asks_for_more_than_nothing(activations, says):
+    return choose(activations, says, least=0.0)
+
+
+@mutant(
+    "choose_descriptions",
+    "You predict medians; the task predicts means.",
+    clause="A description predicts a unit's mean",
+)
+def predicts_medians(activations, says):
+    def levels(unit, holds):
+        groups = unit[holds], unit[~holds]
+        return [g.median() if 0 < len(g) < len(unit) else unit.mean() for g in groups]
 
     return choose(activations, says, levels=levels)
 
@@ -464,6 +561,15 @@ def one_prompt_for_all(model, allowed):
     return prompts[:1].expand_as(prompts)
 
 
+@mutant(
+    "excite_neurons",
+    "Your prompts are good, but they stand in the wrong rows: row i is for neuron i.",
+    clause="neuron i reaches at least 0.95",
+)
+def puts_prompts_in_other_rows(model, allowed):
+    return climb(model, allowed, write_starts(model, allowed, 6000), keep=8).roll(1, 0)
+
+
 @alternative("excite_neurons")
 def by_pairs_of_swaps(model, allowed):
     tokens = torch.tensor(allowed)
@@ -505,6 +611,7 @@ def name_tokens(
     judge=lambda change: change.abs() >= 0.5,
     names=NAMES,
     n=None,
+    keeps_last=True,
 ):
     """Name tokens; switches stand for the clauses of the task."""
     n = len(prompt) - 1 if n is None else n
@@ -514,7 +621,7 @@ def name_tokens(
         with torch.no_grad():
             return read(model(torch.tensor([tokens]))[:, -1])[0]
 
-    empty = [*[baseline] * (len(full) - 1), full[-1]]
+    empty = [*[baseline] * (len(full) - 1), full[-1] if keeps_last else baseline]
     for place in range(n):
         without, only = list(full), list(empty)
         without[place], only[place] = empty[place], full[place]
@@ -597,6 +704,59 @@ def takes_the_last_away(model, prompt, baseline):
         lost, gained = abs(run(full) - run(without)) >= 0.5, abs(run(only) - run(empty)) >= 0.5
         words.append(NAMES[lost, gained])
     return words
+
+
+@mutant(
+    "tell_gates",
+    "You take the last token away, too, from the empty prompt and where one token is put back; it "
+    "always stays.",
+    clause="The last token always stays.",
+)
+def takes_the_last_away_twice(model, prompt, baseline):
+    return name_tokens(model, prompt, baseline, keeps_last=False)
+
+
+@mutant(
+    "tell_gates",
+    "You ask for a change of 1; the task asks for at least 0.5.",
+    clause="changes by at least 0.5",
+)
+def asks_for_one(model, prompt, baseline):
+    return name_tokens(model, prompt, baseline, judge=lambda change: change.abs() >= 1)
+
+
+@mutant(
+    "tell_gates",
+    "You read the difference of two logits; the output is one logit.",
+    clause="The output is the logit of token 0",
+)
+def reads_a_difference(model, prompt, baseline):
+    return name_tokens(model, prompt, baseline, read=lambda x: x[:, 0] - x[:, 1])
+
+
+@mutant(
+    "tell_gates",
+    "You take tokens away one after the other, and put them back so; each goes alone.",
+    clause="when it alone is taken away",
+)
+def goes_from_left_to_right(model, prompt, baseline):
+    full = prompt.tolist()
+    n = len(full) - 1
+    blank = [baseline] * n
+    down = [[*blank[:i], *full[i:]] for i in range(n + 1)]
+    up = [[*full[:i], *blank[i:], full[-1]] for i in range(n + 1)]
+    with torch.no_grad():
+        changes = [model(torch.tensor(rows))[:, -1, 0].diff().abs() >= 0.5 for rows in (down, up)]
+    return [NAMES[bool(lost), bool(gained)] for lost, gained in zip(*changes, strict=True)]
+
+
+@mutant(
+    "tell_gates",
+    'You never say "alone": all that is lost is "and" to you.',
+    clause='Call it "alone" if it is lost and gained',
+)
+def never_says_alone(model, prompt, baseline):
+    return name_tokens(model, prompt, baseline, names=change_names(alone="and"))
 
 
 @mutant(
@@ -741,7 +901,7 @@ def changes_the_last(models, tokens):
     "find_additive",
     "You write prompts from tokens that the data hold in these places; any token below the last "
     "may stand there.",
-    clause="any tokens below it in the other places",
+    clause="any tokens of smaller number in the other places",
 )
 def uses_seen_tokens(models, tokens):
     seen = [column.unique() for column in tokens[:, :-1].T]
@@ -750,7 +910,8 @@ def uses_seen_tokens(models, tokens):
 
 @mutant(
     "find_additive",
-    "You fit the prompts that you are given, where a table can be found for each model.",
+    "You find a table for each model, as there is for the prompts in `tokens`: write all other "
+    "prompts, and look at the largest error.",
     clause="The prompts in `tokens` do not tell them apart",
 )
 def fits_the_data(models, tokens):
@@ -768,6 +929,13 @@ def changes_two_tokens(models, tokens):
     base = torch.zeros_like(prompts[0])
     near = (prompts[:, :-1] != base[:-1]).sum(dim=1) <= 2
     return list_sums(models, prompts[near])
+
+
+@mutant("find_additive", says="not belong there", clause="*every* such prompt")
+def tries_a_sample(models, tokens):
+    prompts = list_prompts(tokens)
+    drawn = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(0))[:100]
+    return list_sums(models, prompts[drawn])
 
 
 @mutant(

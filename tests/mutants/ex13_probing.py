@@ -7,7 +7,10 @@ from mini_transformer import methods
 from mini_transformer.course.grading.mutants import alternative, mutant
 
 # How sentences of the tasks begin that ask for nothing.
-GIVEN = {"find_used_variables": ["`values[variable][i]` is", "(Any two values"]}
+GIVEN = {
+    "answer_without_labels": ["It tells nothing about truth."],
+    "find_used_variables": ["(For which of", "(Any two values"],
+}
 
 # tell_what_sites_hold -----------------------------------------------------------------------------
 
@@ -159,8 +162,8 @@ def calls_wide_sites_empty(sites, labels, types):
 
 @mutant(
     "tell_what_sites_hold",
-    "You go by selectivity: a site may hold the type and its label, and then control labels are "
-    "learned as well. New types decide.",
+    "You call a site 'type' that holds the label as well (by selectivity, or as you ask about new "
+    "rows first). There control labels are learned, too: new types decide.",
     clause='"type": it reads the label in new rows',
 )
 def goes_by_selectivity(sites, labels, types):
@@ -171,6 +174,27 @@ def goes_by_selectivity(sites, labels, types):
         other = sum(read_rows(x, each) for each in control) / 5
         kinds[name] = "nothing" if own < 0.8 else "label" if own - other > 0.05 else "type"
     return kinds
+
+
+@mutant(
+    "tell_what_sites_hold",
+    "You give a row the label of the nearest one, which is no linear probe: where two coins hold "
+    "the label together, a linear one finds nothing.",
+    clause="whether a linear probe finds the label there",
+)
+def asks_the_nearest_row(sites, labels, types):
+    def near(x, parts):
+        far = torch.cdist(x, x) + 1e9 * (parts[:, None] == parts)
+        return (labels[far.argmin(1)] == labels).float().mean()
+
+    new_types, new_rows = make_folds(types, 4), make_folds(torch.arange(len(labels)), 4)
+    return tell(sites, lambda x: near(x, new_types), lambda x: near(x, new_rows))
+
+
+@mutant("tell_what_sites_hold", name="goes_by_selectivity", clause="but not in new types")
+def asks_about_new_rows_first(sites, labels, types):
+    kinds = tell(sites, lambda x: read_types(x, labels, types), lambda x: read_rows(x, labels))
+    return {name: "type" if kind == "label" else kind for name, kind in kinds.items()}
 
 
 @mutant(
@@ -203,6 +227,20 @@ def by_the_packages_probe(sites, labels, types):
             shares.append(right.mean() >= 0.8)
         kinds[name] = "label" if shares[0] else "type" if shares[1] else "nothing"
     return kinds
+
+
+@alternative("tell_what_sites_hold")
+def by_the_difference_of_means(sites, labels, types):
+    def right(x, parts):
+        hits = []
+        for out in (parts == part for part in parts.unique()):
+            low, high = (x[~out & (labels == value)].mean(0) for value in (0, 1))
+            said = (x[out] - (low + high) / 2) @ (high - low) > 0
+            hits.append(said == (labels[out] == 1))
+        return torch.cat(hits).float().mean()
+
+    new_types, new_rows = make_folds(types, 4), make_folds(torch.arange(len(labels)), 4)
+    return tell(sites, lambda x: right(x, new_types), lambda x: right(x, new_rows))
 
 
 # fit_without_shortcut -----------------------------------------------------------------------------
@@ -249,7 +287,7 @@ def fits_a_plain_probe(activations, labels, shortcut):
 @mutant(
     "fit_without_shortcut",
     "You train on the rows where label and shortcut agree, which say nothing about which is which.",
-    clause="They agree in most rows, and differ in a few",
+    clause="They agree in most rows and differ in some",
 )
 def keeps_the_rows_that_agree(activations, labels, shortcut):
     kept = labels == shortcut
@@ -278,10 +316,11 @@ def fits_the_shortcut(activations, labels, shortcut):
 
 @mutant(
     "fit_without_shortcut",
-    "Your bias is 0, but the activations do not lie around 0.",
+    "Your direction is good, your bias is not: the activations do not lie around 0, and what you "
+    "subtract from them before the fit belongs into the bias.",
     clause="Return the probe's direction w and its bias b",
 )
-def forgets_the_bias(activations, labels, shortcut):
+def misses_the_bias(activations, labels, shortcut):
     return fit_weighted(activations, labels, weigh(labels, shortcut))[0], 0.0
 
 
@@ -307,9 +346,19 @@ def balances_the_labels_only(activations, labels, shortcut):
 
 @mutant(
     "fit_without_shortcut",
+    "You make rows that agree as heavy as rows that differ; of the latter most have one label, so "
+    "the four pairs are not equally heavy.",
+    clause="more often for one label than for the other",
+)
+def balances_agreement_only(activations, labels, shortcut):
+    return fit_weighted(activations, labels, weigh((labels == shortcut).long()))
+
+
+@mutant(
+    "fit_without_shortcut",
     "You take out the shortcut's mean difference, which holds most of the label's too, as they "
     "nearly always agree.",
-    clause="In each of the four, the share of right answers must come within a tenth of what is",
+    clause="In each of the four, the share of right answers must be at most 0.1 below",
 )
 def takes_out_the_mean_difference(activations, labels, shortcut):
     d = activations[shortcut == 1].mean(0) - activations[shortcut == 0].mean(0)
@@ -453,10 +502,22 @@ def adds_the_pair(positive, negative, known):
 @mutant(
     "answer_without_labels",
     "You leave the two sets where they are, and find which set a statement is from.",
-    clause="Answer for pairs of statements, without any labels, which of the two is true",
+    clause="First statements lie apart from second ones",
 )
 def forgets_to_centre(positive, negative, known):
     return split(positive - negative)
+
+
+@mutant(
+    "answer_without_labels",
+    "Your direction is good, but you cut at 0 where the two sets still lie apart: subtract the "
+    "mean of what you cut, too.",
+    clause="whatever is true",
+)
+def cuts_where_the_sets_lie_apart(positive, negative, known):
+    difference = positive - negative
+    axis = torch.linalg.svd(centre(difference, known), full_matrices=False).Vh[0]
+    return (difference @ axis > 0).long()
 
 
 @mutant(
@@ -544,8 +605,8 @@ def changes_the_tokens(model, tokens, values, name):
 
 @mutant(
     "find_used_variables",
-    "You list what a probe can read, which is everything: whether the model reads it is another "
-    "question.",
+    "You list every variable, as does who lists what can be read, or changes more than one value "
+    "(the whole stream, or the own value is left in): what the model reads is another question.",
     clause="List the variables that a model not only holds at one site, but reads from there",
 )
 def lists_what_can_be_read(model, tokens, values, name):
@@ -628,6 +689,57 @@ def asks_for_half(model, tokens, values, name):
 
 @mutant(
     "find_used_variables",
+    "You take the value out, with the mean in its place, which is half a move; exchange it for "
+    "another value.",
+    clause="once its value is exchanged there for another one",
+)
+def takes_the_value_out(model, tokens, values, name):
+    used = []
+    for variable, value in values.items():
+        means = average(model, tokens, value, name)
+        change = means.mean(0) - means[value]
+
+        def add(x, hook, change=change):
+            x[:, -1] += change
+
+        if (say(model, tokens, [(name, add)]) != say(model, tokens)).float().mean() >= 0.1:
+            used.append(variable)
+    return used
+
+
+@mutant(
+    "find_used_variables",
+    "You exchange the value 0 for 1, and look at no other prompts.",
+    clause="0, 1 or 2",
+)
+def exchanges_zero_for_one(model, tokens, values, name):
+    return [
+        key
+        for key, value in values.items()
+        if turn(model, tokens, value, name)[value == 0].float().mean() >= 0.1
+    ]
+
+
+@mutant(
+    "find_used_variables",
+    name="lists_what_can_be_read",
+    clause="in place of what it holds for its own",
+)
+def adds_without_taking_out(model, tokens, values, name):
+    used = []
+    for variable, value in values.items():
+        change = average(model, tokens, value, name)[(value + 1) % 3]
+
+        def add(x, hook, change=change):
+            x[:, -1] += change
+
+        if (say(model, tokens, [(name, add)]) != say(model, tokens)).float().mean() >= 0.1:
+            used.append(variable)
+    return used
+
+
+@mutant(
+    "find_used_variables",
     says="You name nothing",
     clause="To exchange a value is to put what the site holds for another value, on average, in",
 )
@@ -702,7 +814,7 @@ def lists_the_unused(model, tokens, values, name):
 @mutant(
     "find_used_variables",
     "You exchange the value at the first position; the site is at the last.",
-    clause="is exchanged there, and nothing else is",
+    clause="for another one, and nothing else is",
 )
 def exchanges_at_the_first_position(model, tokens, values, name):
     return [

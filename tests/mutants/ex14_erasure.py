@@ -136,10 +136,32 @@ def makes_classes_of_the_values(activations, values, fresh):
     "erase_values",
     "You take out one direction for each value, also where a value is a sum of others: one of them "
     "is rounding only, and what lies along it is lost for nothing.",
-    clause="One value may be a sum of others.",
+    clause="One value may be a sum of others",
 )
 def takes_out_as_many_directions_as_values(activations, values, fresh):
     return apply(find_matrix(activations, values, least=-1.0), fresh, activations.mean(dim=0))
+
+
+@mutant(
+    "erase_values",
+    "You drop directions that are small, but more than rounding: a value that varies little is "
+    "still there.",
+    clause="and one may vary little",
+)
+def drops_what_varies_little(activations, values, fresh):
+    return apply(find_matrix(activations, values, least=0.2), fresh, activations.mean(dim=0))
+
+
+@mutant(
+    "erase_values",
+    "You scale each coordinate by itself; coordinates vary together, and whitening heeds that.",
+    clause="take the one whose squared change, on average over the rows, is least",
+)
+def scales_each_coordinate(activations, values, fresh):
+    mean = activations.mean(dim=0)
+    size = activations.double().std(dim=0)
+    M = find_matrix(activations / size, values, whiten=False)
+    return apply(size[:, None] * M / size, fresh, mean)
 
 
 @mutant(
@@ -262,7 +284,7 @@ def take_means(site, concepts):
     "find_used_concepts",
     "You list concepts that nobody reads at the site. A difference of means, an eraser and a probe "
     "all take a share of whatever goes with a concept.",
-    clause="But some concepts are alike in most prompts.",
+    clause="But some concepts have the same value in most prompts",
 )
 def takes_what_goes_with_it(model, tokens, concepts, name):
     return list_used(model, tokens, concepts, name, vectors=take_means)
@@ -358,7 +380,8 @@ def multiplies_by_the_unembedding(model, tokens, concepts, name):
 
 @mutant(
     "find_used_concepts",
-    "You only erase: the vector is taken away where the concept is 1, and not added where it is 0.",
+    "You exchange the concept in some prompts only, or the wrong way round, or half: it is added, "
+    "in full, where it is 0, and taken away where it is 1.",
     clause="once its vector is added there where it is 0",
 )
 def takes_it_away_only(model, tokens, concepts, name):
@@ -369,6 +392,42 @@ def takes_it_away_only(model, tokens, concepts, name):
         name,
         sign=lambda value: -value,
     )
+
+
+@mutant(
+    "find_used_concepts",
+    name="takes_it_away_only",
+    clause="and taken away where it is 1",
+)
+def adds_it_everywhere(model, tokens, concepts, name):
+    return list_used(model, tokens, concepts, name, sign=torch.ones_like)
+
+
+@mutant(
+    "find_used_concepts",
+    name="takes_it_away_only",
+    clause="once its vector is added there where it is 0, and taken away where it is 1",
+)
+def exchanges_the_signs(model, tokens, concepts, name):
+    return list_used(model, tokens, concepts, name, sign=lambda value: 2 * value - 1)
+
+
+@mutant(
+    "find_used_concepts",
+    name="takes_it_away_only",
+    clause="once its vector is added there where it is 0, and taken away where it is 1",
+)
+def goes_half_the_way(model, tokens, concepts, name):
+    return list_used(model, tokens, concepts, name, sign=lambda value: 0.5 - value)
+
+
+@mutant(
+    "find_used_concepts",
+    name="asks_for_any_answer",
+    clause="each concept adds a vector of its own where it is 1",
+)
+def multiplies_the_vector(model, tokens, concepts, name):
+    return list_used(model, tokens, concepts, name, sign=lambda value: 5 - 10 * value)
 
 
 @mutant(
@@ -391,8 +450,8 @@ def exchanges_at_the_first_position(model, tokens, concepts, name):
 
 @mutant(
     "find_used_concepts",
-    "You list a concept as soon as any answer turns, or any logit moves; the task asks for one "
-    "answer in ten.",
+    "You list a concept that hardly turns an answer: one in ten has to turn, with the vector as "
+    "long as it is, and logits that move do not count.",
     clause="at least one prompt in ten",
 )
 def asks_for_any_answer(model, tokens, concepts, name):
@@ -427,6 +486,28 @@ def asks_whether_logits_move(model, tokens, concepts, name):
 
             logits = model.run_with_hooks(tokens, fwd_hooks=[(name, add)])[:, -1]
             if (logits - plain).std(dim=0).max() + (logits - plain).abs().mean() > 0.02:
+                used.append(concept)
+    return used
+
+
+@mutant(
+    "find_used_concepts",
+    name="asks_for_any_answer",
+    clause="The answer is the token with the highest logit",
+)
+def asks_whether_the_highest_logit_falls(model, tokens, concepts, name):
+    site = read_site(model, tokens, name)
+    vectors = fit_vectors(site, concepts)
+    used = []
+    with torch.no_grad():
+        before = model(tokens)[:, -1].amax(-1)
+        for (concept, value), vector in zip(concepts.items(), vectors, strict=True):
+
+            def add(x, hook, change=(1 - 2 * value[:, None]) * vector):
+                x[:, -1] += change
+
+            after = model.run_with_hooks(tokens, fwd_hooks=[(name, add)])[:, -1].amax(-1)
+            if (after < before - 0.5).float().mean() >= 0.1:
                 used.append(concept)
     return used
 
@@ -497,8 +578,11 @@ def by_starting_behind_the_site(model, tokens, concepts, name):
 # erase_what_is_used -------------------------------------------------------------------------------
 
 
-def list_differences(model, tokens, concept, topic, name):
-    """List topics, their differences, and the share of answers in each that turn."""
+def list_differences(model, tokens, concept, topic, name, everywhere=False):
+    """List topics, their differences, and the share of answers in each that turn.
+
+    Or exchange each difference `everywhere`, and count in all topics.
+    """
     site = read_site(model, tokens, name)
     said = say(model, tokens)
     topics = topic.unique().tolist()
@@ -506,8 +590,9 @@ def list_differences(model, tokens, concept, topic, name):
     for g in topics:
         inside = topic == g
         step = differ(site[inside], concept[inside])
-        change = (inside * (1 - 2 * concept))[:, None] * step
-        turned.append(turn(model, tokens, name, change, said)[inside].float().mean().item())
+        where = torch.ones_like(inside) if everywhere else inside
+        change = (1 - 2 * concept)[:, None] * step
+        turned.append(turn(model, tokens, name, change, said)[where].float().mean().item())
         steps.append(step)
     return topics, torch.stack(steps), torch.tensor(turned)
 
@@ -541,7 +626,7 @@ def takes_what_leace_takes(model, tokens, concept, topic, name):
 @mutant(
     "erase_what_is_used",
     "You take the direction of the mean over topics of their differences; topics cancel.",
-    clause="Their differences may nearly share directions",
+    clause="into the rows of a matrix",
 )
 def averages_the_differences(model, tokens, concept, topic, name):
     _, steps, turned = list_differences(model, tokens, concept, topic, name)
@@ -559,6 +644,60 @@ def takes_all_topics(model, tokens, concept, topic, name):
 
 @mutant(
     "erase_what_is_used",
+    "You count a topic as soon as one answer turns; it must be a tenth of its prompts.",
+    clause="in at least a tenth of its prompts",
+)
+def is_content_with_one_prompt(model, tokens, concept, topic, name):
+    _, steps, turned = list_differences(model, tokens, concept, topic, name)
+    return cut(steps[turned > 0])
+
+
+@mutant(
+    "erase_what_is_used",
+    "You ask for more than a tenth of a topic's prompts, or for a tenth of all prompts; a topic is "
+    "a part of them.",
+    clause="in at least a tenth of its prompts",
+)
+def asks_for_too_many_prompts(model, tokens, concept, topic, name):
+    _, steps, turned = list_differences(model, tokens, concept, topic, name)
+    return cut(steps[turned >= 0.5])
+
+
+@mutant(
+    "erase_what_is_used",
+    name="asks_for_too_many_prompts",
+    clause="in at least a tenth of its prompts",
+)
+def asks_for_a_tenth_of_all_prompts(model, tokens, concept, topic, name):
+    topics, steps, turned = list_differences(model, tokens, concept, topic, name)
+    sizes = torch.tensor([(topic == g).float().mean().item() for g in topics])
+    return cut(steps[turned * sizes >= 0.1])
+
+
+@mutant(
+    "erase_what_is_used",
+    "You exchange a topic's difference in the prompts of all topics; others may read along it what "
+    "this one does not.",
+    clause="in at least a tenth of its prompts the answer",
+)
+def exchanges_in_all_topics(model, tokens, concept, topic, name):
+    _, steps, turned = list_differences(model, tokens, concept, topic, name, everywhere=True)
+    return cut(steps[turned >= 0.1])
+
+
+@mutant(
+    "erase_what_is_used",
+    "You centre the differences first: what they have in common is lost, and is read as well.",
+    clause="Put their differences, as they are, into the rows",
+)
+def centres_the_differences(model, tokens, concept, topic, name):
+    _, steps, turned = list_differences(model, tokens, concept, topic, name)
+    steps = steps[turned >= 0.1]
+    return cut(steps - steps.mean(0))
+
+
+@mutant(
+    "erase_what_is_used",
     "You take the differences of the topics in which no answer turns; those of the others count.",
     clause="A topic uses the concept if in at least a tenth of its prompts the answer",
 )
@@ -571,7 +710,7 @@ def takes_the_unused_topics(model, tokens, concept, topic, name):
     "erase_what_is_used",
     "You take out a direction for each topic that uses the concept; these share directions, and "
     "what is left over is noise.",
-    clause="which has singular values below a fifth of the largest",
+    clause="Singular values below a fifth of its largest are noise",
 )
 def takes_a_direction_for_each_topic(model, tokens, concept, topic, name):
     _, steps, turned = list_differences(model, tokens, concept, topic, name)
@@ -581,7 +720,7 @@ def takes_a_direction_for_each_topic(model, tokens, concept, topic, name):
 @mutant(
     "erase_what_is_used",
     "You keep only the direction in which the differences are largest; more are needed.",
-    clause="what you return spans them up to noise",
+    clause="your directions span the rest",
 )
 def takes_the_largest_direction(model, tokens, concept, topic, name):
     _, steps, turned = list_differences(model, tokens, concept, topic, name)
@@ -631,7 +770,7 @@ def takes_what_inlp_takes(model, tokens, concept, topic, name):
 @mutant(
     "erase_what_is_used",
     "You take the directions along which the site varies most; that says nothing of the concept.",
-    clause="replaced by its mean over the prompts",
+    clause="replaced by its mean over these prompts",
 )
 def takes_the_loudest_directions(model, tokens, concept, topic, name):
     site = read_site(model, tokens, name)
@@ -641,7 +780,7 @@ def takes_the_loudest_directions(model, tokens, concept, topic, name):
 @mutant(
     "erase_what_is_used",
     "You take all directions: the answers then tell nothing at all.",
-    clause="What else they tell must stay in 95 of 100.",
+    clause="What else answers tell must stay in 95 of 100.",
 )
 def takes_everything(model, tokens, concept, topic, name):
     return torch.eye(model.config.d_model)
@@ -663,7 +802,7 @@ def reads_the_first_position(model, tokens, concept, topic, name):
     "erase_what_is_used",
     "You take the directions that probes read, one for each topic that uses the concept; the "
     "differences of the means are others.",
-    clause="Then answers must not tell the concept any more.",
+    clause="Then answers in the topics that count must not tell the concept any more.",
 )
 def takes_probes_directions(model, tokens, concept, topic, name):
     site = read_site(model, tokens, name)
@@ -679,21 +818,21 @@ def takes_probes_directions(model, tokens, concept, topic, name):
 @alternative("erase_what_is_used")
 def by_the_sum_of_squares(model, tokens, concept, topic, name):
     _, steps, turned = list_differences(model, tokens, concept, topic, name)
-    steps = steps[turned > 0.5].double()
+    steps = steps[turned >= 0.1].double()
     size, axes = torch.linalg.eigh(steps.T @ steps)
     return (3.0 * axes[:, size > 0.04 * size[-1]].T).tolist()
 
 
 @alternative("erase_what_is_used")
-def by_topics_whose_answers_tell_the_concept(model, tokens, concept, topic, name):
-    """Whether a topic uses the concept is seen in the plain answers."""
-    site = read_site(model, tokens, name)
-    said = torch.nn.functional.one_hot(say(model, tokens)).float()
+def topic_by_topic(model, tokens, concept, topic, name):
     rows = []
     for g in topic.unique():
-        inside = topic == g
-        if differ(said[inside], concept[inside]).abs().sum() > 0.8:
-            rows.append(differ(site[inside], concept[inside]))
+        prompts, values = tokens[topic == g], concept[topic == g]
+        step = differ(read_site(model, prompts, name), values)
+        change = torch.where(values[:, None] == 1, -step, step)
+        turned = turn(model, prompts, name, change, say(model, prompts))
+        if 10 * int(turned.sum()) >= len(prompts):
+            rows.append(step)
     U, S, V = torch.linalg.svd(torch.stack(rows), full_matrices=False)
     n = int((S / S[0] > 0.2).sum())
     return U[:n, :n] * S[:n] @ V[:n]  # differences without their noise, as many as are needed
@@ -828,6 +967,24 @@ def asks_for_nine_in_ten(erased, concept, other):
 
 @mutant(
     "audit_erasers",
+    "You ask for less than 70%: what a probe tells in three rows of five does not count.",
+    clause="at least 70%",
+)
+def asks_for_little_more_than_chance(erased, concept, other):
+    return judge_all(erased, concept, other, least=0.56)
+
+
+@mutant(
+    "audit_erasers",
+    "You look for other traces before the linear ones, which have such, too.",
+    clause="The verdict is the first of these that holds",
+)
+def asks_for_other_traces_first(erased, concept, other):
+    return judge_all(erased, concept, other, order=("nonlinear", "linear", "damage"))
+
+
+@mutant(
+    "audit_erasers",
     name="misses_what_was_made_small",
     clause='"linear": a linear probe reads the concept',
 )
@@ -905,6 +1062,11 @@ def by_least_squares_and_a_second_degree(erased, concept, other):
         return measure_line(torch.cat([x, products], dim=1), labels, penalty=50.0)
 
     return judge_all(erased, concept, other, alike=alike)
+
+
+@alternative("audit_erasers")
+def by_neighbours_in_whitened_rows(erased, concept, other):
+    return judge_all(erased, concept, other, alike=lambda x, c: measure_alike(whiten(x), c, k=15))
 
 
 @alternative("audit_erasers")

@@ -271,7 +271,7 @@ def fit_clean(model, tokens, labels, others, layer):
     "fit_clean_vector",
     "You subtract the means of the two classes: whatever goes along with the property is in your "
     "vector, too.",
-    clause="In most prompts these go along with the label.",
+    clause="In most prompts, but not in all, it is equal to the label.",
 )
 def subtracts_plain_means(model, tokens, labels, others, layer):
     return subtract_means(read_stream(model, tokens, layer), labels)
@@ -280,7 +280,7 @@ def subtracts_plain_means(model, tokens, labels, others, layer):
 @mutant(
     "fit_clean_vector",
     "You heed the first of the other properties only; `others` holds several.",
-    clause="`others` the same of other properties",
+    clause="each column of `others` says the same of another property",
 )
 def heeds_one_other(model, tokens, labels, others, layer):
     return fit_clean(model, tokens, labels, others[:, :1], layer)
@@ -289,10 +289,32 @@ def heeds_one_other(model, tokens, labels, others, layer):
 @mutant(
     "fit_clean_vector",
     "You heed the last of the other properties only; `others` holds several.",
-    clause="`others` the same of other properties",
+    clause="each column of `others` says the same of another property",
 )
 def heeds_the_last_other(model, tokens, labels, others, layer):
     return fit_clean(model, tokens, labels, others[:, -1:], layer)
+
+
+@mutant(
+    "fit_clean_vector",
+    "You fit without a constant: what all prompts have in common goes into your vector.",
+    clause="the vector that gives a prompt one property",
+)
+def fits_without_a_constant(model, tokens, labels, others, layer):
+    design = torch.cat([labels[:, None], others], dim=1).float()
+    return torch.linalg.lstsq(design, read_stream(model, tokens, layer)).solution[0]
+
+
+@mutant(
+    "fit_clean_vector",
+    "You compare two prompts that agree in the other properties: whatever else they hold is in "
+    "your vector. Use many.",
+    clause="It is tried on fresh prompts.",
+)
+def compares_one_pair(model, tokens, labels, others, layer):
+    same = (others == others[0]).all(dim=1)
+    x = read_stream(model, tokens, layer)[same]
+    return x[labels[same] == 1][0] - x[labels[same] == 0][0]
 
 
 @mutant(
@@ -504,7 +526,7 @@ wrong(
 wrong(
     "exchanges_plain_and_steered",
     "You exchange p and q in the KL divergence: it is from plain to steered.",
-    clause="from plain to steered",
+    clause="from before to after",
     compare=lambda p, q: diverge(q, p).mean(),
 )
 wrong(
@@ -558,6 +580,12 @@ wrong(
     bounds=(0.5, 0.9, 0.99),
 )
 wrong(
+    "wants_all_prompts",
+    "You want all prompts to be refused, or none; 90% and 10% are enough.",
+    clause="at most 10% of `flagged` are",
+    bounds=(0.5, 0.99, 0.01),
+)
+wrong(
     "takes_the_first_prompt",
     "You look at the first prompt of each kind only.",
     clause="at least 90% of `plain` are refused",
@@ -566,7 +594,7 @@ wrong(
 wrong(
     "forgets_both",
     'You say "pushes" of what is needed, too: there is a word for both.',
-    clause='"both": it does not break, pushes by the first bound, and is needed by the second',
+    clause='"both": it does not break.',
     word=lambda breaks, pushes, needed: (
         "breaks" if breaks else "pushes" if pushes else "needed" if needed else "neither"
     ),
@@ -666,6 +694,23 @@ def reverses_the_order(*args):
 )
 def exchanges_plain_and_flagged(model, plain, flagged, elsewhere, refuse, directions, layer):
     return sort_directions(model, flagged, plain, elsewhere, refuse, directions, layer)
+
+
+@mutant(
+    "tell_directions",
+    "You take the direction out wherever the stream is read; the task asks for one place.",
+    clause="Change the stream that leaves block `layer` at the last position.",
+)
+def removes_it_everywhere(model, plain, flagged, elsewhere, refuse, directions, layer):
+    given = model, plain, flagged, elsewhere, refuse, directions, layer
+    words = []
+    for d, said in zip(directions, sort_directions(*given), strict=True):
+        logits = methods.ablate_directions(model, flagged, d[None], "zero")[:, -1]
+        needed = (logits.argmax(dim=-1) == refuse).float().mean() <= 0.1
+        names = {"both": "pushes", "pushes": "pushes", "breaks": "breaks"}
+        word = names.get(said, "neither")
+        words.append({"pushes": "both", "neither": "needed"}.get(word, word) if needed else word)
+    return words
 
 
 @alternative("tell_directions")
@@ -1003,7 +1048,7 @@ wrong(
 wrong(
     "exchanges_either_and_both",
     "You exchange the last two: either is enough if both mixed runs give the new answer.",
-    clause='"either": both of them',
+    clause='"either": each of the two by itself',
     names={(1, 0): "state", (0, 1): "rest", (1, 1): "both", (0, 0): "either"},
 )
 wrong(

@@ -42,18 +42,36 @@ def list_above(rows, least=0.02, first=1, last=0):
     return [k for k in range(first, p // 2 + 1 + last) if share_power(rows, k) >= least]
 
 
-def find_by_sum(model, p, centre=True, least=0.02, at=-1, sum_of=None, shift=0, one=False):
+def find_by_sum(
+    model,
+    p,
+    centre=True,
+    least=0.02,
+    at=-1,
+    sum_of=None,
+    shift=0,
+    one=False,
+    outputs=slice(None),
+    modulo=True,
+    whole=False,
+    strongest=False,
+    last=0,
+):
     """Find frequencies of the averages by sum; switches stand for the clauses of the task."""
     a, b, _ = list_pairs(p)
-    logits = run(model, p, at)
-    total = (a + b if sum_of is None else sum_of(a, b)) % p
+    logits = run(model, p, at)[:, outputs]
+    total = a + b if sum_of is None else sum_of(a, b)
+    total = total % p if modulo else total
     if one:
         rows = torch.stack([logits[(total == s).nonzero()[0, 0]] for s in range(p)])
     else:
         rows = torch.stack([logits[total == s].mean(dim=0) for s in range(p)])
     rows = rows - rows.mean(dim=0) if centre else rows
-    size = torch.fft.fft(rows, dim=0).abs().square().sum(dim=1)
-    return [k + shift for k in range(1, p // 2 + 1) if 2 * size[k] / size.sum() >= least]
+    size = 2 * torch.fft.fft(rows, dim=0).abs().square().sum(dim=1)
+    of = size.max() if strongest else size.sum() / 2
+    if whole:
+        of = (logits - logits.mean(dim=0)).square().sum()
+    return [k + shift for k in range(1, p // 2 + 1 + last) if size[k] / of >= least]
 
 
 wrong = vary("find_frequencies", find_by_sum)
@@ -77,16 +95,44 @@ wrong(
     sum_of=lambda a, b: a,
 )
 wrong(
-    "takes_every_trace",
-    "You count every frequency with a trace of power; those below 2% do not count.",
+    "counts_weak_ones",
+    "You count a frequency that carries less than 2% of all that is left.",
     clause="at least 2% of the squared size of what is left",
-    least=0.001,
+    least=0.01,
 )
+wrong("counts_weak_ones", strongest=True)
 wrong(
     "takes_the_strong_only",
-    "You leave out a frequency that carries more than 2%: your bound is too high.",
-    clause="at least 2%",
-    least=0.1,
+    "You leave out a frequency that carries more than 2%: is your bound too high, or your share "
+    "one of all logits, or without the half of the power that stands at p - k?",
+    clause="these two waves carry at least 2%",
+    least=0.04,
+)
+wrong("takes_the_strong_only", least=0.1)
+wrong("takes_the_strong_only", clause="of what is left, over all outputs", whole=True)
+wrong(
+    "looks_at_one_output",
+    "You look at the logit of one output; the share is one over all outputs.",
+    clause="over all outputs",
+    outputs=slice(1),
+)
+wrong(
+    "looks_before_the_last",
+    "You read logits before the last position, where the model has not added yet.",
+    clause="Take the logits at the last position",
+    at=1,
+)
+wrong(
+    "forgets_the_modulo",
+    "You take a + b and a + b - p for different sums: each average is to be over p pairs.",
+    clause="Average them over the p pairs that have the same sum modulo p",
+    modulo=False,
+)
+wrong(
+    "stops_before_the_highest",
+    "You forget the highest frequency, (p - 1) / 2.",
+    clause="from 1 to (p - 1) / 2",
+    last=-1,
 )
 wrong(
     "counts_from_zero",
@@ -180,6 +226,7 @@ def sort_by_waves(
     phases=2,
     inverse=False,
     above=False,
+    sharing=False,
 ):
     """Sort neurons by their best frequency; switches stand for the clauses of the task."""
     p = len(order)
@@ -200,7 +247,7 @@ def sort_by_waves(
     if above:
         found = (share >= 0.3).int().argmax(dim=0)
         return {f: int(found[f]) + 1 if share[:, f].max() >= least else 0 for f in range(len(size))}
-    value, best = share.max(dim=0)
+    value, best = (share / share.sum(dim=0).clamp(min=1e-9) if sharing else share).max(dim=0)
     found = {f: int(best[f]) + 1 + shift if value[f] >= least else 0 for f in range(len(size))}
     return {f: k for f, k in found.items() if k} if drop else found
 
@@ -256,9 +303,18 @@ wrong(
 )
 wrong(
     "gives_all_a_frequency",
-    "You give a frequency to neurons of which it explains less than 85%.",
+    "You give a frequency to neurons of which it explains less than 85% of all variance.",
     clause="if that share is at least 85%",
     least=0.3,
+)
+wrong("gives_all_a_frequency", least=0.5)
+wrong("gives_all_a_frequency", clause="at least 85%", least=0.8)
+wrong("gives_all_a_frequency", clause="share of its variance", sharing=True)
+wrong(
+    "asks_for_more",
+    "You give 0 to neurons of which a frequency explains more than 85%.",
+    clause="if that share is at least 85%",
+    least=0.9,
 )
 wrong(
     "gives_still_ones_a_frequency",
@@ -357,7 +413,8 @@ def name_by_losses(
     ks=None,
     number=None,
     swap=False,
-    order=False,
+    restrict_rows=None,
+    centred=False,
 ):
     """Name phases by two losses; switches stand for the clauses of the task."""
     p = logits.shape[2]
@@ -370,9 +427,11 @@ def name_by_losses(
     for each in logits.double():
         part = waves @ (waves.T @ each)
         kept = part + each.mean(dim=0) if mean else part
-        restricted = F.cross_entropy(kept, answer) / math.log(base)
+        at = slice(None) if restrict_rows is None else restrict_rows(seen, p)
+        restricted = F.cross_entropy(kept[at], answer[at]) / math.log(base)
         at = seen if rows is None else rows(seen, p)
-        excluded = F.cross_entropy((each - part)[at], answer[at]) / math.log(base)
+        rest = each - part - each.mean(dim=0) if centred else each - part
+        excluded = F.cross_entropy(rest[at], answer[at]) / math.log(base)
         if split is not None:
             restricted, excluded = split(each, part, answer, seen)
         circuit, memory = (bool(x < bound * math.log(p)) for x in (restricted, excluded))
@@ -397,6 +456,19 @@ wrong(
     "excludes_on_all_pairs",
     clause="`seen` holds the rows of the pairs that were trained on",
     rows=list_unseen,
+)
+wrong(
+    "restricts_to_other_pairs",
+    "You measure the restricted loss on some pairs only; it is one over all pairs.",
+    clause="the restricted loss, over all pairs",
+    restrict_rows=lambda seen, p: seen,
+)
+wrong("restricts_to_other_pairs", restrict_rows=list_unseen)
+wrong(
+    "takes_the_mean_from_the_rest",
+    "You take the mean of the logits from the rest, too: only the waves are taken out.",
+    clause="of the rest",
+    centred=True,
 )
 wrong(
     "restricts_without_the_mean",
@@ -692,11 +764,11 @@ def by_averages_of_each_sum(model, p, frequencies):
 # tell_algorithms ----------------------------------------------------------------------------------
 
 
-def measure_symmetry(model, p, outputs=None, seed=0, gradient_of="embed"):
-    """Measure the mean cosine of gradients with respect to the two embeddings."""
+def take_gradients(model, p, outputs=None):
+    """Take the gradients of a logit of each pair at its two embeddings (pair, 2, d)."""
     a, _b, tokens = list_pairs(p)
     if outputs is None:
-        outputs = torch.randint(p, a.shape, generator=torch.Generator().manual_seed(seed))
+        outputs = torch.randint(p, a.shape, generator=torch.Generator().manual_seed(0))
     cached = []
 
     def nudge(value, hook):
@@ -704,21 +776,39 @@ def measure_symmetry(model, p, outputs=None, seed=0, gradient_of="embed"):
         return value + cached[0]
 
     with torch.enable_grad():
-        logits = model.run_with_hooks(tokens, fwd_hooks=[(gradient_of, nudge)])[:, -1]
+        logits = model.run_with_hooks(tokens, fwd_hooks=[("embed", nudge)])[:, -1]
         chosen = logits.gather(1, outputs[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, cached)
-    known = (gradient[:, 0].norm(dim=1) > 1e-9) & (gradient[:, 1].norm(dim=1) > 1e-9)
-    return F.cosine_similarity(gradient[known, 0], gradient[known, 1], dim=1).mean().item()
+    return gradient[:, :2].double()
 
 
-def measure_irrelevance(model, p, by=lambda a, b: b - a, reduce=torch.mean):
+def measure_symmetry(model, p, outputs=None, reduce=torch.mean, of_means=False):
+    """Measure the mean cosine of gradients with respect to the two embeddings."""
+    gradient = take_gradients(model, p, outputs)
+    if of_means:
+        return F.cosine_similarity(*gradient.mean(dim=0), dim=0).item()
+    known = (gradient.norm(dim=2) > 1e-9).all(dim=1)
+    return float(reduce(F.cosine_similarity(*gradient[known].unbind(dim=1), dim=1)))
+
+
+def measure_irrelevance(
+    model,
+    p,
+    by=lambda a, b: b - a,
+    reduce=torch.mean,
+    spread=lambda x: x.std(),
+    whole=False,
+    between=False,
+):
     """Measure the spread of the correct logit where `by` is the same, over its whole spread."""
     a, b, _ = list_pairs(p)
     logits = run(model, p)
-    correct = logits[torch.arange(p * p), (a + b) % p]
+    correct = logits if whole else logits[torch.arange(p * p), (a + b) % p]
     group = by(a, b) % p
-    spreads = torch.stack([correct[group == d].std() for d in range(p)])
-    return float(reduce(spreads) / correct.std())
+    parts = [correct[group == d] for d in range(p)]
+    if between:
+        return float(1 - spread(torch.stack([x.mean() for x in parts])) / spread(correct))
+    return float(reduce(torch.stack([spread(x) for x in parts])) / spread(correct))
 
 
 def name_algorithms(
@@ -730,11 +820,14 @@ def name_algorithms(
     high=0.8,
     words=("clock", "pizza", "line"),
     order=1,
+    relative=False,
 ):
     """Name algorithms by two measures; switches stand for the clauses of the task."""
+    scores = [symmetry(model, p) for model in models]
+    bound = sum(scores) / len(scores) if relative else low
     names = []
-    for model in models:
-        if symmetry(model, p) < low:
+    for model, score in zip(models, scores, strict=True):
+        if score < bound:
             names.append(words[0])
         else:
             names.append(words[2] if irrelevance(model, p) >= high else words[1])
@@ -746,32 +839,90 @@ wrong(
     "knows_no_lines",
     "You call every model a pizza that uses the sum of embeddings; does its correct logit depend "
     "on the distance?",
-    clause="but the correct logit hardly depends on the distance",
+    clause="since the correct logit depends on the distance",
     high=9.0,
 )
 wrong(
+    "calls_some_lines_pizzas",
+    "You call some line a pizza: the bound is 0.8, and the spread a standard deviation, over pairs "
+    "at one distance.",
+    clause="the irrelevance at least 0.8",
+    high=0.99,
+)
+wrong(
     "knows_no_pizzas",
-    "You call every model a line that uses the sum of embeddings; does its correct logit depend on "
-    "the distance?",
-    clause="how large the correct logit is depends on the distance b - a",
+    "You call a model a line whose correct logit depends on the distance: that is a pizza.",
+    clause="the irrelevance is below 0.8",
     high=-1.0,
 )
+wrong("knows_no_pizzas", high=0.5)
 wrong(
     "mixes_up_pizza_and_line",
     "You mix up pizza and line: where the correct logit depends on b - a alone, it is a pizza.",
-    clause="is at least 0.8 of its spread over all pairs",
+    clause="irrelevance is below 0.8, since",
     words=("clock", "line", "pizza"),
 )
 wrong(
     "calls_none_a_clock",
-    "You call no model a clock; how alike are the gradients for a and for b?",
-    clause="their mean cosine is below 0.9",
+    "You call a clock by another name; how alike are the gradients for a and for b?",
+    clause="the symmetry is below 0.9",
     low=-2.0,
+)
+wrong("calls_none_a_clock", low=0.0)
+wrong("calls_some_clocks_otherwise", clause='"clock": the symmetry is below 0.9', low=0.5)
+wrong(
+    "calls_some_pizzas_clocks",
+    "You call a pizza a clock: symmetry is the mean of each pair's cosine (not the cosine of "
+    "means), over all outputs (not the correct ones), and 0.9 is enough.",
+    clause="it is at least 0.9",
+    low=0.99,
+)
+wrong(
+    "calls_some_clocks_otherwise",
+    "You call some clock by another name: the symmetry is the mean of the cosines themselves, and "
+    "0.9 the bound.",
+    clause="The symmetry is the mean cosine",
+    symmetry=lambda model, p: measure_symmetry(model, p, reduce=lambda x: x.abs().mean()),
+)
+wrong(
+    "calls_some_clocks_otherwise",
+    symmetry=lambda model, p: measure_symmetry(model, p, reduce=torch.median),
+)
+wrong(
+    "calls_some_pizzas_clocks",
+    clause="over all pairs and all outputs",
+    symmetry=lambda model, p: measure_symmetry(model, p, of_means=True),
+)
+wrong(
+    "calls_some_pizzas_clocks",
+    clause="all outputs; one output drawn for each pair",
+    symmetry=lambda model, p: measure_symmetry(model, p, list_pairs(p)[2][:, :2].sum(dim=1) % p),
+)
+wrong(
+    "compares_models",
+    "You compare models with each other; a list may hold no clock, or nothing but clocks.",
+    clause="below 0.9",
+    relative=True,
 )
 wrong(
     "mixes_up_pizza_and_line",
-    clause="its spread over pairs with the same b - a modulo p",
+    clause="over pairs with the same b - a modulo p",
     irrelevance=lambda model, p: measure_irrelevance(model, p, by=lambda a, b: a + b),
+)
+wrong(
+    "calls_some_lines_pizzas",
+    clause="The irrelevance is the standard deviation of the correct logit",
+    irrelevance=lambda model, p: measure_irrelevance(model, p, spread=torch.var),
+)
+wrong(
+    "calls_some_lines_pizzas",
+    clause="divided by its standard deviation over all pairs",
+    irrelevance=lambda model, p: measure_irrelevance(model, p, between=True),
+)
+wrong(
+    "knows_no_pizzas",
+    clause="of the correct logit over pairs",
+    irrelevance=lambda model, p: measure_irrelevance(model, p, whole=True),
 )
 wrong(
     "reverses_the_models",
@@ -779,13 +930,18 @@ wrong(
     clause="Return the name for each model.",
     order=-1,
 )
+wrong(
+    "counts_frequencies",
+    "You tell pizza and line by how many frequencies answers have; a pizza may have one.",
+    clause='"line": the symmetry is at least 0.9',
+    irrelevance=lambda model, p: float(len(find_by_sum(model, p)) == 1),
+)
 
 
 @mutant(
     "tell_algorithms",
     "You go by the distance alone: a clock's correct logit may follow it, and a line's does not.",
-    clause="the model uses the two embeddings through their sum alone (a mean cosine of at least "
-    "0.9)",
+    clause="since the model uses the sum of the two embeddings",
 )
 def goes_by_the_distance_alone(models, p):
     return ["clock" if measure_irrelevance(model, p) >= 0.8 else "pizza" for model in models]
@@ -793,7 +949,7 @@ def goes_by_the_distance_alone(models, p):
 
 @mutant(
     "tell_algorithms",
-    says="4 of 6 models are wrong",
+    says="models are wrong",
     clause="How a head attends tells little: nobody may read what it moves.",
 )
 def looks_at_attention(models, p):
@@ -826,7 +982,7 @@ def spreads_attention(models, p):
 
 @mutant(
     "tell_algorithms",
-    says="4 of 6 models are wrong",
+    says="models are wrong",
     clause="attention reads a and b apart",
 )
 def looks_for_circles(models, p):
@@ -838,33 +994,30 @@ def looks_for_circles(models, p):
     return names
 
 
-@mutant("tell_algorithms", says="4 of 6 models are wrong", clause="by which algorithm")
+@mutant("tell_algorithms", says="models are wrong", clause="by which algorithm")
 def says_clock_always(models, p):
     return ["clock"] * len(models)
 
 
 @alternative("tell_algorithms")
-def by_moving_what_one_embedding_gains_to_the_other(models, p):
-    """Move a vector from one embedding to the other: logits stay if only the sum counts."""
-    _a, _b, tokens = list_pairs(p)
-    names = []
-    for model in models:
-        vector = 0.5 * (model.W_E[1] - model.W_E[0]).detach()
+def by_sums_and_differences(models, p):
+    """Nudge both embeddings alike, or against each other: both gradients tell the angle."""
+    a, _b, tokens = list_pairs(p)
+    outputs = torch.randint(p, a.shape, generator=torch.Generator().manual_seed(7))
 
-        def move(value, hook, vector=vector):
-            value = value.clone()
-            value[:, 0] += vector
-            value[:, 1] -= vector
-            return value
+    def take(model, signs):
+        nudge = torch.zeros(len(a), 1, model.config.d_model).requires_grad_()
+        move = nudge * torch.tensor(signs)[:, None]
+        logits = model.run_with_hooks(tokens, fwd_hooks=[("embed", lambda x, hook: x + move)])
+        chosen = logits[torch.arange(len(a)), -1, outputs].sum()
+        return torch.autograd.grad(chosen, nudge)[0][:, 0].double()
 
-        with torch.no_grad():
-            own = model(tokens)[:, -1]
-            moved = model.run_with_hooks(tokens, fwd_hooks=[("embed", move)])[:, -1]
-        if (moved - own).norm() > 0.1 * (own - own.mean(dim=0)).norm():
-            names.append("clock")
-        else:
-            names.append("line" if measure_irrelevance(model, p) > 0.8 else "pizza")
-    return tuple(names)
+    def measure(model, p):
+        alike, apart = take(model, [1.0, 1.0, 0.0]), take(model, [1.0, -1.0, 0.0])
+        one, other, both = (alike**2).sum(1), (apart**2).sum(1), (alike * apart).sum(1)
+        return float(((one - other) / ((one + other) ** 2 - 4 * both**2).sqrt()).mean())
+
+    return tuple(name_algorithms(models, p, symmetry=measure))
 
 
 @alternative("tell_algorithms")
@@ -877,7 +1030,7 @@ def by_right_answers_and_squares(models, p):
         return float(table.var(dim=1).mean().sqrt() / table.std())
 
     def even(model, p):
-        shifted = (a + b + 1) % p
-        return measure_symmetry(model, p, shifted)
+        scores = [measure_symmetry(model, p, (a + b + 1 + shift) % p) for shift in range(p)]
+        return sum(scores) / p
 
     return name_algorithms(models, p, symmetry=even, irrelevance=follow)

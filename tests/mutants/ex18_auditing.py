@@ -259,7 +259,7 @@ wrong_parts(
 wrong_parts(
     "overlooks_refused_jailbreaks",
     "You name a part for jailbreaks that are refused without any help.",
-    clause='if the jailbreak is refused without any help, "refused"',
+    clause='if the jailbreak is refused without any repair, "refused"',
     look=False,
 )
 wrong_parts(
@@ -292,7 +292,7 @@ wrong_parts(
     "name_bypassed",
     "You name the part whose output differs most from that in the plain prompt; whether it brings "
     "the refusal back you did not ask.",
-    clause="The part is bypassed if the model then refuses.",
+    clause="The part is bypassed if the model refuses",
 )
 def names_what_differs_most(model, jailbreaks, plain, parts, refuse):
     with torch.no_grad():
@@ -332,9 +332,33 @@ def compares_logits_of_refusal(model, jailbreaks, plain, parts, refuse):
 
 @mutant(
     "name_bypassed",
+    "You name the first part whose repair raises the refusal's logit at all; is the prompt refused "
+    "then?",
+    clause="`refuse` is the likeliest token",
+)
+def sees_any_rise(model, jailbreaks, plain, parts, refuse):
+    with torch.no_grad():
+        calm = model.run_with_cache(plain)[1]
+        own = model(jailbreaks)[:, -1]
+        names = ["refused" if row.argmax() == refuse else "none" for row in own]
+        for name, site in parts.items():
+
+            def put(x, hook, site=site):
+                x = x.clone()
+                x[:, -1] = calm[site][:, -1]
+                return x
+
+            logits = model.run_with_hooks(jailbreaks, fwd_hooks=[(site, put)])[:, -1]
+            rises = logits[:, refuse] > own[:, refuse] + 1e-3
+            names = [name if r and n == "none" else n for n, r in zip(names, rises, strict=True)]
+    return names
+
+
+@mutant(
+    "name_bypassed",
     "You keep each part that you repaired while you try the next, so that a row is blamed on parts "
     "that help only together.",
-    clause='If there is none, it is "none"',
+    clause="even if two repairs together would help",
 )
 def repairs_parts_together(model, jailbreaks, plain, parts, refuse):
     with torch.no_grad():
@@ -371,7 +395,7 @@ def judges_all_rows_at_once(model, jailbreaks, plain, parts, refuse):
 wrong_parts(
     "sees_any_change",
     "You name a part if its repair changes the answer at all; the model must refuse then.",
-    clause="The part is bypassed if the model then refuses.",
+    clause="if the model refuses when it alone is repaired",
     helps=lambda answers, own, refuse: answers != own,
 )
 
@@ -625,6 +649,17 @@ def compares_logits(model, abilities, planted):
 def looks_at_the_first_prompts(model, abilities, planted):
     few = {name: (x[:4], y[:4]) for name, (x, y) in abilities.items()}
     return list_removals(model, few, planted)
+
+
+@mutant(
+    "weigh_removal",
+    "You count the model's own answers as right; some of them are wrong from the start.",
+    clause="the right answer to each",
+)
+def compares_with_its_own_answers(model, abilities, planted):
+    with torch.no_grad():
+        own = {name: (x, model(x)[:, -1].argmax(dim=-1)) for name, (x, _) in abilities.items()}
+    return list_removals(model, own, planted)
 
 
 @alternative("weigh_removal")

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from mini_transformer.course.grading.mutants import alternative, mutant
+from mini_transformer.course.grading.mutants import alternative, mutant, vary
 from mini_transformer.edges import list_writers
 from mini_transformer.forge.twins import interchange
 
@@ -63,6 +63,24 @@ def trace(model, clean, corrupt, count=torch.any, keep=lambda name, at: True, sa
 )
 def counts_majorities(model, clean, corrupt):
     return trace(model, clean, corrupt, count=lambda hits: hits.float().mean() > 0.5)
+
+
+@mutant(
+    "trace_components",
+    "You name what changes a tenth of the answers or more; one answer of many is enough.",
+    clause="answers at least one",
+)
+def waits_for_a_tenth(model, clean, corrupt):
+    return trace(model, clean, corrupt, count=lambda hits: hits.float().mean() >= 0.1)
+
+
+@mutant(
+    "trace_components",
+    "You give corrupt prompts what is written in the clean ones; it is the other way round.",
+    clause="Give it, there alone, what it writes in the corrupt prompts",
+)
+def exchanges_clean_and_corrupt(model, clean, corrupt):
+    return trace(model, corrupt, clean)
 
 
 @mutant(
@@ -183,7 +201,7 @@ def counts_any_change(model, clean, corrupt):
 @mutant(
     "trace_components",
     says="that do not belong there",
-    clause="what does not belong there takes from it",
+    clause="each wrong name takes from it",
 )
 def names_everything(model, clean, corrupt):
     return [f"{name} @{at}" for name, at in list_places(model, clean)]
@@ -218,32 +236,130 @@ def number(rows):
     return rows.unique(dim=0, return_inverse=True)[1].tolist()
 
 
-@mutant(
-    "read_variable",
+def name_role(answers, values, prompts, own=None, order=("answer", "token"), **rules):
+    """Name a role by the table of (base, source) and the values."""
+    own = answers.diagonal() if own is None else own
+    is_role = {
+        "answer": lambda: bool((answers == own[None, :]).all()),
+        "token": lambda: any(tells(column, values) for column in prompts.T.tolist()),
+    } | rules
+    return next((role for role in order if is_role[role]()), "between")
+
+
+def tells(known, values):
+    return len(set(zip(known, values, strict=True))) == len(set(known))
+
+
+def read(
+    model,
+    prompts,
+    component,
+    position,
+    sort=lambda answers, own: answers.T,
+    role=lambda component, answers, values, prompts: name_role(answers, values, prompts),
+):
+    answers = try_all(model, prompts, component, position)
+    values = number(sort(answers, run(model, prompts)))
+    return values, role(component, answers, number(answers.T), prompts)
+
+
+wrong_reading = vary("read_variable", read)
+wrong_reading(
+    "sorts_the_receivers",
     "You sort prompts by how they are answered with each output put into them; the variable is in "
     "the output: sort by where it was taken from.",
     clause="it makes no difference which of the two it was taken from",
+    sort=lambda answers, own: answers,
 )
-def sorts_the_receivers(model, prompts, component, position):
-    return number(try_all(model, prompts, component, position))
-
-
-@mutant(
-    "read_variable",
+wrong_reading(
+    "looks_at_one_receiver",
     "You put outputs into the first prompt only, which may not heed them.",
     clause="every prompt is answered the same",
+    sort=lambda answers, own: answers[:1].T,
 )
-def looks_at_one_receiver(model, prompts, component, position):
-    return number(try_all(model, prompts, component, position)[:1].T)
-
-
-@mutant(
-    "read_variable",
+wrong_reading(
+    "sorts_by_the_answer",
     "You sort prompts by their own answers; ask what this one component hands on.",
     clause="put it in its place in another one",
+    sort=lambda answers, own: own[:, None],
 )
-def sorts_by_the_answer(model, prompts, component, position):
-    return run(model, prompts).tolist()
+wrong_reading(
+    "counts_the_answers",
+    "You count how often each answer is given; two values may give them to different prompts.",
+    clause="with the one as with the other",
+    sort=lambda answers, own: answers.sort(dim=0).values.T,
+)
+wrong_reading(
+    "looks_where_answers_change",
+    "You ask which prompts are answered otherwise than by themselves; ask also how: two values may "
+    "change the same answers differently.",
+    clause="every prompt is answered the same with the one",
+    sort=lambda answers, own: (answers != own[:, None]).T,
+)
+wrong_reading(
+    "forgives_a_tenth",
+    "You call two values one if nine of ten prompts are answered the same; every prompt must be.",
+    clause="it makes no difference",
+    sort=lambda answers, own: torch.stack(
+        [(answers == column[:, None]).float().mean(dim=0) >= 0.9 for column in answers.T]
+    ),
+)
+wrong_reading(
+    "gives_each_prompt_a_number",
+    "You give every prompt a number of its own; prompts that do the same share one.",
+    clause="the same for two prompts if they share a value",
+    sort=lambda answers, own: torch.arange(len(own))[:, None],
+)
+wrong_reading(
+    "compares_with_the_first",
+    "You say only how near a prompt is to the first one; tell all values apart.",
+    clause="stands for which value",
+    sort=lambda answers, own: (answers == answers[:, :1]).float().mean(dim=0)[:, None],
+)
+wrong_reading(
+    "looks_for_tokens_first",
+    'You look for a token first: what decides the answer is "answer", also if a token tells it.',
+    clause='Otherwise it is "token"',
+    role=lambda component, answers, values, prompts: name_role(
+        answers, values, prompts, order=("token", "answer")
+    ),
+)
+wrong_reading(
+    "names_roles_by_the_component",
+    "You tell roles by names: heads hand on more than tokens, and MLPs not only answers.",
+    clause='Otherwise it is "between".',
+    role=lambda component, answers, values, prompts: (
+        "token" if component[0] == "a" else name_role(answers, values, prompts, order=("answer",))
+    ),
+)
+wrong_reading(
+    "takes_values_for_answers",
+    'You say "answer" if the values tell the prompts\' own answers; each must be answered like the '
+    "one that the output was taken from.",
+    clause='The role is "answer" if every prompt is always answered like the one',
+    role=lambda component, answers, values, prompts: name_role(
+        answers, values, prompts, answer=lambda: tells(values, answers.diagonal().tolist())
+    ),
+)
+wrong_reading(
+    "asks_for_as_many_values_as_tokens",
+    'You say "token" if there are as many values as tokens at some position; do they go together?',
+    clause="all prompts with the same token there share a value",
+    role=lambda component, answers, values, prompts: name_role(
+        answers,
+        values,
+        prompts,
+        token=lambda: len(set(values)) in [len(set(column)) for column in prompts.T.tolist()],
+    ),
+)
+wrong_reading(
+    "never_says_between",
+    'You say "token" of whatever is not the answer; what two tokens make is "between".',
+    clause="then the role",
+    role=lambda component, answers, values, prompts: name_role(
+        answers, values, prompts, token=lambda: True
+    ),
+)
 
 
 def write(model, prompts, component, position):
@@ -261,7 +377,8 @@ def write(model, prompts, component, position):
     clause="Two prompts share a value if it makes no difference",
 )
 def compares_outputs(model, prompts, component, position):
-    return number(write(model, prompts, component, position).mul(100).round())
+    outputs = write(model, prompts, component, position).mul(100).round()
+    return number(outputs), read(model, prompts, component, position)[1]
 
 
 @mutant(
@@ -273,41 +390,24 @@ def compares_logits(model, prompts, component, position):
     n = len(prompts)
     base, source = prompts.repeat(n, 1), prompts.repeat_interleave(n, dim=0)
     logits = interchange(model, base, source, component, position)[:, -1]
-    return number(logits.reshape(n, -1).mul(10).round())
+    values = number(logits.reshape(n, -1).mul(10).round())
+    return values, read(model, prompts, component, position)[1]
 
 
 @mutant(
     "read_variable",
-    "You look at the last position, whatever the question.",
+    "You look at the first position, whatever the question.",
     clause="what the component writes at `position`",
 )
-def looks_at_the_end(model, prompts, component, position):
-    return number(try_all(model, prompts, component, 0).T)
-
-
-@mutant(
-    "read_variable",
-    "You give every prompt a number of its own; prompts that do the same share one.",
-    clause="the same for two prompts if they share a value",
-)
-def tells_all_apart(model, prompts, component, position):
-    return list(range(len(prompts)))
-
-
-@mutant(
-    "read_variable",
-    "You say only whether a prompt shares the value of the first one; tell all values apart.",
-    clause="stands for which value",
-)
-def compares_with_the_first(model, prompts, component, position):
-    answers = try_all(model, prompts, component, position)
-    return (answers == answers[:, :1]).float().mean(dim=0).mul(1000).round().int().tolist()
+def looks_at_the_start(model, prompts, component, position):
+    return read(model, prompts, component, 0)
 
 
 @alternative("read_variable")
 def read_in_words(model, prompts, component, position):
     answers = try_all(model, prompts, component, position).T.tolist()
-    return torch.tensor([answers.index(row) * 7 - 3 for row in answers])
+    values = torch.tensor([answers.index(row) * 7 - 3 for row in answers])
+    return [values, read(model, prompts, component, position)[1]]
 
 
 @alternative("read_variable")
@@ -319,7 +419,16 @@ def read_prompt_by_prompt(model, prompts, component, position):
     for row in rows:
         same = [v for v, other in zip(values, rows, strict=False) if torch.equal(row, other)]
         values.append(same[0] if same else len(values))
-    return tuple(values)
+    own = run(model, prompts)
+    if all((row == own[i]).all() for i, row in enumerate(rows)):
+        return tuple(values), "answer"
+    for at in range(prompts.shape[1]):
+        groups = {}
+        for token, value in zip(prompts[:, at].tolist(), values, strict=True):
+            groups.setdefault(token, set()).add(value)
+        if all(len(group) == 1 for group in groups.values()):
+            return tuple(values), "token"
+    return tuple(values), "between"
 
 
 # predict_answers ----------------------------------------------------------------------------------
@@ -495,63 +604,117 @@ def widen(model, prompts, component, position, view=None, sizes=(0, 1, 2), judge
     return dict(best(found, key=lambda pair: pair[0])[1])
 
 
-def wrong_claim(name, sentence, clause, **changes):
-    def answer(model, prompts, component, position):
-        return widen(model, prompts, component, position, **changes)
-
-    answer.__name__ = name
-    return mutant("widen_claim", sentence, name=name, clause=clause)(answer)
-
-
+wrong_claim = vary("widen_claim", widen)
+wrong_claim(
+    "never_fixes_nothing",
+    "You fix a position in any case; if the claim is true of all prompts, no position is fixed.",
+    clause="{} describes all of them",
+    sizes=(1, 2),
+)
+wrong_claim(
+    "always_fixes_two",
+    "You always fix two positions; one or none may describe more.",
+    clause="A description fixes the tokens at no, one or two positions.",
+    sizes=(2,),
+)
+wrong_claim(
+    "fixes_three_positions",
+    "You fix three positions; a description fixes two at most.",
+    clause="no, one or two positions",
+    sizes=(0, 1, 2, 3),
+)
+wrong_claim(
+    "returns_the_first",
+    "You return the first description that counts; another one describes more prompts.",
+    clause="that describes most prompts among those that count",
+    best=lambda found, key: found[0],
+)
+wrong_claim(
+    "forgives_one_prompt_of_ten",
+    "You let a description pass of which nine of ten prompts bear the claim out; a single one "
+    "refutes it.",
+    clause="if the claim is true of every prompt",
+    judge=lambda same, described: same.all(dim=1)[described].float().mean() >= 0.9,
+)
+wrong_claim(
+    "forgives_one_source_of_ten",
+    "You let the claim pass if nine of ten outputs change nothing; a single one refutes it.",
+    clause="whichever of all `prompts`",
+    view=lambda same: (same.float().mean(dim=1) >= 0.9)[:, None],
+)
 wrong_claim(
     "fixes_one_position",
     "You fix one position at most; two may be needed.",
-    "at no, one or two positions",
+    clause="at no, one or two positions",
     sizes=(0, 1),
 )
 wrong_claim(
     "takes_sources_from_inside",
     "You take what is put in from the described prompts only; the claim is about all prompts.",
-    "from whichever of all `prompts`",
+    clause="of all `prompts`",
     judge=lambda same, described: bool(same[described][:, described].all()),
 )
 wrong_claim(
     "tries_one_source",
     "You try what the first prompt writes only.",
-    "from whichever of all",
+    clause="whichever of all",
     view=lambda same: same[:, :1],
 )
 wrong_claim(
     "turns_the_claim",
     "You ask whether a prompt's output changes others; the claim is about the prompt that gets it.",
-    "the model answers it as it does by itself",
+    clause="the model's answer to this prompt stays what it is",
     view=lambda same: same.T,
 )
 wrong_claim(
     "is_content_with_most_sources",
     "You let the claim pass if most outputs change nothing; one that does refutes it.",
-    "The claim about a prompt",
+    clause="The claim about a prompt",
     view=lambda same: (same.float().mean(dim=1) > 0.5)[:, None],
 )
 wrong_claim(
     "is_content_with_most_prompts",
     "You let a description pass of which most prompts bear the claim out; one counterexample "
     "refutes it.",
-    "the claim is true of every prompt that it describes",
+    clause="the claim is true of every prompt that it describes",
     judge=lambda same, described: same.all(dim=1)[described].float().mean() >= 0.5,
 )
 wrong_claim(
     "takes_the_narrowest",
     "You return the description that describes fewest prompts.",
-    "Return the description that describes most prompts",
+    clause="Return the description that describes most prompts",
     best=min,
 )
 wrong_claim(
     "takes_any_one",
     "You return the first description with a true prompt; all that it describes must be.",
-    "It counts only if",
+    clause="It counts only if",
     judge=lambda same, described: bool(same.all(dim=1)[described].any()),
 )
+
+
+@mutant(
+    "widen_claim",
+    "You take the token that describes the largest share of true prompts, and only then a second; "
+    "two others together may describe more.",
+    clause="Return the description that describes most",
+)
+def fixes_one_after_the_other(model, prompts, component, position):
+    answers = try_all(model, prompts, component, position)
+    is_true = (answers == answers.diagonal()[:, None]).all(dim=1)
+    fixed = sorted({pair for prompt in prompts.tolist() for pair in enumerate(prompt)})
+
+    def find(*pairs):
+        return torch.stack([prompts[:, at] == token for at, token in pairs]).all(dim=0)
+
+    best = max(fixed, key=lambda pair: float(is_true[find(pair)].float().mean()))
+    if is_true.all():
+        return {}
+    if is_true[find(best)].all():
+        return dict([best])
+    both = [(best, other) for other in fixed if other[0] != best[0]]
+    both = [pairs for pairs in both if find(*pairs).any() and is_true[find(*pairs)].all()]
+    return dict(max(both, key=lambda pairs: int(find(*pairs).sum()))) if both else "nowhere"
 
 
 @mutant(
@@ -607,12 +770,17 @@ def widen_to_the_last_of_equals(model, prompts, component, position):
 # compare_methods ----------------------------------------------------------------------------------
 
 
+def average(scores):
+    return sum(scores) / len(scores)
+
+
 def compare(
     first,
     second,
     models,
     fill=0.0,
     group=True,
+    reduce=average,
     paired=True,
     sign=1,
     quantiles=(0.025, 0.975),
@@ -624,9 +792,7 @@ def compare(
         a, b = (fill if x != x else x for x in (a, b))
         if a is not None and b is not None:
             rows.setdefault(model if group else len(rows), []).append((a, b))
-    pairs = torch.tensor(
-        [[sum(x) / len(x) for x in zip(*own, strict=True)] for own in rows.values()]
-    )
+    pairs = torch.tensor([[reduce(x) for x in zip(*own, strict=True)] for own in rows.values()])
     generator = torch.Generator().manual_seed(1)
     a, b = (
         pairs[:, k][torch.randint(len(pairs), (10_000, len(pairs)), generator=generator)].mean(1)
@@ -642,86 +808,92 @@ def compare(
     return low, high, "first" if low > 0 else "second" if high < 0 else "undecided"
 
 
-def wrong_comparison(name, sentence, clause, **changes):
-    def answer(first, second, models):
-        return compare(first, second, models, **changes)
-
-    answer.__name__ = name
-    return mutant("compare_methods", sentence, name=name, clause=clause)(answer)
-
-
+wrong_comparison = vary("compare_methods", compare)
+wrong_comparison(
+    "keeps_the_first_run",
+    "You keep the first run of each model; take the mean of all.",
+    clause="take the mean of all its runs",
+    reduce=lambda scores: scores[0],
+)
+wrong_comparison(
+    "keeps_the_last_run",
+    "You keep the last run of each model (a dict forgets the others); take the mean of all.",
+    clause="the mean of all its runs",
+    reduce=lambda scores: scores[-1],
+)
+wrong_comparison(
+    "keeps_the_best_run",
+    "You keep the best run of each model; take the mean of all.",
+    clause="of all its runs",
+    reduce=max,
+)
+wrong_comparison(
+    "averages_what_answers_there_are",
+    "You take the mean of the runs with an answer; one without an answer counts 0.",
+    clause="this run counts 0",
+    reduce=lambda scores: average([x for x in scores if x] or [0.0]),
+)
 wrong_comparison(
     "drops_missing_answers",
     "You leave out runs without an answer; a method that gives none has earned 0.",
-    "NaN stands where a method gave no answer, which counts 0.",
+    clause="NaN stands where a method gave no answer in a run",
     fill=None,
 )
 wrong_comparison(
     "counts_runs",
     "You count runs as if each were a model of its own; a model with many runs then decides.",
-    "so that each model counts once",
+    clause="so that each model counts once",
     group=False,
 )
 wrong_comparison(
     "forgets_the_pairs",
     "You compare the two means apart: models differ more than methods do, so take differences "
     "within models first.",
-    "the mean difference, first minus second, over models",
+    clause="the mean difference, first minus second, over models",
     paired=False,
 )
 wrong_comparison(
     "subtracts_the_first",
     "You subtract the first method from the second; the interval is of first minus second.",
-    "first minus second",
+    clause="first minus second",
     sign=-1,
 )
 wrong_comparison(
     "gives_a_90_interval",
     "Your interval is one of 90%: too narrow.",
-    "the 95% interval",
+    clause="the 95% interval",
     quantiles=(0.05, 0.95),
 )
 wrong_comparison(
     "gives_the_standard_error",
     "Your interval is the mean and one standard error on each side, which holds 68%.",
-    "Take Student's t, or a bootstrap",
+    clause="Take Student's t, or a bootstrap",
     quantiles=(0.16, 0.84),
 )
 wrong_comparison(
     "gives_the_spread_of_models",
     "Your interval is where single models lie; how well their mean is known is asked.",
-    "the 95% interval of the mean",
+    clause="the 95% interval of the mean",
     shrink=34**0.5,
 )
 wrong_comparison(
     "always_decides",
     "You name a better method by the mean alone; an interval that holds 0 is undecided.",
-    'if the whole interval says that this method is better, otherwise "undecided"',
+    clause='otherwise "undecided"',
     decide=lambda low, high: "first" if low + high > 0 else "second",
 )
 wrong_comparison(
     "never_decides",
     "You decide nothing, although the whole interval lies on one side of 0.",
-    'then "first" or "second"',
+    clause='"first" if both ends are above 0',
     decide=lambda low, high: "undecided",
 )
 wrong_comparison(
     "exchanges_the_methods",
     "You name the worse method: the interval is of first minus second.",
-    "says that this method is better",
+    clause='"second" if both are below',
     decide=lambda low, high: "second" if low > 0 else "first" if high < 0 else "undecided",
 )
-
-
-@mutant(
-    "compare_methods",
-    "You keep one run of each model; take the mean of all.",
-    clause="take the mean of their scores",
-)
-def keeps_the_first_run(first, second, models):
-    kept = [models.index(model) for model in dict.fromkeys(models)]
-    only = [i for i in kept if i < 25]
-    return compare(first[only], second[only], [models[i] for i in only])
 
 
 @mutant(

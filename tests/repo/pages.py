@@ -9,11 +9,16 @@ import importlib
 import pkgutil
 import re
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
 
 from mini_transformer import cli, methods, toys
+from mini_transformer.board.families import load_families
+from mini_transformer.board.problem import Family
+from mini_transformer.course.exercises import read_exercises
+from mini_transformer.course.material import find_material
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +89,60 @@ def list_commands() -> str:
     return make_rows(("command", "what it does"), rows)
 
 
-TABLES = {"toys": list_toys, "techniques": list_techniques, "commands": list_commands}
+def list_hours() -> str:
+    """List what each lesson asks of a student: exercises, points, and hours for them."""
+    material = find_material()
+    rows = []
+    for key in material.list_keys():
+        exercises = read_exercises(material, key)
+        points = sum(exercise.points for exercise in exercises)
+        hours = sum(exercise.minutes for exercise in exercises) / 60
+        title = key.replace("_", " ")
+        rows.append((title, str(len(exercises)), str(points), f"{hours:.1f}"))
+    return make_rows(("lesson", "exercises", "points", "hours for them"), rows)
+
+
+def list_board_families() -> str:
+    """Describe each family of the board: what a method is given, and what is measured."""
+    return "\n\n".join(describe_family(family) for family in load_families().values())
+
+
+def describe_family(family: Family) -> str:
+    doc = importlib.import_module(f"mini_transformer.board.families.{family.name}").__doc__ or ""
+    given = [(f"`{name}`", what) for name, what in family.parameters.items()]
+    given += [(f"`{name}` (if you name it)", what) for name, what in family.options.items()]
+    measured = [
+        (f"`{name}`" + " (headline)" * (name == family.headline), what)
+        for name, what in family.metrics.items()
+    ]
+    problems = [f"`{name}`" + " (trap)" * (name in family.traps) for name in family.names]
+    few = sorted(set(family.shipped.values()))
+    some = f" (of shipped ones, {', '.join(map(str, few))})" if few else ""
+    return "\n\n".join(
+        (
+            f"## {family.name}",
+            doc.strip(),
+            f"```python\n{family.signature}\n```",
+            make_rows(("argument", "what it is"), given),
+            make_rows(("metric", "what it says"), measured),
+            f"Problems, of {family.models} models each{some}: {', '.join(problems)}.",
+            f"Methods: {name_all(family.entrants)}. References: {name_all(family.references)}; "
+            "`random`, `oracle`.",
+        )
+    )
+
+
+def name_all(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+TABLES = {
+    "toys": list_toys,
+    "techniques": list_techniques,
+    "commands": list_commands,
+    "syllabus": list_hours,
+    "board_reference": list_board_families,
+}
 
 
 def fill_in(name: str) -> str:

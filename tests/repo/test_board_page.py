@@ -6,60 +6,59 @@ import json
 import re
 
 import pytest
-from board_page import KINDS, PAGE, SHOWN, TRAPS, fill_in, list_sides
+from board_page import PAGE, SHOWN, fill_in, list_fallen
 
 from mini_transformer.board.families import load_families
 from mini_transformer.board.report.summary import Score, Summary
-from mini_transformer.board.running.jobs import Job, run_job
+from mini_transformer.board.report.table import is_reference
+from mini_transformer.board.running.answering import Answerer
+from mini_transformer.board.running.jobs import Draw, Job
+from mini_transformer.board.running.judge import judge
 
 TEXT, KEPT = PAGE.read_text(), json.loads(SHOWN.read_text())
-CHEAP = (
-    "edge_patching",
-    "eap",
-    "class_means",
-    "varying_axes",
-    "principal_axes",
-    "attention_patterns",
-)
 
 
 def test_the_tables_are_those_of_the_run_that_is_kept():
     assert fill_in(TEXT, KEPT) == TEXT, "run: python tests/repo/board_page.py"
 
 
-def test_every_figure_stands_in_a_table():
-    prose = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", TEXT, flags=re.DOTALL)
-    assert re.findall(r"(?<![\d.])\d?\.\d+", re.sub(r"\d{4}\.\d{5}", "", prose)) == []
-
-
 def test_every_trap_of_the_board_is_on_the_page():
-    known = {(name, trap) for name, family in load_families().items() for trap in family.traps}
-    assert known == {problem for met in TRAPS.values() for problem in met}
+    traps = {
+        f"`{name}` ({key})" for key, family in load_families().items() for name in family.traps
+    }
+    assert traps == {row[0] for row in KEPT["traps"]}
 
 
-@pytest.mark.parametrize(
-    "entry", KEPT["traps"], ids=lambda entry: f"{entry['family']}-{entry['problem']}"
-)
-def test_cheap_methods_still_fall_or_stand_as_the_page_says(entry):
-    seeds = range(3)
-    for entrant in set(CHEAP) & {*entry["fell"], *entry["stood"]}:
-        rows = [run_job(Job(entry["family"], entry["problem"], entrant, seed)) for seed in seeds]
-        assert any(row["fell"] for row in rows) == (entrant in entry["fell"]), entrant
+def test_every_entrant_of_every_family_is_on_the_page():
+    shown = {(row[0], re.sub(r" \[.*\]", "", row[1])) for row in KEPT["overview"]}
+    for name, family in load_families().items():
+        assert {(name, entrant) for entrant in (*family.entrants, *family.references)} <= shown
 
 
-def test_the_ablations_still_measure_what_the_page_says():
-    for entry in KEPT["kinds"]:
-        problem = KINDS[entry["question"]][entry["kind"]]
-        rows = [run_job(Job("circuit", problem, "edge_patching", seed)) for seed in range(3)]
-        assert sum(row["metrics"]["auroc_best"] for row in rows) / 3 == pytest.approx(
-            entry["auroc"], abs=1e-3
-        )
+@pytest.mark.parametrize("family", load_families())
+def test_trivial_answers_lose_by_far_and_the_first_has_answered_all(family):
+    rows = [row for row in KEPT["overview"] if row[0] == family]
+    means = {re.sub(r" \[.*\]", "", row[1]): float(row[2]) for row in rows if row[2]}
+    best = max(mean for name, mean in means.items() if not is_reference(family, name))
+    trivial = [mean for name, mean in means.items() if is_reference(family, name)]
+    trivial.remove(means["oracle"])
+    assert means["oracle"] == 1
+    assert max(trivial) <= best - 0.15
+    assert rows[0][5] == "all"
+
+
+@pytest.mark.parametrize("family", KEPT["checks"])
+def test_cheap_methods_still_score_what_they_did(family):
+    problem, entrant, value = KEPT["checks"][family]
+    draw = Draw(KEPT["run"]["split"], KEPT["run"]["seed"])
+    row = judge(Job(family, problem, entrant, 0), draw, Answerer().answer)
+    assert row["metrics"][load_families()[family].headline] == pytest.approx(value, abs=1e-3)
 
 
 def test_references_are_not_counted_as_methods_that_fell():
+    headline = load_families()["circuit"].headline
     scores = [
-        Score("circuit", "p", name, 1, [], 1, {}, None, None)
+        Score("circuit", "p", name, "", [0], {headline: [1.0]}, [], 0, 1, None, None)
         for name in ("mine", "random", "oracle", "mine (untrained)")
     ]
-    summary = Summary(scores, [], [])
-    assert list_sides(summary, "circuit", "p") == {"fell": ["mine"], "stood": []}
+    assert list_fallen(Summary(scores, [], []), "circuit", "p") == "mine 1 of 1"

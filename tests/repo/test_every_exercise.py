@@ -140,7 +140,7 @@ def test_every_solution_gets_all_points_for_many_more_learners(key, base_seed):
     assert_solved(key, base_seed)
 
 
-@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=12))
+@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=18))
 def test_every_mutant_fails_with_its_own_name(key, mutant):
     failed = judge(key, mutant.exercise, mutant.answer)
     assert failed is not None, f"the grader accepts {mutant.name}"

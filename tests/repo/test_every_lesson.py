@@ -1,13 +1,20 @@
 """Every lesson keeps its shape, and its notebook runs from top to bottom."""
 
+import contextlib
+import multiprocessing
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 
 import jupytext
+import matplotlib
 import pytest
+import torch
 
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.learner.workspace import make_notebook
@@ -47,6 +54,42 @@ def test_the_map_and_the_page_of_lessons_name_the_lesson(key):
 
 
 @pytest.mark.parametrize("key", LESSONS, ids="ex{}".format)
+def test_the_lesson_runs_in_under_a_minute(key, tmp_path):
+    """All its asserts hold, run as a script in a fork of this process, which has torch already."""
+    said = tmp_path / "said.txt"
+    lesson = multiprocessing.get_context("fork").Process(target=run_script, args=(key, said))
+    started = time.monotonic()
+    lesson.start()
+    lesson.join(300)
+    assert lesson.exitcode == 0, said.read_text()[-4000:]
+    assert time.monotonic() - started < 60
+
+
+def run_script(key, said):
+    """Run a lesson in an empty folder, and keep what it says."""
+    with said.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        warnings.resetwarnings()
+        matplotlib.use("agg")
+        os.chdir(said.parent)
+        torch.manual_seed(0)
+        try:
+            runpy.run_path(str(MATERIAL.lessons / f"{key}.py"), run_name="__main__")
+        except BaseException:
+            traceback.print_exc()
+            file.flush()
+            os._exit(1)
+        file.flush()
+    os._exit(0)
+
+
+AS_NOTEBOOKS = ("00", "04")  # which the others are made like
+NOTEBOOKS = [
+    pytest.param(key, marks=() if key.startswith(AS_NOTEBOOKS) else pytest.mark.slow, id=f"ex{key}")
+    for key in LESSONS
+]
+
+
+@pytest.mark.parametrize("key", NOTEBOOKS)
 def test_the_notebook_runs_in_under_a_minute(key, tmp_path):
     notebook = tmp_path / f"{key}.ipynb"
     notebook.write_text(make_notebook(MATERIAL.lessons / f"{key}.py"), encoding="utf-8")

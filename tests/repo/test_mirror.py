@@ -10,6 +10,7 @@ PACKAGE = Path(mini_transformer.__file__).parent
 TESTS = Path(__file__).parents[1] / "lab"
 ACROSS = {  # tests of more than one module
     "faults/*": "every call on odd models, dtypes, devices and memory",
+    "board/test_peeking.py": "methods that look for the truth, in child processes and notebooks",
     "board/test_run_command.py": "the board's command, from what is typed to its files",
     "board/metrics/test_published_defects.py": "defects of published metrics, on each of ours",
     "course/test_attacks.py": "submissions that mean harm, from the file to the report",

@@ -2,7 +2,7 @@
 
 Every folder here is a family and offers its record as `FAMILY`, see `board.problem.Family`. To add
 a family, add a folder; the program needs no other file. A family may import `board.problem`,
-`board.answers`, `board.labelled_prompts`, `board.metrics` and what stands below the board; never
+`board.answers`, `board.planted`, `board.metrics` and what stands below the board; never
 another family, `board.running` or `board.report`.
 """
 
@@ -65,24 +65,24 @@ def infer_family(method: Method) -> str:
     fits = [
         family.name
         for family in families
-        if tuple(names[: len(family.parameters)]) == family.parameters
-        and len(needed) <= len(family.parameters)
+        if names[: len(family.parameters)] == list(family.parameters)
+        and set(needed) <= {*family.parameters, *family.options}
     ]
     given = f"{getattr(method, '__name__', repr(method))}({', '.join(names)})"
     if len(fits) > 1:
-        raise ValueError(f"{given} can be of family {' or '.join(fits)}: say which with --family")
+        raise ValueError(f"{given} can be of family {' or '.join(fits)}: say which by `family`")
     if not fits:
         known = "; ".join(f"{family.name} ({', '.join(family.parameters)})" for family in families)
-        raise ValueError(f"{given} has the parameters of no family: give --family, one of {known}")
+        raise ValueError(f"{given} has the parameters of no family: give `family`, one of {known}")
     return fits[0]
 
 
 def check_cases(families: Iterable[str], cases: str | Sequence[str] | None) -> None:
     """Raise KeyError, with the nearest one, for a case that none of these families has.
 
-    >>> check_cases(["circuit"], ["boolean_xor/zero", "boolean_xorr"])
+    >>> check_cases(["circuit"], ["forge/zero", "forgee"])
     Traceback (most recent call last):
-    KeyError: "no case of these families is called 'boolean_xorr'; nearest: 'boolean_xor'"
+    KeyError: "no case of these families is called 'forgee'; nearest: 'forge'"
     """
     names = [name for family in families for name in find_family(family).names]
     known = dict.fromkeys([*(name.split("/")[0] for name in names), *names])
@@ -92,11 +92,11 @@ def check_cases(families: Iterable[str], cases: str | Sequence[str] | None) -> N
             raise KeyError(f"no case of these families is called {case!r}; nearest: {nearest!r}")
 
 
-def list_entrants(family: str) -> list[str]:
+def list_entrants(family: str, references: bool = False) -> list[str]:
     """List the built-in methods of a family, and those that installed packages offer for it.
 
     A package offers one as an entry point of the group `mini_transformer.board`, called
-    `family.name`.
+    `family.name`. With `references`, list the trivial methods, too.
 
     >>> list_entrants("erasure")[0]
     'leace'
@@ -104,7 +104,8 @@ def list_entrants(family: str) -> list[str]:
     prefix = f"{family}."
     points = sorted(point.name for point in entry_points(group=GROUP))
     offered = [name.removeprefix(prefix) for name in points if name.startswith(prefix)]
-    return [*find_family(family).entrants, *offered]
+    record = find_family(family)
+    return [*record.entrants, *offered, *(record.references if references else ())]
 
 
 def find_entrant(family: str, name: str) -> Method:
@@ -117,12 +118,13 @@ def find_entrant(family: str, name: str) -> Method:
     """
     if ":" in name:
         return import_method(name)
-    built_in = find_family(family).entrants
+    record = find_family(family)
+    built_in = {**record.entrants, **record.references}
     if name in built_in:
         return built_in[name]
     for point in entry_points(group=GROUP, name=f"{family}.{name}"):
         return point.load()
-    nearest = find_nearest(name, list_entrants(family))
+    nearest = find_nearest(name, list_entrants(family, references=True))
     raise KeyError(
         f"the family {family!r} has no method {name!r}; nearest: {nearest!r}; "
         "your own is module:function"

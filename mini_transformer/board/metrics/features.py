@@ -37,11 +37,13 @@ def score_features(
     latents: Latents,
     codes: Codes,
     entails: tuple[tuple[int, int], ...] = (),
+    correlated: tuple[tuple[int, int], ...] = (),
 ) -> dict[str, float]:
     """Measure all figures of this file but the explained variance.
 
     `codes` are those of rows whose true codes are known. `entails` holds (child, parent) features;
-    without any there is no `absorption`. Raise ValueError for shapes that do not fit.
+    without any there is no `absorption`. `correlated` holds pairs; without any there is no
+    `hedging`. Raise ValueError for shapes that do not fit.
 
     >>> axes = torch.eye(3)
     >>> true_codes = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0], [2.0, 1.0, 0.0]])
@@ -56,6 +58,7 @@ def score_features(
     scaled = codes * latents.norm(dim=1)
     metrics = {
         **measure_recovery(cosines, alive, match),
+        **measure_classification(true_codes, codes, cosines, match),
         "mmcs": measure_mmcs(cosines),
         "mcc": measure_correlation(true_codes, codes),
         "uniqueness": measure_uniqueness(cosines, alive),
@@ -65,6 +68,9 @@ def score_features(
     }
     if entails:
         metrics["absorption"] = measure_absorption(true_codes, codes, cosines, match, entails)
+    if correlated:
+        first, second = (cosines[list(one)] >= CARRIES for one in zip(*correlated, strict=True))
+        metrics["hedging"] = ((first & second).any(dim=0) & alive).float().mean().item()
     return metrics
 
 
@@ -98,6 +104,29 @@ def measure_recovery(cosines: Cosines, alive: Tensor, match: Match) -> dict[str,
         "recall": found / len(match),
         "precision": found / n_alive,
         "f1": 2 * found / (len(match) + n_alive),
+    }
+
+
+def measure_classification(
+    true_codes: TrueCodes, codes: Codes, cosines: Cosines, match: Match
+) -> dict[str, float]:
+    """Measure latents as classifiers: active where a feature is.
+
+    `classification` is the F1 of each matched latent, summed and divided by how many there can be:
+    as many as features, or as latents if these are fewer. `nearest_f1` is the mean over latents
+    with the feature nearest to each, as published (Chanin et al. 2026, 2602.14687): there copies of
+    one good latent cost nothing. `probing` is the mean over features of the best F1 of any latent,
+    whatever its direction: what a probe of one latent would find.
+    """
+    active, on = (true_codes > 0).double(), (codes > 0).double()
+    sizes = active.sum(dim=0)[:, None] + on.sum(dim=0)
+    f1 = 2 * (active.T @ on) / sizes.clamp(min=1)
+    own = f1[torch.arange(len(match)), match][match >= 0]
+    nearest = f1[cosines.argmax(dim=0), torch.arange(len(cosines.T))]
+    return {
+        "classification": own.sum().item() / min(f1.shape),
+        "nearest_f1": nearest.mean().item(),
+        "probing": f1.amax(dim=1).mean().item(),
     }
 
 

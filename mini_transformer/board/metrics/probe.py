@@ -20,22 +20,27 @@ from mini_transformer.board.metrics.subspace import find_basis, measure_overlap
 from mini_transformer.methods import ablate_directions
 from mini_transformer.model import Transformer
 
-__all__ = ["measure_causal_use", "measure_cosine", "measure_selectivity", "share_equal"]
+__all__ = ["measure_causal_use", "measure_cosine", "measure_selectivity", "share_expected"]
 
 Labels = Int[Tensor, "n"]
 
 
-def share_equal(predicted: Labels, labels: Labels) -> float:
-    """Measure accuracy: the share of rows whose predicted class is the label.
+def share_expected(predicted: Labels, posterior: Float[Tensor, "n class"]) -> float:
+    """Average the probability of what was predicted: the accuracy to expect on such rows.
 
-    >>> share_equal(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]))
-    0.75
+    Where it is the probability given all that the predictor knows, none does better than to predict
+    the most probable label of each row. A label that does not exist is never right.
+
+    >>> share_expected(torch.tensor([0, 1, 7]), torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]]))
+    0.5
     """
-    if predicted.shape != labels.shape:
+    if predicted.shape != posterior.shape[:1]:
         raise ValueError(
-            f"{tuple(predicted.shape)} labels were predicted, but there are {tuple(labels.shape)}"
+            f"{tuple(predicted.shape)} labels were predicted, but there are {len(posterior)} rows"
         )
-    return (predicted == labels).double().mean().item()
+    known = (predicted >= 0) & (predicted < posterior.shape[1])
+    own = posterior[torch.arange(len(posterior)), torch.where(known, predicted, 0).long()]
+    return torch.where(known, own, 0.0).mean().item()
 
 
 def measure_cosine(found: Float[Tensor, "_k d"], truth: Float[Tensor, "_m d"]) -> float:

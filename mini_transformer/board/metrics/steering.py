@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["measure_kl", "measure_kl_at", "measure_monotone_range", "measure_specificity"]
+__all__ = ["measure_kl", "measure_kl_at", "measure_specificity"]
 
 Logs = Float[Tensor, "n outcome"]
 Curve = Float[Tensor, "strength"]
@@ -63,30 +63,13 @@ def measure_kl_at(
     return damages[after - 1].item() + share * (damages[after] - damages[after - 1]).item()
 
 
-def measure_monotone_range(strengths: Curve, effects: Curve, slack: float = 1e-3) -> float:
-    """Measure up to which strength the effect never falls, as a share of the largest.
-
-    A fall is one by more than `slack`.
-
-    >>> strengths, effects = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([0.0, 0.5, 0.9, 0.2])
-    >>> measure_monotone_range(strengths, effects)
-    0.5
-    """
-    check_curves(strengths, effects, effects)
-    falls = (effects.diff() < -slack).nonzero()
-    last = int(falls[0]) if len(falls) else len(strengths) - 1
-    return (strengths[last] / strengths[-1]).item()
-
-
-def measure_specificity(damage: float | None, least: float = 0.0) -> float:
-    """Return exp(-(damage - least)), at most 1; 0 if there is no effect.
-
-    `damage` is the KL at matched effect, `least` that of the right vector.
+def measure_specificity(damage: float | None) -> float:
+    """Return exp(-damage), the KL at matched effect; 0 if there is no effect.
 
     >>> measure_specificity(0.0), measure_specificity(None)
     (1.0, 0.0)
     """
-    return 0.0 if damage is None else math.exp(-max(0.0, damage - least))
+    return 0.0 if damage is None else math.exp(-damage)
 
 
 def check_curves(strengths: Curve, effects: Curve, damages: Curve) -> None:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from mini_transformer import plots
 from mini_transformer.board.families import find_family
 from mini_transformer.board.report.summary import Line, Score, Summary, overview
-from mini_transformer.board.report.table import is_reference
+from mini_transformer.board.report.table import find_rank, is_reference, sort_lines
 
-__all__ = ["WIDEST", "draw_costs", "draw_heat_map", "write_svg"]
+__all__ = ["WIDEST", "draw_costs", "draw_heat_map", "draw_means", "write_svg"]
 
 # From pale to dark, so that it also reads on a page printed in grey.
 SHARE = LinearSegmentedColormap.from_list(
@@ -28,10 +28,11 @@ def draw_heat_map(summary: Summary, family: str) -> Figure:
     """Draw the headline of each method on each problem.
 
     An x means that the method failed; a square is empty if nothing is defined; a dot marks a trap
-    that the method fell for. Problems stand across, or down if they are too many for the page.
+    that the method fell for at half of the models. Problems stand across, or down if they are too
+    many for the page.
     """
     scores = [score for score in summary.scores if score.family == family]
-    entrants = list(dict.fromkeys(score.entrant for score in scores))
+    entrants = [line.entrant for line in sort_lines(overview(summary), family)]
     problems = list(dict.fromkeys(score.problem for score in scores))
     across = len(problems) <= WIDEST
     rows, columns = (entrants, problems) if across else (problems, entrants)
@@ -63,8 +64,32 @@ def _write_score(ax: Axes, i: int, j: int, score: Score) -> None:
     dark = headline is not None and headline > 0.6
     colour = "white" if dark else "#b00020" if score.errors else "black"
     ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
-    if score.fell:
+    if score.fell and 2 * score.fell >= score.n:
         ax.plot(j + 0.36, i - 0.3, "o", color=plots.ORANGE, markersize=4)
+
+
+def draw_means(summary: Summary, family: str) -> Figure:
+    """Draw the mean headline of each entrant with its interval over models, the best on top.
+
+    References are grey; a gap parts sets that cannot be compared.
+    """
+    lines = [line for line in sort_lines(overview(summary), family) if line.mean is not None]
+    figure = Figure(figsize=(7, 1 + 0.24 * len(lines)), layout="constrained")
+    ax = figure.subplots()
+    places = [i + 0.7 * find_rank(line, lines) for i, line in enumerate(lines)]
+    for place, line in zip(places, lines, strict=True):
+        assert line.mean is not None
+        colour = "#888888" if is_reference(family, line.entrant) else plots.LINES[0]
+        mean, low, high = line.mean
+        if low is not None and high is not None:
+            ax.plot([low, high], [place, place], color=colour)
+        ax.plot(mean, place, "o", color=colour, markersize=4)
+    ax.set_yticks(places, [line.entrant for line in lines], fontsize=8.5)
+    ax.invert_yaxis()
+    ax.set_xlim(-0.03, 1.03)
+    ax.set_xlabel(f"mean {find_family(family).headline} and its 95% interval over models")
+    plots.tidy(ax)
+    return figure
 
 
 def draw_costs(summary: Summary, family: str) -> Figure:
@@ -75,7 +100,7 @@ def draw_costs(summary: Summary, family: str) -> Figure:
     lines = [
         line
         for line in overview(summary)
-        if line.family == family and line.mean is not None and not is_reference(line.entrant)
+        if line.family == family and line.mean and not is_reference(family, line.entrant)
     ]
     passes = any(line.forward for line in lines)
     figure = Figure(figsize=(9.5 if passes else 6, 3.2), layout="constrained")
@@ -103,7 +128,7 @@ def _draw_markers(ax: Axes, lines: list[Line], costs: list[float]) -> None:
     for i, (line, cost) in enumerate(zip(lines, costs, strict=True)):
         ax.plot(
             cost,
-            line.mean or 0.0,
+            line.mean.mean if line.mean else 0.0,
             label=line.entrant,
             color=plots.LINES[i % len(plots.LINES)],
             marker=MARKERS[i % len(MARKERS)],

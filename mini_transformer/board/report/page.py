@@ -5,17 +5,23 @@ It shows heat maps, traps, costs and failures.
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from html import escape
 
 from mini_transformer.board.families import find_family
-from mini_transformer.board.report.figures import draw_costs, draw_heat_map, write_svg
-from mini_transformer.board.report.summary import ProblemNote, Summary, overview
+from mini_transformer.board.report import faithfulness, proxies
+from mini_transformer.board.report.figures import (
+    draw_costs,
+    draw_heat_map,
+    draw_means,
+    write_svg,
+)
+from mini_transformer.board.report.summary import ProblemNote, Section, Summary, overview
 from mini_transformer.board.report.table import (
     COLUMNS,
     LEGEND,
     is_reference,
     list_cells,
+    list_failures,
     sort_lines,
 )
 
@@ -43,26 +49,40 @@ code { font-size: .9em; }
 }
 """
 
-READING = """Each square is the family's headline metric, a mean over seeds: 1 is the known truth,
-and the oracle's row says so. An orange dot marks a trap that the method fell for, x a method that
-failed (why is said below). A blank square has no defined score. Rows that end in
-<i>(untrained)</i> are the same method on random weights: what it scores there, it does not find."""
+SECTIONS = (faithfulness.make_section, proxies.make_section)  # of all scores together
 
-MECHANISMS = (
-    "Both models add modulo 59 and answer every pair; "
-    "gradients and logits tell the two algorithms apart."
-)
+READING = """Each square is the family's headline metric, a mean over models: 1 is the known truth,
+and the oracle's row says so. An orange dot marks a trap that the method fell for at half of the
+models or more, x a method that failed (why is said below), which counts 0. A blank square has no
+defined score. What stands below the methods is there to be beaten: random answers, methods that are
+trivial, and rows that end in <i>(untrained)</i>, the same method on random weights."""
+
+SPLITS = {
+    "held-out": "Its models were drawn for this run; no method was tuned on them.",
+    "tuning": "These models are the same for everybody, and methods may have been tuned on them.",
+}
+
+BIBTEX = """@software{mini_transformer,
+  title = {mini-transformer: a lab for mechanistic interpretability on transformers whose circuits
+           are known},
+  author = {{the mini-transformer authors}},
+  version = {%s},
+  year = {%s}
+}"""
 
 
 def render_page(summary: Summary) -> str:
     """Render the whole page as text."""
+    sections = [make(summary) for make in SECTIONS]
     families = dict.fromkeys(score.family for score in summary.scores)
     parts = [
+        _render_run(summary),
         *(_render_family(summary, family) for family in families),
         _render_traps(summary),
-        _render_mechanisms(summary),
+        *(_render_section(section) for section in sections if section),
         _render_failures(summary),
         _render_problems(summary),
+        _render_citation(summary),
     ]
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>The board</title>"
@@ -70,6 +90,32 @@ def render_page(summary: Summary) -> str:
         "<h1>The board: does a method find what is really there?</h1>"
         f"<p>{READING}</p><p>In the tables: {LEGEND}.</p>{''.join(parts)}</body></html>\n"
     )
+
+
+def _render_run(summary: Summary) -> str:
+    """Say how the page came about, and how it comes about again."""
+    if (run := summary.run) is None:
+        return ""
+    most = max((len(score.numbers) for score in summary), default=0)
+    said = (
+        f"{run.date}, mini-transformer {run.version}, torch {run.torch}, Python {run.python}; "
+        f"up to {most} {run.split} models of each problem, seed {run.seed}. {SPLITS[run.split]}"
+    )
+    notes = "".join(f" {escape(note)}." for note in run.notes)
+    again = f" --seed {run.seed}" * ("--seed" not in run.command)
+    return f"<p>{escape(said)}{notes}</p><pre>{escape(run.command + again)}</pre>"
+
+
+def _render_section(section: Section) -> str:
+    figure = _embed(write_svg(section.figure), section.title) if section.figure else ""
+    table = _render_table(section.rows, section.head, kind="numbers") if section.rows else ""
+    return f"<h2>{escape(section.title)}</h2><p>{escape(section.text)}</p>{figure}{table}"
+
+
+def _render_citation(summary: Summary) -> str:
+    if (run := summary.run) is None:
+        return ""
+    return f"<h2>Cite</h2><pre>{escape(BIBTEX % (run.version, run.date[:4]))}</pre>"
 
 
 def _render_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind: str = "") -> str:
@@ -83,11 +129,13 @@ def _render_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind:
 def _render_family(summary: Summary, name: str) -> str:
     family = find_family(name)
     lines = sort_lines(overview(summary), name)
-    about = f"<code>{escape(family.signature)}</code>; headline: {family.headline}"
+    meaning = f"{family.headline}: {family.metrics[family.headline]}".removesuffix(": ")
+    about = f"<code>{escape(family.signature)}</code>; headline: {escape(meaning)}"
     return (
         f"<h2>{name}</h2><p class='note'>{about}</p>"
         + _embed(write_svg(draw_heat_map(summary, name)), f"{name}: method by problem")
         + _render_table(map(list_cells, lines), COLUMNS, kind="numbers")
+        + _embed(write_svg(draw_means(summary, name)), f"{name}: means and intervals")
         + _embed(write_svg(draw_costs(summary, name)), f"{name}: score over cost")
     )
 
@@ -98,9 +146,9 @@ def _embed(svg: str, title: str) -> str:
 
 
 def _render_traps(summary: Summary) -> str:
-    """Render each trap: why it fools, the false verdict, who fell, who did not."""
+    """Render each trap: why it fools, the false verdict, and who falls at how many models."""
     rows = [_list_trap_cells(summary, known) for known in summary.problems if known.trap]
-    head = ("trap", "why", "false verdict", "fell for it", "did not")
+    head = ("trap", "why", "false verdict", "fell at so many models")
     return f"<h2>Traps</h2>{_render_table(rows, head, kind='traps')}" if rows else ""
 
 
@@ -108,33 +156,18 @@ def _list_trap_cells(summary: Summary, known: ProblemNote) -> list[str]:
     assert known.trap is not None
     met = [
         score
-        for score in summary.scores
+        for score in summary
         if (score.family, score.problem) == (known.family, known.problem)
         and score.fell is not None
-        and not is_reference(score.entrant)
+        and not is_reference(score.family, score.entrant)
     ]
-    sides = [[score.entrant for score in met if bool(score.fell) is side] for side in (True, False)]
-    fell, stood = (", ".join(side) or "nobody" for side in sides)
-    return [known.problem, known.trap["what"], known.trap["verdict"], fell, stood]
-
-
-def _render_mechanisms(summary: Summary) -> str:
-    """Render clock and pizza, if they were compared: one row per model and seed."""
-    entries = [asdict(mechanism) for mechanism in summary.mechanisms]
-    if not entries:
-        return ""
-    head = [name.replace("_", " ") for name in entries[0]]
-    rows = [[str(value) for value in entry.values()] for entry in entries]
-    table = _render_table(rows, head, kind="numbers")
-    return f"<h2>Equal answers, different mechanisms</h2><p>{MECHANISMS}</p>{table}"
+    met.sort(key=lambda score: -(score.fell or 0) / score.n)
+    fell = ", ".join(f"{score.entrant} {score.fell} of {score.n}" for score in met)
+    return [known.problem, known.trap["what"], known.trap["verdict"], fell]
 
 
 def _render_failures(summary: Summary) -> str:
-    rows = [
-        (score.entrant, score.problem, sentence)
-        for score in summary.scores
-        for sentence in score.errors
-    ]
+    rows = [[sentence] for sentence in list_failures(summary)]
     return f"<h2>What failed</h2>{_render_table(rows)}" if rows else ""
 
 

@@ -1,5 +1,6 @@
 """Run a grader's checks on a learner's file, and turn their results into points."""
 
+import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from mini_transformer.course.grading.student import InProcessStudent, Student
 from mini_transformer.course.grading.trivial import find_triviality
 from mini_transformer.course.material import CourseError, Material, load_module
 from mini_transformer.isolation.explaining import summarize
+
+HARMLESS = "\n\t\u200c\u200d"  # the last two say whether letters join
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,17 @@ def lose_all(key: str, exercises: Iterable[Exercise], problem: str) -> Report:
 def make_harmless(text: str, longest: int = 1000) -> str:
     """Shorten untrusted text, and replace what moves a terminal's cursor or sets its colours.
 
+    Spaces of all widths and what joins letters (in Persian, in emoji) stay.
+
     >>> make_harmless("right" + chr(27) + "[2J"), make_harmless(5000 * "a")[-3:]
     ('right?[2J', 'a..')
     """
     cut = text[: longest - 2] + ".." if len(text) > longest else text
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in cut)
+    return "".join(letter if is_harmless(letter) else "?" for letter in cut)
+
+
+def is_harmless(letter: str) -> bool:
+    return letter.isprintable() or letter in HARMLESS or unicodedata.category(letter) == "Zs"
 
 
 def point_to_cause(

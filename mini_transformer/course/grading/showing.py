@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mini_transformer.course.exercises import Exercise
 from mini_transformer.course.grading.grade import ExerciseResult, Report
-from mini_transformer.course.grading.values import NamedModel, build_model, describe, read_tensors
+from mini_transformer.course.grading.values import NamedModel, build_model, describe, read_weights
 from mini_transformer.model import Config, Transformer
 from mini_transformer.terminal import say
 
@@ -110,7 +110,7 @@ def pack(value: Any) -> Any:
     """Replace models by their configuration and weights, which a file can hold."""
     model = value.build() if isinstance(value, NamedModel) else value
     if isinstance(model, Transformer):
-        return {"config": dataclasses.asdict(model.config), "weights": read_tensors(model)}
+        return {"config": dataclasses.asdict(model.config), "weights": read_weights(model)}
     return value
 
 

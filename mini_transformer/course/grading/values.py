@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mini_transformer.checkpoints import fill
+from mini_transformer.checkpoints import build_model, read_weights
 from mini_transformer.isolation.explaining import describe_kind
 from mini_transformer.model import Config, Transformer
-from mini_transformer.weights import check_told
 
 
 @dataclass(frozen=True, init=False)
@@ -65,7 +64,7 @@ def send(value: Any) -> Any:
     if isinstance(value, NamedModel):
         return value.build()
     if isinstance(value, Transformer):
-        return build_model(value.config, read_tensors(value))
+        return build_model(value.config, read_weights(value))
     if isinstance(value, Tensor):
         # Contiguous, as a sandboxed process gets it, so that `view` works in both or in neither.
         copy = value.detach().clone(memory_format=torch.contiguous_format)
@@ -75,25 +74,6 @@ def send(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: send(item) for key, item in value.items()}
     return value
-
-
-def read_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Read the weights of a model.
-
-    Raise ValueError if the model computes something else than its configuration and weights say.
-    """
-    check_told(model)
-    return model.state_dict()
-
-
-def build_model(config: Config, tensors: dict[str, Tensor]) -> Transformer:
-    """Build a model from copies of these weights, in their dtypes.
-
-    Raise ValueError unless they are the weights of the configuration.
-    """
-    model = Transformer(config)
-    fill(model, tensors)
-    return model
 
 
 def receive(value: Any, depth: int = 0) -> Any:

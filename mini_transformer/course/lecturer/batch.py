@@ -11,9 +11,17 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from mini_transformer.course.exercises import Exercise, read_exercises
-from mini_transformer.course.grading.grade import ExerciseResult, Report, lose_all, make_harmless
+from mini_transformer.course.grading.grade import ExerciseResult, Report, lose_all
+from mini_transformer.course.lecturer.alike import Form
 from mini_transformer.course.lecturer.judge import Judge, Order, UnjudgeableError
 from mini_transformer.course.lecturer.judge_pool import open_judges
+from mini_transformer.course.lecturer.names import say_harmless
+from mini_transformer.course.lecturer.overrides import (
+    Override,
+    Overrides,
+    check_students,
+    read_overrides,
+)
 from mini_transformer.course.lecturer.resume import Kept, hash_order, name_file
 from mini_transformer.course.lecturer.sandbox import find_sandbox
 from mini_transformer.course.lecturer.submissions import (
@@ -58,7 +66,7 @@ class Graded:
     """Hold all reports on one student, by lesson.
 
     `missing` lists the lessons that were not handed in. `failed` says of each lesson that could
-    not be graded now why this is so.
+    not be graded now why this is so; it has no report. `looks` says, by lesson, what to look at.
     """
 
     student: str
@@ -66,7 +74,10 @@ class Graded:
     missing: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    looks: dict[str, list[str]] = field(default_factory=dict)
     there: list[str] = field(default_factory=list)  # the names of all files
+    late: bool = False
+    forms: dict[str, dict[str, Form]] = field(default_factory=dict)
 
     @property
     def points(self) -> float:
@@ -84,11 +95,32 @@ class Graded:
         """Leave lessons out, as if they were not part of the course."""
         self.reports = {key: report for key, report in self.reports.items() if key not in keys}
         self.missing = [key for key in self.missing if key not in keys]
+        self.looks = {key: said for key, said in self.looks.items() if key not in keys}
+
+    def decide(self, key: str, override: Override, exercises: Sequence[Exercise]) -> None:
+        """Change what a lecturer has decided about a lesson."""
+        if override.excused:
+            self.drop_lessons([key])
+        elif override.points:
+            self.failed.pop(key, None)
+            self.reports[key] = override.change(self.reports.get(key), key, exercises)
+        if override.remark:
+            self.remarks.append(f"ex{key[:2]}: {override.remark}")
+
+    def find_stake(self, key: str) -> float:
+        """Return the points of a lesson that were not reached."""
+        report = self.reports.get(key)
+        results = report.exercises if report else []
+        return round(sum(result.of - result.points for result in results), 2)
+
+    def list_failures(self) -> list[str]:
+        """List what could not be graded now, which is no fault of the student's."""
+        return [f"ex{key}.py is not graded yet: {why}" for key, why in self.failed.items()]
 
     def list_problems(self) -> list[str]:
         """List why whole files earn nothing; one sentence covers all missing files."""
         there = [
-            report.problem
+            say_harmless(report.problem)
             for key, report in self.reports.items()
             if report.problem and key not in self.missing
         ]
@@ -120,12 +152,15 @@ def grade_submissions(
         find_sandbox()
     students, nobodys = find_students(folder, keys, leave_out=out)
     exercises = {key: read_exercises(material, key) for key in keys}
+    path = out / "overrides.toml"
+    overrides = read_overrides(path, exercises)
+    check_students(path, overrides, [handed.student for handed in students])
     graded = []
     with (
         open_judges(jobs, dask) as judges,
         tqdm(total=len(students), disable=not progress, unit="student") as bar,
     ):
-        grader = Grader(material, exercises, out, settings, judges)
+        grader = Grader(material, exercises, out, settings, judges, overrides)
         parallel = Parallel(
             n_jobs=judges.qsize(),
             backend="threading",
@@ -147,27 +182,38 @@ class Grader:
     out: Path
     settings: Settings
     judges: "queue.Queue[Judge]"
+    overrides: Overrides = field(default_factory=dict)
 
     def grade(self, handed: Handed) -> Graded:
         """Grade one student. Reports that OUT has already are reused, new ones are written there.
 
-        No submission makes this raise: one that cannot be read is reported as not graded.
+        No submission makes this raise anything but CourseError, when OUT cannot be written: an
+        unforeseen error costs this student's grades, and is said.
         """
+        try:
+            return self.try_to_grade(handed)
+        except CourseError:
+            raise
+        except Exception as error:
+            why = say_harmless(f"an unforeseen error ({type(error).__name__}: {error})")
+            return Graded(handed.student, failed=dict.fromkeys(self.exercises, why))
+
+    def try_to_grade(self, handed: Handed) -> Graded:
         functions = {
             key: [exercise.name for exercise in exercises]
             for key, exercises in self.exercises.items()
         }
-        try:
-            submission = read_submission(handed, functions)
-        except Exception as error:  # an unforeseen error may cost only this student's grades
-            why = f"what was handed in cannot be read ({type(error).__name__}: {error})"
-            return self.lose_student(handed.student, make_harmless(why))
-
+        own = self.overrides.get(handed.student, {})
+        wanted = {key: override.file for key, override in own.items() if override.file}
+        submission = read_submission(handed, functions, wanted)
         graded = Graded(
             submission.student,
             missing=submission.missing,
             remarks=submission.remarks,
+            looks=submission.looks,
             there=submission.there,
+            late=handed.late,
+            forms=submission.forms,
         )
         kept = Kept(self.out / "kept" / f"{name_file(submission.student)}.jsonl")
 
@@ -180,15 +226,9 @@ class Grader:
                     self.grade_file(key, submission, judge, kept, graded)
         finally:
             self.judges.put(judge)
+        for key, override in own.items():
+            graded.decide(key, override, self.exercises[key])
         return graded
-
-    def lose_student(self, student: str, why: str) -> Graded:
-        """Report that none of a student's files could be graded now."""
-        reports = {
-            key: lose_all(key, exercises, f"not graded yet: {why}")
-            for key, exercises in self.exercises.items()
-        }
-        return Graded(student, reports, failed=dict.fromkeys(self.exercises, why))
 
     def grade_file(
         self, key: str, submission: Submission, judge: Judge, kept: Kept, graded: Graded
@@ -210,10 +250,9 @@ class Grader:
             report = judge.ask(order)
         except UnjudgeableError as error:
             report = lose_all(key, self.exercises[key], str(error))
-        except CourseError as error:
-            graded.failed[key] = str(error)
-            report = lose_all(key, self.exercises[key], f"not graded yet: {error}")
+        except CourseError as error:  # the machine's doing, which is no mark
+            graded.failed[key] = say_harmless(str(error))
+            return
 
-        if key not in graded.failed:
-            kept.keep(key, fingerprint, report)
+        kept.keep(key, fingerprint, report)
         graded.reports[key] = report

@@ -124,7 +124,7 @@ def examine_sandbox() -> list[Finding]:
     Without one, only `minilab grade --submissions` does not work.
     """
     from mini_transformer.course.lecturer.escapes import try_sandbox
-    from mini_transformer.course.lecturer.sandbox import find_sandbox
+    from mini_transformer.course.lecturer.sandbox import advise, find_sandbox
     from mini_transformer.course.material import CourseError
 
     try:
@@ -135,7 +135,7 @@ def examine_sandbox() -> list[Finding]:
         broken = try_sandbox(sandbox)
     except CourseError as error:
         found = f"{sandbox.kind}: {error}"
-        return [Finding("sandbox", found, False, "grade submissions on another machine")]
+        return [Finding("sandbox", found, False, advise())]
 
     if broken:
         held = f"{sandbox.kind}, but a probe {', '.join(broken)}"

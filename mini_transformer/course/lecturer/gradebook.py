@@ -1,18 +1,31 @@
 """Write a lecturer's files on a batch: grades, feedback, Gradescope's results, a summary."""
 
 import csv
+import inspect
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from mini_transformer.course.exercises import Exercise, read_exercises
+from mini_transformer.course.grading.mutants import load_mutants, locate_mutants
 from mini_transformer.course.grading.showing import show_report, show_result
+from mini_transformer.course.lecturer.alike import (
+    Form,
+    describe_alike,
+    find_alike,
+    find_shipped,
+    read_form,
+)
 from mini_transformer.course.lecturer.batch import Graded, Settings, grade_submissions
-from mini_transformer.course.lecturer.resume import find_seed, make_folder, name_file
+from mini_transformer.course.lecturer.resume import find_settings, make_folder, name_file
+from mini_transformer.course.lecturer.roster import Roster, load_roster
+from mini_transformer.course.lecturer.submissions import FUNCTION
 from mini_transformer.course.lecturer.summary import describe_summary, summarize
 from mini_transformer.course.material import Material, write_file
 from mini_transformer.terminal import console, say
@@ -29,19 +42,24 @@ def grade_folder(
     out: Path,
     *,
     seed: int | None = None,
-    by_student: bool = False,
+    by_student: bool | None = None,
     unsafe: bool = False,
     jobs: int | None = None,
     dask: str | None = None,
     progress: bool = False,
     all_lessons: bool = False,
+    roster: Path | None = None,
+    bom: bool = False,
 ) -> dict[str, Any]:
     """Grade every submission in `folder`, write the gradebook into `out`, return the summary.
 
     Only the lessons `keys` are graded. Lessons that nobody handed in are left out, unless
-    `all_lessons`. Raise CourseError as `grade_submissions` does.
+    `all_lessons`. With a `roster`, tables say who handed in nothing and who is unknown, and
+    upload.csv gives it back with points. With `bom`, tables begin with a byte order mark, by which
+    Excel knows UTF-8. Raise CourseError as `grade_submissions` does.
     """
-    settings = Settings(find_seed(out, seed), by_student, unsafe=unsafe)
+    people = load_roster(roster) if roster else None
+    settings = Settings(*find_settings(out, seed, by_student), unsafe=unsafe)
     graded, nobodys = grade_submissions(material, keys, folder, out, settings, jobs, dask, progress)
 
     unseen = [key for key in keys if all(key in one.missing for one in graded)]
@@ -57,11 +75,65 @@ def grade_folder(
         nobodys,
         sandbox="none" if unsafe else "bubblewrap",
         seed=settings.seed,
-        variant_by_student=by_student,
+        title=", ".join(key[:2] for key in chosen),
+        variant_by_student=settings.by_student,
         left_out=left_out,
+        alike=find_all_alike(graded, chosen),
+        shipped=list_shipped(graded, material, chosen),
+        **match_roster(people, graded),
     )
-    write_gradebook(out, graded, exercises, summary, unsafe)
+    write_gradebook(out, graded, exercises, summary, unsafe, people, bom)
     return summary
+
+
+def find_all_alike(graded: Iterable[Graded], keys: Iterable[str]) -> list[dict[str, Any]]:
+    """List groups of submissions that are alike, by lesson."""
+    every = list(graded)
+    found = []
+    for key in keys:
+        forms = {
+            one.student: tuple(chain(*one.forms[key].values())) for one in every if key in one.forms
+        }
+        found += describe_alike(find_alike(key, forms))
+    return found
+
+
+def list_shipped(
+    graded: Iterable[Graded], material: Material, keys: Iterable[str]
+) -> list[dict[str, Any]]:
+    """List the functions that are what the course ships, solutions and known wrong answers."""
+    rows = []
+    for key in keys:
+        known = read_shipped(material, key)
+        for one in graded:
+            if same := find_shipped(one.forms.get(key, {}), known):
+                rows.append({"student": one.student, "lesson": key, "functions": same})
+    return rows
+
+
+def read_shipped(material: Material, key: str) -> dict[str, set[Form]]:
+    """Read the solutions and wrong answers to a lesson's exercises as tokens."""
+    solution = dict(FUNCTION.findall((material.solutions / f"ex{key}.py").read_text()))
+    known = {e.name: {read_form(solution[e.name])} for e in read_exercises(material, key)}
+    grader = material.graders / f"test_ex{key}.py"
+    mutants = load_mutants(grader) if locate_mutants(grader).exists() else []
+    for wrong in mutants:
+        if inspect.isfunction(wrong.answer) and wrong.exercise in known:
+            found = FUNCTION.search(inspect.getsource(wrong.answer))
+            known[wrong.exercise] |= {read_form(found[2])} if found else set()
+    return known
+
+
+def match_roster(people: Roster | None, graded: Iterable[Graded]) -> dict[str, list[str]]:
+    """List who handed in nothing, and who is not in the roster."""
+    if people is None:
+        return {}
+    matched = {one.student: people.find(one.student) for one in graded}
+    there = {enrolled.line for enrolled in matched.values() if enrolled}
+    return {
+        "handed_in_nothing": [one.name for one in people.enrolled if one.line not in there],
+        "unknown": [student for student, enrolled in matched.items() if enrolled is None],
+    }
 
 
 def write_gradebook(
@@ -70,41 +142,63 @@ def write_gradebook(
     exercises: list[Exercise],
     summary: dict[str, Any],
     unsafe: bool = False,
+    people: Roster | None = None,
+    bom: bool = False,
 ) -> None:
     """Write all files of the gradebook into `out`. Raise CourseError if one cannot be written."""
     warning = UNSAFE if unsafe else ""
     make_folder(out / "feedback")
-    grades = write_csv(("student", "exercise", "points", "of"), list_grades(graded))
-    write_file(out / "grades.csv", grades)
-    totals = write_csv(("student", "points", "of", "remarks"), list_totals(graded))
-    write_file(out / "totals.csv", totals)
+    grades = write_csv(("student", "exercise", "points", "of"), list_grades(graded, exercises))
+    mark = "\ufeff" if bom else ""
+    write_file(out / "grades.csv", mark + grades)
+    totals = write_csv(TOTALS, list_totals(graded, people))
+    write_file(out / "totals.csv", mark + totals)
+    if people:
+        found = [(people.find(one.student), one) for one in graded if not one.failed]
+        points = {enrolled.line: one.points for enrolled, one in found if enrolled}
+        upload = people.fill_in(points, f"mini-transformer {summary['title']}")
+        write_file(out / "upload.csv", mark + upload)
 
-    for one in graded:
-        name = name_file(one.student)
+    names = {name_file(one.student): one for one in graded}
+    for name, one in names.items():
         write_file(out / "feedback" / f"{name}.txt", write_feedback(one, exercises, warning))
         make_folder(out / "gradescope" / name)
         results = json.dumps(make_gradescope(one, warning), indent=2, ensure_ascii=False)
         write_file(out / "gradescope" / name / "results.json", results + "\n")
+    for stale in (*out.glob("feedback/*.txt"), *out.glob("gradescope/*/results.json")):
+        if stale.stem not in names and stale.parent.name not in names:  # of who is gone
+            stale.unlink(missing_ok=True)
 
     write_file(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    write_file(out / "summary.txt", describe_summary(summary))
+    write_file(out / "summary.txt", describe_summary(summary, most=None))
 
 
-def list_grades(graded: Iterable[Graded]) -> list[tuple]:
-    """List a row for each student and exercise."""
-    return [
-        (one.student, result.name, result.points, result.of)
-        for one in graded
-        for result in one.results
-    ]
+def list_grades(graded: Iterable[Graded], exercises: Iterable[Exercise]) -> list[tuple]:
+    """List a row for each student and exercise; points are empty where nothing could be graded."""
+    every = list(exercises)
+    rows = []
+    for one in graded:
+        points = {result.name: result.points for result in one.results}
+        rows += [(one.student, e.name, points.get(e.name, ""), e.points) for e in every]
+    return rows
 
 
-def list_totals(graded: Iterable[Graded]) -> list[tuple]:
-    """List a row for each student, with all remarks on what they handed in."""
-    return [
-        (one.student, one.points, one.of, "; ".join([*one.remarks, *one.list_problems()]))
-        for one in graded
-    ]
+TOTALS = ("student", "points", "of", "late", "name", "email", "section", "remarks")
+
+
+def list_totals(graded: Iterable[Graded], people: Roster | None = None) -> list[tuple]:
+    """List a row for each student, with all remarks on what they handed in.
+
+    Points are empty where something could not be graded. Name, e-mail and section are the roster's.
+    """
+    rows = []
+    for one in graded:
+        enrolled = people.find(one.student) if people else None
+        known = (enrolled.name, enrolled.email, enrolled.section) if enrolled else ("", "", "")
+        points = "" if one.failed else one.points
+        remarks = "; ".join([*one.list_failures(), *one.remarks, *one.list_problems()])
+        rows.append((one.student, points, one.of, "late" * one.late, *known, remarks))
+    return rows
 
 
 def write_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -126,8 +220,12 @@ def write_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def disarm(cell: Any) -> Any:
-    """Put a cell's text on one line, and keep it from being a formula. Numbers stay."""
+    """Put a cell's text on one line, and keep it from being a formula. Numbers stay.
+
+    Where a spreadsheet reads `;` as the end of a cell, no formula begins after it either.
+    """
     text = " ".join(cell.split()) if isinstance(cell, str) else ""
+    text = re.sub(rf"(;\s*)(?=[{''.join(map(re.escape, FORMULA))}])", r"\1'", text)
     return f"'{text}" if text.startswith(FORMULA) else text or cell
 
 
@@ -139,7 +237,7 @@ def write_feedback(one: Graded, exercises: Iterable[Exercise], warning: str = ""
     explained = list(exercises)
     with console.capture() as shown:
         say(f"{one.student}: {one.points:g} of {one.of} points")
-        for remark in (*filter(None, (warning,)), *one.remarks):
+        for remark in (*filter(None, (warning,)), *one.list_failures(), *one.remarks):
             say(f"  {remark}")
         for report in one.reports.values():
             say("")
@@ -165,5 +263,6 @@ def make_gradescope(one: Graded, warning: str = "") -> dict[str, Any]:
             }
             tests.append(test)
 
-    remarks = "\n".join(filter(None, (warning, *one.remarks)))
-    return {"score": one.points, "output": remarks, "tests": tests}
+    remarks = "\n".join(filter(None, (warning, *one.list_failures(), *one.remarks)))
+    score = {} if one.failed else {"score": one.points}  # without one, Gradescope shows a failure
+    return {**score, "output": remarks, "tests": tests}

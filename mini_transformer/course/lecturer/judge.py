@@ -9,7 +9,7 @@ come in frames, see `mini_transformer.isolation.child`.
 """
 
 import json
-import resource
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from mini_transformer.course.grading.grade import CheckResult, ExerciseResult, R
 from mini_transformer.course.grading.loading import StudentError
 from mini_transformer.course.lecturer.isolated import PATIENCE, SECONDS_TO_START, IsolatedStudent
 from mini_transformer.course.lecturer.sandbox import NO_SANDBOX, find_sandbox
+from mini_transformer.course.lecturer.worker import limit_memory
 from mini_transformer.course.material import CourseError, Material, find_material
 from mini_transformer.isolation.child import (
     Child,
@@ -33,7 +34,7 @@ from mini_transformer.isolation.child import (
 
 FILE_SECONDS = 300.0  # that all calls to one file may take together; an honest one takes a few
 FILES = 50  # judged by one process before it is replaced, so that its memory stays small
-MEMORY = 8 * 2**30  # bytes of addresses; torch itself takes about 1 GB of them
+MEMORY = 2**30  # bytes of addresses besides the interpreter with torch
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ class Judge:
             try:
                 data = self.ask_once(order)
             except ChildDied as error:
-                problem = "judging what came back ends the process that judges"
-                raise UnjudgeableError(f"{problem} ({error})") from None
+                problem = f"judging what came back ends the process that judges ({error})"
+                # What the machine did is no mark.
+                raise (CourseError if error.killed else UnjudgeableError)(problem) from None
         if "failed" in data:
             raise CourseError(data["failed"])
         return read_report(data)
@@ -157,8 +159,12 @@ class Judge:
             raise UnjudgeableError(f"{problem}: {error}") from None
 
     def start(self) -> None:
-        # With -P, a student's json.py in the current folder is not imported.
-        self.child = Child([sys.executable, "-P", "-m", "mini_transformer.course.lecturer.judge"])
+        # A student's json.py in the current folder is not imported: -P, and no empty entry in the
+        # path, which would mean that folder.
+        path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+        command = [sys.executable, "-P", "-m", "mini_transformer.course.lecturer.judge"]
+        self.child = Child(command, env=env)
         self.judged = 0
         try:
             self.child.ask(b"", SECONDS_TO_START)
@@ -175,9 +181,7 @@ class UnjudgeableError(Exception):
 
 
 def main() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    soft = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))  # the sandbox's worker may set it anew
+    limit_memory(MEMORY, for_good=False)  # the sandbox's worker sets its own
     serve(answer_frame)
 
 

@@ -16,6 +16,7 @@ from mini_transformer.isolation.files import hash_files
 from mini_transformer.isolation.journal import Journal
 
 PACKAGE = Path(__file__).parents[2]
+LEAST_SEED = 2**40  # smaller ones are found by trying them all within the time of a few calls
 LONGEST_NAME = 80  # bytes of UTF-8; file systems allow 255, those that encrypt names 143
 # Windows reserves these names for devices, with any ending.
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", re.IGNORECASE)
@@ -90,18 +91,22 @@ def make_folder(path: Path) -> None:
         raise CourseError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def find_seed(out: Path, given: int | None = None) -> int:
-    """Return the course's seed, and keep it in OUT.
+def find_settings(
+    out: Path, seed: int | None = None, by_student: bool | None = None
+) -> tuple[int, bool]:
+    """Return the course's seed, and whether each student has inputs of their own; keep both in OUT.
 
-    It is the one given, or else the one kept in OUT, or else a new one that nobody can guess. Raise
-    CourseError if the kept seed cannot be read.
+    They are those given, or else those kept in OUT, or else a new seed that nobody can guess and
+    one variant for all. Raise CourseError if what is kept cannot be read.
     """
-    path = out / "seed.txt"
+    path = out / "settings.json"
     try:
-        seed = int(path.read_text()) if given is None and path.exists() else given
-    except (OSError, ValueError):
-        raise CourseError(f"{path} cannot be read as a number: give --seed, or delete it") from None
-    seed = secrets.randbits(48) if seed is None else seed
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        drawn = LEAST_SEED + secrets.randbits(60)
+        own_seed = int(kept.get("seed", drawn)) if seed is None else seed
+        own_variants = bool(kept.get("by_student")) if by_student is None else by_student
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise CourseError(f"{path} cannot be read: give --seed, or delete it") from None
     make_folder(out)
-    write_file(path, f"{seed}\n")
-    return seed
+    write_file(path, json.dumps({"seed": own_seed, "by_student": own_variants}) + "\n")
+    return own_seed, own_variants

@@ -9,7 +9,6 @@ cannot be raised again.
 
 import os
 import re
-import secrets
 import shutil
 import site
 import subprocess
@@ -29,7 +28,20 @@ OPEN_FILES = 256
 CPU_SECONDS = 600  # of one process, whatever it does; calls have limits of their own
 FREE_UIDS = range(61184, 65520)  # systemd keeps these for services, and no account has them
 INSTALL = (
-    "install bubblewrap 0.8 or newer (`sudo apt install bubblewrap`, `sudo dnf install bubblewrap`)"
+    "install bubblewrap 0.8 or newer (`sudo apt install bubblewrap`, or with dnf; "
+    "Ubuntu 22.04 and Debian 11 have an older one: use a newer system there, or its container)"
+)
+# Ubuntu since 24.04 lets only programs with a profile make user namespaces (bubblewrap issue 632).
+USER_NAMESPACES = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+PROFILE = """abi <abi/4.0>,
+include <tunables/global>
+profile bwrap /usr/bin/bwrap flags=(unconfined) {
+  userns,
+}
+"""
+ADVICE = (
+    "write the profile below to /etc/apparmor.d/bwrap, then "
+    "`sudo apparmor_parser -r /etc/apparmor.d/bwrap`\n"
 )
 
 
@@ -49,13 +61,13 @@ class Sandbox:
 
     @property
     def command(self) -> list[str]:
-        """Return the command that starts a worker.
+        """Return the command that starts a nursery of workers, or a worker without a sandbox.
 
-        Its last word says which user the worker becomes. Under root it is a user of its own, since
-        no limit holds root.
+        Its last word says which user a worker becomes. Under root it is a user of its own, since no
+        limit holds root.
         """
-        uid = str(secrets.choice(FREE_UIDS)) if is_root() else "same"
-        return [*self.wrapping, sys.executable, "-m", WORKER, uid if self.is_safe else "unsafe"]
+        user = "own" if is_root() else "same"
+        return [*self.wrapping, sys.executable, "-m", WORKER, user if self.is_safe else "unsafe"]
 
 
 NO_SANDBOX = Sandbox("none")
@@ -79,6 +91,15 @@ def find_sandbox() -> Sandbox:
     return Sandbox("bubblewrap", (program, *arrange_sandbox()))
 
 
+def advise() -> str:
+    """Say what to do where bubblewrap is there and does not start."""
+    try:
+        is_restricted = USER_NAMESPACES.read_text().strip() == "1" and not is_root()
+    except OSError:
+        is_restricted = False
+    return ADVICE + PROFILE if is_restricted else "grade submissions on another machine"
+
+
 def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -92,7 +113,11 @@ def arrange_sandbox() -> list[str]:
     own = [f"--unshare-{kind}" for kind in kinds]
     if is_root():
         user = []
-        rights = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        # For the nursery alone: to make a worker another user, and to clear up after it.
+        needed = ("SETUID", "SETGID", "KILL", "FOWNER", "DAC_OVERRIDE")
+        rights = ["--cap-drop", "ALL"]
+        for right in needed:
+            rights += ["--cap-add", f"CAP_{right}"]
     else:
         user = ["--unshare-user", "--disable-userns"]
         rights = ["--cap-drop", "ALL"]

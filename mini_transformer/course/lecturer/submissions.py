@@ -1,28 +1,35 @@
 """Find whose submissions are in a folder, and which file answers which lesson.
 
-Folders come as lecturers get them: one per student, flat files, what Canvas and Moodle download, a
-zip each, all of it mixed. Nothing that students hand in is imported, and no link is followed. What
-is wrong with it becomes a sentence in their report.
+Folders come as lecturers get them: one per student, flat files, what platforms download, a zip
+each, all of it mixed. Nothing that students hand in is imported, and no link is followed. What is
+wrong with it becomes a sentence in their report.
 """
 
 import hashlib
-import os
 import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
-from mini_transformer.course.grading.grade import make_harmless
 from mini_transformer.course.grading.sources import SourceError, read_source
-from mini_transformer.course.lecturer.unpacking import Unpacked, is_wanted, unpack
+from mini_transformer.course.lecturer.alike import Form, read_form
+from mini_transformer.course.lecturer.names import (
+    NUMBER,
+    Named,
+    look_alike,
+    read_name,
+    say_harmless,
+    spell,
+    split_copy,
+)
+from mini_transformer.course.lecturer.unpacking import Unpacked, unpack
 from mini_transformer.course.material import CourseError
+from mini_transformer.nearest import find_nearest
 
-# ex01_topic-1, ex01_topic (1), ex01_topic copy
-COPY = re.compile(r"(?:-(\d{1,2})| ?\((\d{1,2})\)|[ _-]{1,3}copy)$", re.IGNORECASE)
-NUMBER = re.compile(r"(?<![a-z])ex(?:ercises?)?[ _-]?0*(\d{1,2})(?!\d)", re.IGNORECASE)
 # A pattern, because building the syntax tree of hostile source can end the process that does it.
-DEFINED = re.compile(r"^def (\w+)", re.MULTILINE)
+FUNCTION = re.compile(r"^def (\w+)(.*?)(?=^[^\s)]|\Z)", re.MULTILINE | re.DOTALL)
+UNWRITTEN = "raise NotImplementedError"
 
 Functions = Mapping[str, Collection[str]]  # the names of each lesson's exercises, by its key
 
@@ -36,6 +43,10 @@ class Candidate:
     changes: list[str] = field(default_factory=list)
     problem: str = ""
 
+    def __post_init__(self) -> None:
+        found = FUNCTION.findall(self.source.decode(errors="replace"))
+        self.bodies: dict[str, str] = dict(found)
+
     @property
     def stem(self) -> str:
         """Return the file's own name without its ending."""
@@ -43,7 +54,11 @@ class Candidate:
         return re.sub(r"\.(ipynb|py|py\.txt)$", "", name, flags=re.IGNORECASE)
 
     def defines(self, names: Collection[str]) -> bool:
-        return not set(names).isdisjoint(DEFINED.findall(self.source.decode(errors="replace")))
+        return any(name in self.bodies for name in names)
+
+    def is_untouched(self, names: Collection[str]) -> bool:
+        """Say whether each of these functions that stands here is as it was handed out."""
+        return all(UNWRITTEN in self.bodies.get(name, UNWRITTEN) for name in names)
 
 
 def make_candidate(name: str, content: bytes) -> Candidate:
@@ -56,47 +71,49 @@ def make_candidate(name: str, content: bytes) -> Candidate:
 def rank_candidates(key: str, candidates: list[Candidate], functions: Functions) -> list[Candidate]:
     """Rank the files that may answer this lesson, the likeliest first.
 
-    A file named `ex01_topic` comes first, then one whose name has the lesson's number. A matching
-    name is ignored if the file defines only functions of another lesson. If no name fits, any file
-    counts that defines functions of this lesson. Ties go to the latest copy, then to a script
-    before a notebook, then to the file in the outermost folder, then to the last one.
+    Files that define functions of the lesson come before files that do not, and files in which
+    something is written before those that are as they were handed out. Then come those called
+    `ex01_topic`, those whose name contains that, and those whose name has the lesson's number. A
+    matching name is ignored if the file defines only functions of another lesson. If no name fits,
+    any file counts that defines functions of this lesson. Ties go to the latest copy, then to a
+    script before a notebook, then to the file in the outermost folder, then to the last one.
     """
+    own = functions[key]
     ranked = []
     for order, candidate in enumerate(candidates):
         named = rank_name(key, candidate.stem)
+        defined = candidate.defines(own)
         others = any(candidate.defines(names) for other, names in functions.items() if other != key)
-        if candidate.defines(functions[key]) or (named < 2 and not others):
+        if defined or (named < OTHER and not others):
             copy = split_copy(candidate.stem)[1]
             notebook = candidate.name.lower().endswith(".ipynb")
             depth = candidate.name.count("/")
-            ranked.append((named, -copy, notebook, depth, -order, candidate))
+            untouched = candidate.is_untouched(own)
+            foreign = named == OTHER
+            entry = (not defined, foreign, untouched, named, -copy, notebook, depth, -order)
+            ranked.append((entry, candidate))
 
-    ranked.sort(key=lambda entry: entry[:-1])
-    return [candidate for named, *_, candidate in ranked if named < 2 or ranked[0][0] == 2]
+    ranked.sort(key=lambda pair: pair[0])
+    any_named = any(not entry[1] for entry, _ in ranked)
+    return [one for entry, one in ranked if not (entry[1] and any_named)]
+
+
+OTHER = 3  # the rank of a name that has nothing to do with a lesson
 
 
 def rank_name(key: str, stem: str) -> int:
-    """Return 0 if the name is the lesson's, 1 if it has the lesson's number, otherwise 2.
+    """Return 0 if the name is the lesson's, 1 if it contains that, 2 if it has the number.
 
-    >>> [rank_name("01_topic", stem) for stem in ("jane_ex01_topic-1", "Ex1 final", "answers")]
-    [0, 1, 2]
+    >>> stems = ("ex01_topic-1", "test_ex01_topic", "Ex1 final", "answers")
+    >>> [rank_name("01_topic", stem) for stem in stems]
+    [0, 1, 2, 3]
     """
-    if f"ex{key}" in stem:
+    if split_copy(stem)[0] == f"ex{key}":
         return 0
+    if f"ex{key}" in stem:
+        return 1
     number = NUMBER.search(stem)
-    return 1 if number and int(number[1]) == int(key[:2]) else 2
-
-
-def split_copy(stem: str) -> tuple[str, int]:
-    """Split a name into what it is without the mark of a copy, and the copy's number.
-
-    >>> split_copy("ex01_topic (2)"), split_copy("ex01_topic-1"), split_copy("ex01_topic")
-    (('ex01_topic', 2), ('ex01_topic', 1), ('ex01_topic', 0))
-    """
-    mark = COPY.search(stem)
-    if mark is None:
-        return stem, 0
-    return stem[: mark.start()], int(mark[1] or mark[2] or 0)
+    return 2 if number and int(number[1]) == int(key[:2]) else OTHER
 
 
 def say_missing(keys: Collection[str], there: Sequence[str]) -> str:
@@ -112,17 +129,17 @@ def say_missing(keys: Collection[str], there: Sequence[str]) -> str:
     return f"{missing}; there were {', '.join(there[:5])}{more}"
 
 
-CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<number>\d+)_(?P<upload>\d+)_(?P<file>.+)")
-MOODLE = re.compile(r"(?P<name>.+_\d+)_assignsubmission_[a-z]+_?(?P<file>.*)")
-
-
 @dataclass
 class Handed:
-    """Hold all paths that one student handed in, each with the name the student gave it."""
+    """Hold all paths that one student handed in, each with the name the student gave it.
+
+    `doubts` say why it may be somebody else's.
+    """
 
     student: str
     paths: list[tuple[Path, str]] = field(default_factory=list)  # later ones were uploaded later
     late: bool = False
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,8 @@ class Submission:
     """Hold, for each lesson, the source of a student's file, or why there is none.
 
     `missing` are the lessons for which no file was handed in. `there` are the names of all files.
-    `remarks` say how the files came.
+    `remarks` say how the files came, `looks` what a lecturer should look at, by lesson. `forms` are
+    the functions as tokens, by lesson.
     """
 
     student: str
@@ -139,6 +157,8 @@ class Submission:
     missing: list[str]
     there: list[str]
     remarks: list[str]
+    looks: dict[str, list[str]]
+    forms: dict[str, dict[str, Form]]
 
 
 def find_students(
@@ -146,38 +166,38 @@ def find_students(
 ) -> tuple[list[Handed], list[str]]:
     """Find what each student handed in, sorted by name, and what belongs to nobody.
 
+    Nobody is merged with anybody: names that only look the same stay two students, with a doubt.
     Raise CourseError if there is no submission in `folder`.
     """
-    if not folder.is_dir():
-        raise CourseError(
-            f"{folder} is no folder: give the one that the submissions were unpacked into"
-        )
-    try:
-        paths = sorted(folder.iterdir(), key=sort_uploads)
-    except OSError as error:
-        raise CourseError(f"{folder} cannot be read: {error.strerror or error}") from None
+    found = list_named(folder, keys, leave_out)
+    nobodys = [
+        say_harmless(spell(path.name), 100) for path, named in found if named.student is None
+    ]
+    found = [(path, named) for path, named in found if named.student is not None]
+    nameless = [(path, named) for path, named in found if not named.student]
+    # Files without a student's name are one student's, unless two of them answer one lesson.
+    lessons = [split_copy(PurePosixPath(named.file).stem)[0] for _, named in nameless]
+    is_one = len(set(lessons)) == len(lessons)
+    whose = folder.resolve().name
 
-    students: dict[str, Handed] = {}
-    nobodys: list[str] = []
-    exact_names: dict[str, str] = {}  # by the name that is shown
-    for path in paths:
-        is_left_out = leave_out and folder.resolve() / path.name == leave_out.resolve()
-        if path.name.startswith((".", "__")) or is_left_out:
-            continue
-
-        student, name, late = name_student(path, keys)
-        if student is None:
-            nobodys.append(say_harmless(spell(path.name), 100))
-            continue
-
-        exact = unicodedata.normalize("NFC", spell(student or folder.resolve().name))
-        shown = say_harmless(exact)
-        # Two names may differ only in what cannot be shown.
-        if exact_names.setdefault(shown, exact) != exact:
-            shown = f"{shown} {hashlib.sha256(exact.encode(errors='replace')).hexdigest()[:4]}"
-        handed = students.setdefault(shown, Handed(shown))
-        handed.paths.append((path, spell(name)))
-        handed.late |= late
+    students: dict[str, Handed] = {}  # by exact name
+    taken: dict[str, str] = {}  # exact names, by what they look like
+    for path, named in found:
+        exact = spell(named.student or "")
+        doubts = []
+        if nameless and is_one and (not exact or named.unlabelled):
+            exact = spell(whose)
+        elif not exact:
+            exact = spell(path.stem)
+            doubts = [f"{path.name} names no student, and neither do other files of this lesson"]
+        if exact not in students:
+            shown = look_alike(exact)
+            if taken.setdefault(shown, exact) != exact:
+                doubts.append(f"another student's name looks like {shown}")
+                shown = f"{shown} {hashlib.sha256(exact.encode(errors='replace')).hexdigest()[:4]}"
+            students[exact] = Handed(shown, doubts=list(map(say_harmless, doubts)))
+        students[exact].paths.append((path, spell(named.file)))
+        students[exact].late |= named.late
 
     if not students:
         raise CourseError(
@@ -187,98 +207,96 @@ def find_students(
     return sorted(students.values(), key=lambda handed: handed.student), nobodys
 
 
-def spell(name: str) -> str:
-    """Decode a file's name as UTF-8, or else as old Windows programs write it.
+def list_named(
+    folder: Path, keys: Collection[str], leave_out: Path | None
+) -> list[tuple[Path, Named]]:
+    """List what was handed in with what its name says, the last attempt of a student last.
 
-    >>> spell("zo" + chr(0xDCEB))
-    'zoë'
+    Raise CourseError if the folder cannot be read.
     """
-    content = name.encode("utf-8", errors="surrogateescape")
+    if not folder.is_dir():
+        raise CourseError(
+            f"{folder} is no folder: give the one that the submissions were unpacked into"
+        )
     try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be read: {error.strerror or error}") from None
+    own = leave_out.resolve() if leave_out else None
+    there = [
+        path
+        for path in paths
+        if not path.name.startswith((".", "__")) and folder.resolve() / path.name != own
+    ]
+    found = [(path, read_name(path, keys)) for path in there]
+    return sorted(found, key=lambda pair: (pair[1].order, pair[0].name))
 
 
-def say_harmless(text: str, longest: int = 300) -> str:
-    """Write text that students chose on one line, made harmless."""
-    return make_harmless(text, longest).replace("\n", " ")
+def read_submission(
+    handed: Handed, functions: Functions, wanted: Mapping[str, str] = MappingProxyType({})
+) -> Submission:
+    """Find the file for each lesson in what a student handed in.
 
-
-def sort_uploads(path: Path) -> tuple[int, str]:
-    """Return a key that sorts by Canvas' number of the upload, which grows, then by name."""
-    canvas = CANVAS.fullmatch(path.name)
-    return int(canvas["upload"]) if canvas else 0, path.name
-
-
-def name_student(path: Path, keys: Collection[str]) -> tuple[str | None, str, bool]:
-    """Return the student, the file's name without them, and whether it says LATE.
-
-    The student is None if the file is nobody's, and empty if the file's name does not say whose it
-    is.
-
-    >>> name_student(Path("doejane_LATE_123_4567_ex01_topic-1.py"), ["01_topic"])
-    ('doejane_123', 'ex01_topic-1.py', True)
-    >>> name_student(Path("jane_ex01_topic.py"), ["01_topic"])
-    ('jane', 'jane_ex01_topic.py', False)
+    `wanted` names the file of a lesson where a lecturer has decided. Raise CourseError if it is not
+    there.
     """
-    moodle = MOODLE.fullmatch(path.name)
-    if moodle:
-        return moodle["name"], moodle["file"] or path.name, False
-
-    if os.path.isdir(path):  # a link that leads nowhere, or round in circles, is no error here
-        return path.name, path.name, False
-
-    canvas = CANVAS.fullmatch(path.name)
-    if canvas:
-        return f"{canvas['name']}_{canvas['number']}", canvas["file"], bool(canvas["late"])
-
-    is_archive = path.suffix.lower() in (".zip", ".rar", ".7z", ".gz", ".tar")
-    if not is_wanted(path.name) and not is_archive:
-        return None, path.name, False
-
-    stem = COPY.sub("", re.sub(r"(\.py\.txt|\.tar\.gz|\.\w+)$", "", path.name))
-    for key in keys:
-        stem = stem.replace(f"ex{key}", "")
-    return NUMBER.sub("", stem).strip(" _-"), path.name, False
-
-
-def read_submission(handed: Handed, functions: Functions) -> Submission:
-    """Find the file for each lesson in what a student handed in; never raise."""
     unpacked = Unpacked()
     for path, name in handed.paths:
         unpack(path, name, unpacked)
-    remarks = ["handed in late, says the file's name"] * handed.late + unpacked.remarks
+    late = ["handed in late, says the file's name"] * handed.late
+    remarks = [*handed.doubts, *late, *unpacked.remarks]
     candidates = [make_candidate(name, content) for name, content in unpacked.files.items()]
     there = [say_harmless(name, 100) for name in (*unpacked.files, *unpacked.others)]
 
     sources = {}
     problems = {}
     missing = []
+    looks = {}
+    forms = {}
     for key in functions:
         ranked = rank_candidates(key, candidates, functions)
+        if key in wanted:
+            ranked = [choose(handed.student, wanted[key], candidates)]
+        doubts = list(handed.doubts)
         if not ranked:
             missing.append(key)
             problems[key] = say_missing([key], there)
-            continue
-        remarks += remark_choice(key, ranked)
-        if ranked[0].problem:
-            problems[key] = say_harmless(f"{ranked[0].name} {ranked[0].problem}")
         else:
-            sources[key] = ranked[0].source
+            chosen = ranked[0]
+            changes = [f"{chosen.name} {change}" for change in chosen.changes]
+            doubts += remark_choice(key, ranked)
+            remarks += [*changes, *doubts]
+            if chosen.problem:
+                problems[key] = say_harmless(f"{chosen.name} {chosen.problem}")
+                doubts.append(problems[key])
+            else:
+                sources[key] = chosen.source
+                own = {name: chosen.bodies.get(name, "") for name in functions[key]}
+                forms[key] = {name: read_form(body) for name, body in own.items()}
+        if doubts:
+            looks[key] = [say_harmless(doubt) for doubt in dict.fromkeys(doubts)]
+
+    if len(missing) == len(functions) and (there or unpacked.remarks):
+        looks[missing[0]] = [*unpacked.remarks, say_missing(missing[:1], there)]
 
     harmless = [say_harmless(remark) for remark in dict.fromkeys(remarks)]
-    return Submission(handed.student, sources, problems, missing, there, harmless)
+    return Submission(handed.student, sources, problems, missing, there, harmless, looks, forms)
+
+
+def choose(student: str, name: str, candidates: list[Candidate]) -> Candidate:
+    """Return the file of this name."""
+    for candidate in candidates:
+        if candidate.name == name or candidate.name.endswith(f"/{name}"):
+            return candidate
+    nearest = find_nearest(name, [candidate.name for candidate in candidates])
+    raise CourseError(f"{student} handed in no {name!r}; nearest: {nearest!r}")
 
 
 def remark_choice(key: str, ranked: list[Candidate]) -> list[str]:
-    """List what there is to say of the chosen file, which is the first."""
+    """List what may be wrong with choosing the first file."""
     chosen = ranked[0]
-    remarks = [f"{chosen.name} {change}" for change in chosen.changes]
-    if rank_name(key, chosen.stem) > 0:
-        remarks.append(f"{chosen.name} was taken for ex{key}.py")
-
     rivals = [rival.name for rival in ranked[1:] if rival.problem or rival.source != chosen.source]
     if rivals:
-        remarks.append(f"{chosen.name} was graded for ex{key}.py, and not {', '.join(rivals)}")
-    return remarks
+        return [f"{chosen.name} was graded for ex{key}.py, and not {', '.join(rivals)}"]
+    is_named = rank_name(key, chosen.stem) == 0
+    return [] if is_named else [f"{chosen.name} was taken for ex{key}.py"]

@@ -24,24 +24,42 @@ def summarize(
 
     `facts` (seed, sandbox, ...) go into it as they are.
     """
-    shares = np.array([one.points / one.of if one.of else 0.0 for one in graded])
+    whole = [one for one in graded if not one.failed]
+    shares = np.array([one.points / one.of if one.of else 0.0 for one in whole])
     tenths = np.minimum((shares * BINS + 1e-9).astype(int), BINS - 1)
     quartiles = np.percentile(shares, (25, 50, 75)).round(3).tolist() if len(shares) else []
     rows = [summarize_exercise(exercise, graded) for exercise in exercises]
-    remarks = {one.student: [*one.remarks, *one.list_problems()] for one in graded}
     return {
         **facts,
         "students": len(graded),
-        "of": graded[0].of if graded else 0,
+        "of": sum(exercise.points for exercise in exercises),
         "quartiles": quartiles,
         "distribution": np.bincount(tenths, minlength=BINS).tolist(),
         "exercises": rows,
         "solved_by_nobody": [row["name"] for row in rows if not row["solved"]],
         "mistakes": count_mistakes(graded),
-        "remarks": {student: said for student, said in remarks.items() if said},
+        "looks": list_looks(graded),
         "failed": {one.student: one.failed for one in graded if one.failed},
         "nobodys": list(nobodys),
     }
+
+
+def list_looks(graded: Iterable[Graded]) -> list[dict[str, Any]]:
+    """List what a lecturer must look at, where most points are at stake first.
+
+    At stake are those that the student did not reach in the lesson.
+    """
+    rows = [
+        {
+            "points_at_stake": one.find_stake(key),
+            "student": one.student,
+            "lesson": key,
+            "why": "; ".join(why),
+        }
+        for one in graded
+        for key, why in one.looks.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["points_at_stake"], row["student"]))
 
 
 def find_results(name: str, graded: Iterable[Graded]) -> list[ExerciseResult]:
@@ -89,15 +107,41 @@ def count_mistakes(graded: Iterable[Graded]) -> list[dict[str, Any]]:
     ]
 
 
-def describe_summary(summary: dict[str, Any], most: int = 12) -> str:
-    """Write the summary as text, for a terminal and for summary.txt.
+def describe_summary(summary: dict[str, Any], most: int | None = 12) -> str:
+    """Write the summary as text: what needs a look first, then how the class did.
 
-    Of a long list only the first `most` entries are shown.
+    Of a long list only the first `most` entries are shown; None shows all.
     """
     students = f"{summary['students']} student{'s' * (summary['students'] != 1)}"
     lines = [
         f"{students}, {summary['of']} points can be had. Sandbox: {summary.get('sandbox', '?')}."
     ]
+    failed = [
+        f"  {student}: {', '.join(f'ex{key}.py' for key in why)} ({next(iter(why.values()))})"
+        for student, why in summary["failed"].items()
+    ]
+    lines += list_some("NOT GRADED, give the same command again", failed, most)
+    looks = [
+        f"  {row['points_at_stake']:>5g}  {row['student']}, ex{row['lesson'][:2]}: {row['why']}"
+        for row in summary["looks"]
+    ]
+    lines += list_some("To look at (points at stake)", looks, most)
+    alike = [
+        f"  ex{row['lesson'][:2]}, {row['share']:.0%}: {', '.join(row['students'])}"
+        for row in summary.get("alike", ())
+    ]
+    lines += list_some("Alike, which proves nothing", alike, most)
+    shipped = [
+        f"  {row['student']}, ex{row['lesson'][:2]}: {', '.join(row['functions'])}"
+        for row in summary.get("shipped", ())
+    ]
+    lines += list_some("Word by word what the course ships", shipped, most)
+    nothing = [f"  {name}" for name in summary.get("handed_in_nothing", ())]
+    lines += list_some("In the roster, handed in nothing", nothing, most)
+    unknown = [f"  {name}" for name in summary.get("unknown", ())]
+    lines += list_some("Not in the roster, or not only once", unknown, most)
+    lines += list_some("Belongs to nobody", [f"  {name}" for name in summary["nobodys"]], most)
+    lines.append("")
     if summary["quartiles"]:
         low, middle, high = (f"{share:.0%}" for share in summary["quartiles"])
         half = f"Half of them have between {low} and {high} of the points"
@@ -119,22 +163,15 @@ def describe_summary(summary: dict[str, Any], most: int = 12) -> str:
         f"{row['students']:>5}  {row['exercise']}: {row['mistake']}" for row in summary["mistakes"]
     ]
     lines += list_some("Most common mistakes (students)", mistakes, most)
-    remarks = [f"  {student}: {'; '.join(said)}" for student, said in summary["remarks"].items()]
-    lines += list_some("To look at", remarks, most)
-    lines += list_some("Belongs to nobody", [f"  {name}" for name in summary["nobodys"]], most)
-    failed = [
-        f"  {student}: {', '.join(f'ex{key}.py' for key in why)}"
-        for student, why in summary["failed"].items()
-    ]
-    lines += list_some("NOT GRADED, give the same command again", failed, most)
     return "\n".join(lines) + "\n"
 
 
-def list_some(title: str, lines: Sequence[str], most: int) -> list[str]:
+def list_some(title: str, lines: Sequence[str], most: int | None) -> list[str]:
     if not lines:
         return []
-    hidden = [f"  and {len(lines) - most} more, in summary.json"] if len(lines) > most else []
-    return ["", f"{title}:", *lines[:most], *hidden]
+    shown = lines[:most]
+    hidden = len(lines) - len(shown)
+    return ["", f"{title}:", *shown, *[f"  and {hidden} more, in summary.txt"] * bool(hidden)]
 
 
 def describe_distribution(counts: Sequence[int]) -> list[str]:

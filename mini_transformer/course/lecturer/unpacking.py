@@ -4,6 +4,7 @@ Nothing is written to disk, and no link is followed.
 """
 
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ LARGEST_SUM = 60 * 2**20  # bytes of one student
 MOST_FILES = 1000
 WANTED = (".py", ".ipynb", ".py.txt")  # some browsers append .txt
 SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv", "env"}
+SHIPPED = "solutions"  # what a folder of this name holds is never graded
+OURS = "a folder of this name holds the course's own solutions"
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds what these two unpack to
 
 
 @dataclass
@@ -99,7 +103,9 @@ def walk(path: Path, name: str, into: Unpacked) -> Iterator[tuple[str, Path]]:
             elif entry.name.startswith("."):
                 continue
             elif entry.is_dir(follow_symlinks=False):
-                if entry.name not in SKIPPED:
+                if entry.name == SHIPPED:
+                    into.leave_out(f"{inside}/", OURS)
+                elif entry.name not in SKIPPED:
                     folders.append(inside)
             elif into.has_room(str(inside)):
                 yield str(inside), path / inside
@@ -121,7 +127,7 @@ def unpack_zip(path: Path, name: str, into: Unpacked) -> None:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-                hidden = any(part in SKIPPED or part.startswith("._") for part in parts)
+                hidden = any(part in SKIPPED or re.match(r"\.[^.]", part) for part in parts)
                 if not entry.is_dir() and not hidden and into.has_room(entry.filename):
                     take_entry(archive, entry, name, parts, into)
     except Exception as error:  # zipfile raises a dozen kinds on damaged or hostile files
@@ -143,6 +149,10 @@ def take_entry(
         into.leave_out(inside, "it is a symbolic link")
     elif not is_wanted(inside):
         into.others.append(inside)
+    elif SHIPPED in parts[:-1]:
+        into.leave_out(inside, OURS)
+    elif entry.compress_type not in PACKINGS:
+        into.leave_out(inside, "it is packed in a way that few programs use: pack it anew")
     else:
         try:
             with archive.open(entry) as file:

@@ -1,18 +1,27 @@
 """Load one submission inside the sandbox, and answer calls of its functions.
 
+In a sandbox the program is a nursery, which forks a worker for each submission; see `forks`.
 The worker gives up its rights before it reads any submission. From then on nothing here is
 protected from the code that it runs, and need not be: whatever that code does to this process, only
 values leave it, and these are judged elsewhere.
 """
 
+import contextlib
 import os
 import resource
+import secrets
+import signal
+import socket
+import stat
+import struct
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from mini_transformer.course.lecturer import sandbox
+from mini_transformer.course.lecturer.syscalls import close_doors, set_dumpable
 from mini_transformer.isolation.child import serve
 
 
@@ -42,22 +51,22 @@ def limit_self(user: str) -> None:
         os.setresuid(int(user), int(user), int(user))
 
 
-def limit_memory() -> None:
-    """Allow `MEMORY` bytes of addresses more than there are now (Linux only).
+def limit_memory(more: int, for_good: bool = True) -> None:
+    """Allow `more` bytes of addresses than there are now (Linux only).
 
     Call it when all packages are loaded.
     """
     memory = Path("/proc/self/statm")
     if memory.exists():
         used = int(memory.read_text().split()[0]) * resource.getpagesize()
-        lower(resource.RLIMIT_AS, used + sandbox.MEMORY)
+        lower(resource.RLIMIT_AS, used + more, for_good)
 
 
-def lower(limit: int, value: int) -> None:
-    """Set a limit for good, unless there is a lower one."""
+def lower(limit: int, value: int, for_good: bool = True) -> None:
+    """Set a limit, unless there is a lower one; for good, or for this process alone."""
     hard = resource.getrlimit(limit)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(limit, (value, value))
+    resource.setrlimit(limit, (value, value if for_good else hard))
 
 
 class Worker:
@@ -125,14 +134,123 @@ def write_effects(effects: Iterable[Any]) -> dict[str, str]:
     return {effect.kind: effect.where for effect in effects}
 
 
-def main(user: str) -> None:
+def give_up_rights(user: str) -> None:
+    """Set all limits, for good, before any submission is read."""
     limit_self(user)
-    # These import torch, which must be loaded before memory is counted.
+    limit_memory(sandbox.MEMORY)
+    if user != "unsafe":
+        close_doors()
+
+
+# What a nursery is asked for, each one byte (see `forks`), and its answer.
+FORK, CLEAR, CLEAR_AT_END = b"f", b"c", b"e"
+STATUS = struct.Struct("i")  # as os.waitpid gives it; -1 if the worker was still running
+
+
+def serve_forks(user: str) -> None:
+    """Be a nursery: fork a worker for each socket that comes, and clear up after it."""
+    try:
+        control = socket.socket(fileno=os.dup(0))
+    except OSError:  # somebody only tries whether the sandbox starts
+        return
+    set_dumpable(False)  # a worker may be the same user, and must not write into this memory
+    kept = survey(Path("/tmp")) | survey(Path("/dev/shm"))
+    worker = 0
+    while True:
+        order, sockets, *_ = socket.recv_fds(control, 1, 1)
+        if not order:
+            os._exit(0)
+        status = await_end(worker) if worker and order == CLEAR_AT_END else -1
+        clear_up(kept)
+        worker = 0
+        if order == FORK:
+            worker = os.fork()
+            if worker == 0:
+                control.close()
+                become_worker(sockets[0], user)
+        for each in sockets:
+            os.close(each)
+        control.sendall(STATUS.pack(status))
+
+
+def become_worker(theirs: int, user: str) -> None:
+    """Answer what comes over the socket `theirs`, in a session of its own, and end."""
+    os.setsid()
+    for standard in (0, 1):
+        os.dup2(theirs, standard)
+    os.close(theirs)
+    set_dumpable(True)
+    give_up_rights(str(secrets.choice(sandbox.FREE_UIDS)) if user == "own" else user)
+    serve(Worker().answer)
+    os._exit(0)
+
+
+def await_end(worker: int, seconds: float = 1.0) -> int:
+    """Return how a worker ended, or -1 if it does not."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(worker, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.005)
+    return -1
+
+
+def clear_up(kept: dict[Path, int | None]) -> None:
+    """Kill every other process of this sandbox, and remove what it did not hold at first."""
+    here = {"1", str(os.getpid())}
+    while [name for name in os.listdir("/proc") if name.isdigit() and name not in here]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # all but this one and the first, which is bubblewrap
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    for folder, mode in kept.items():
+        if mode is not None:
+            folder.chmod(mode)
+            empty_folder(folder, kept)
+
+
+def survey(top: Path) -> dict[Path, int | None]:
+    """List what a folder holds at first: folders of its file system with their modes, else None."""
+    kept: dict[Path, int | None] = {}
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        state = path.lstat()
+        is_own = stat.S_ISDIR(state.st_mode) and state.st_dev == top.stat().st_dev
+        kept[path] = stat.S_IMODE(state.st_mode) if is_own else None
+        waiting += path.iterdir() if is_own else ()
+    return kept
+
+
+def empty_folder(folder: Path, kept: Collection[Path] = ()) -> None:
+    """Remove all in a folder but what is kept.
+
+    There is no recursion, because trees may be deeper than calls and longer than paths.
+    """
+    count = 0
+    while paths := [folder / name for name in os.listdir(folder) if folder / name not in kept]:
+        for path in paths:
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+                continue
+            path.chmod(0o700)
+            for inside in os.listdir(path):
+                count += 1
+                os.rename(path / inside, folder / f"moved.{count}")
+            path.rmdir()
+
+
+def main(user: str) -> None:
+    # These import torch, before memory is counted, and what most answers import.
     from mini_transformer.course.grading import student  # noqa: F401
     from mini_transformer.course.lecturer import wire  # noqa: F401
 
-    limit_memory()
-    serve(Worker().answer)
+    if user == "unsafe":
+        give_up_rights(user)
+        serve(Worker().answer)
+    else:
+        serve_forks(user)
 
 
 if __name__ == "__main__":

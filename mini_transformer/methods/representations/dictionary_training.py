@@ -16,15 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mini_transformer.methods.arguments import Activations, check_activations
-from mini_transformer.methods.descent import descend
 from mini_transformer.methods.numerics import find_scale, widen, without_autocast
 from mini_transformer.methods.representations.dictionaries import Dictionary
+from mini_transformer.methods.representations.draft_training import (
+    check_training,
+    standardize,
+    train_draft,
+)
 from mini_transformer.methods.representations.sparse_losses import LOSSES, PENALTIES, Draft
-from mini_transformer.tensors import make_ordinary
 
 __all__ = ["measure_share_of_second", "train_crosscoder", "train_dictionary", "train_transcoder"]
-
-RESTARTS = 10  # checks for dead latents in a run; none after the sixth
 
 
 @without_autocast()
@@ -63,24 +64,17 @@ def train_dictionary(
     d, out = x.shape[1], y.shape[1]
     generator = torch.Generator().manual_seed(seed)
     draft = Draft.start(d, out, n_latents, widths or (out,), k, penalty, generator, x.device)
-    compute_loss = LOSSES[architecture]
-    fired = torch.zeros(n_latents, dtype=torch.bool, device=x.device)
-    every = max(1, steps // RESTARTS)
-
-    def loss(step: int) -> Tensor:
-        rows = torch.randint(len(x), (batch,), generator=generator, device="cpu").to(x.device)
-        value, codes = compute_loss(draft, x[rows], y[rows])
-        fired.logical_or_((codes.detach() > 0).any(dim=0))
-        return value
-
-    def keep_up(step: int) -> None:
-        draft.W_dec /= draft.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-9)
-        if (step + 1) % every == 0:
-            if step < 0.6 * steps:
-                draft.restart(~fired, x, y, compute_loss, generator)
-            fired.zero_()
-
-    descend(loss, draft.parameters(architecture), steps, lr, keep_up)
+    train_draft(
+        draft,
+        x,
+        y,
+        LOSSES[architecture],
+        draft.parameters(architecture),
+        steps,
+        batch,
+        lr,
+        generator,
+    )
     found = draft.finish(architecture, *x_units, *y_units)
     dtype = widen(activations[:0]).dtype
     return Dictionary(
@@ -157,47 +151,3 @@ def measure_share_of_second(crosscoder: Dictionary, d_first: int) -> Float[Tenso
     W_dec = W_dec / find_scale(W_dec, dim=(1,))
     first, second = (part.norm(dim=1) for part in W_dec.tensor_split([d_first], dim=1))
     return second / (first + second)
-
-
-def standardize(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre and scale rows, so that learning rates and penalties mean the same anywhere.
-
-    Returns them in float32, their mean, and the scale: the root of the mean squared distance to the
-    mean, or 1 where the values differ by no more than rounding.
-    """
-    values = widen(make_ordinary(values.detach()))
-    same = values.eq(values[:1]).all(dim=0)
-    mean = torch.where(same, values[0], values.mean(dim=0))  # a sum of constants is rounded
-    unit = find_scale(values - mean, dim=(0, 1))
-    scale = ((values - mean) / unit).square().sum(dim=1).mean().sqrt() * unit[0, 0]
-    rounding = 4 * torch.finfo(values.dtype).eps * mean.norm()
-    scale = torch.where(scale > rounding, scale, 1.0)
-    return ((values - mean) / scale).float(), mean, scale
-
-
-def check_training(
-    x: Tensor,
-    y: Tensor,
-    n: int,
-    architecture: str,
-    k: int,
-    penalty: float | int,
-    batch: int,
-    widths: Sequence[int],
-) -> None:
-    """Raise ValueError for what cannot be trained."""
-    check_activations(x)
-    check_activations(y, "outputs")
-    if len(x) != len(y):
-        raise ValueError(f"there are {len(x)} activations and {len(y)} outputs, but each needs one")
-    if architecture not in LOSSES:
-        known = ", ".join(LOSSES)
-        raise ValueError(f"architecture is {architecture!r}, but must be one of: {known}")
-    if n < 1 or not 1 <= k <= n:
-        raise ValueError(f"n_latents is {n} and k is {k}, but k must be from 1 to n_latents")
-    if not penalty >= 0 or batch < 1:
-        raise ValueError(f"penalty is {penalty} and batch {batch}, but must be at least 0 and 1")
-    if widths and sum(widths) != y.shape[1]:
-        raise ValueError(
-            f"widths are {tuple(widths)}, but must add up to the outputs' width {y.shape[1]}"
-        )

@@ -15,7 +15,7 @@ import torch
 
 from mini_transformer.edges import list_edges
 
-HONEST = torch.linspace(0, 1, 13)  # as many as boolean_and has edges
+HONEST = torch.linspace(0, 1, 12)  # as many as the model of `sample_problem` has edges
 
 
 def count_call() -> None:
@@ -116,3 +116,21 @@ def takes_activations(activations, labels):
 
 def takes_nonsense(alpha, beta):
     return None
+
+
+class Stranger:
+    """What no family knows."""
+
+
+def returns_object(model, clean, corrupt, metric, ablation):
+    return Stranger()
+
+
+def returns_objects(model, clean, corrupt, metric, ablation):
+    return [Stranger()]
+
+
+def keep(activations, labels):
+    """Erase nothing."""
+    count_call()
+    return lambda rows: rows

@@ -4,25 +4,29 @@ names that look like markup.
 
 from typing import Any
 
-from mini_transformer.board.report.summary import Summary, summarize
+from mini_transformer.board.families import find_family
+from mini_transformer.board.report.summary import Run, Summary, summarize
 
+HEADLINES = {name: find_family(name).headline for name in ("circuit", "probe")}
+AT, READ = HEADLINES.values()
 CIRCUIT = ("circuit", "a_toy/zero")
 TRAP = ("probe", "a_trap/unread")
 
 
-def make_row(which: tuple[str, str], entrant: str, seed: int, **changes: Any) -> dict[str, Any]:
+def make_row(which: tuple[str, str], entrant: str, number: int, **changes: Any) -> dict[str, Any]:
     family, problem = which
     row = {
         "family": family,
         "problem": problem,
         "entrant": entrant,
-        "seed": seed,
+        "number": number,
         "ok": True,
         "error": None,
     }
     return {
         **row,
         "metrics": {},
+        "level": "edges" if family == "circuit" and entrant != "of nodes" else "",
         "fell": None,
         "forward": 4.0,
         "backward": 2.0,
@@ -38,43 +42,50 @@ def make_rows() -> list[dict[str, Any]]:
         "trap": {"what": "The variable is never read.", "verdict": "it is used"},
     }
     rows = []
-    for seed in range(3):
+    for number in range(3):
         rows += [
             make_row(
-                CIRCUIT, "good", seed, metrics={"auroc_best": 0.8 + seed / 10, "f1_best": 0.5}
+                CIRCUIT,
+                "good",
+                number,
+                metrics={AT: 0.8 + number / 10, "f1_best": 0.5},
             ),
             make_row(
                 CIRCUIT,
                 "[bold]mine[/bold]",
-                seed,
+                number,
                 ok=False,
                 error="ValueError: <b>no</b> [red]such[/red] edge",
             ),
-            make_row(CIRCUIT, "empty", seed),
-            make_row(CIRCUIT, "random", seed, metrics={"auroc_best": 0.5}),
-            make_row(CIRCUIT, "oracle", seed, metrics={"auroc_best": 1.0}, about=about),
+            make_row(CIRCUIT, "empty", number),
+            make_row(CIRCUIT, "shy", number, metrics={AT: 1.0} if number else {}),
+            make_row(CIRCUIT, "of nodes", number, level="nodes", metrics={AT: 1.0}),
+            make_row(CIRCUIT, "random", number, metrics={AT: 0.5}),
+            make_row(CIRCUIT, "oracle", number, metrics={AT: 1.0}, about=about),
             make_row(
                 TRAP,
                 "fooled",
-                seed,
-                metrics={"cosine": 0.9},
-                fell=seed > 0,
+                number,
+                metrics={READ: 0.9},
+                fell=number > 0,
                 forward=0.0,
                 backward=0.0,
             ),
             make_row(
                 TRAP,
                 "careful",
-                seed,
-                metrics={"cosine": 0.7},
+                number,
+                metrics={READ: 0.7},
                 fell=False,
                 forward=0.0,
                 backward=0.0,
             ),
-            make_row(TRAP, "oracle", seed, metrics={"cosine": 1.0}, fell=False, about=trap),
+            make_row(TRAP, "oracle", number, metrics={READ: 1.0}, fell=False, about=trap),
         ]
     return rows
 
 
 def make_summary() -> Summary:
-    return summarize(make_rows())
+    date = "2026-01-02 03:04 UTC"
+    run = Run("1.2", date, "3.12", "2.9", "held-out", 77, "minilab board", ["why"])
+    return summarize(make_rows(), run)

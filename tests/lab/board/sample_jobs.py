@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from mini_transformer.board.running.jobs import Job
+from mini_transformer.board.running.jobs import Draw, Job
 
-PROBLEM = "boolean_and/zero"
+PROBLEM = "forge/zero"
+DRAW = Draw(seed=3)
 
 
-def name_jobs(*names: str, seeds: int = 1) -> list[Job]:
+def name_jobs(*names: str, models: int = 1) -> list[Job]:
     """The jobs of methods of `misbehaving`."""
     return [
-        Job("circuit", PROBLEM, f"misbehaving:{name}", seed)
+        Job("circuit", PROBLEM, f"misbehaving:{name}", number)
         for name in names
-        for seed in range(seeds)
+        for number in range(models)
     ]
 
 

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from mini_transformer.board.families import find_family
 from mini_transformer.board.problem import Family, Problem, Trap, list_cases
 
 
@@ -20,14 +19,18 @@ def lay_trap(name: str, seed: int) -> Problem:
 
 FAMILY = Family(
     name="size",
-    parameters=("model", "unit"),
+    parameters={"model": "what is measured", "unit": "in which unit"},
     returns="a number",
     headline="nearness",
+    metrics={"nearness": "1 is right"},
     read=lambda answer, *arguments: (answer, arguments),
     problems=dict.fromkeys(("one/a", "one/b", "two/a"), build),
     traps={"one/b": lay_trap, "three/a": lay_trap},
+    options={"hint": "what helps"},
     quick=("three/a", "one/a"),
     entrants={},
+    models=5,
+    shipped={"two/a": 3},
 )
 
 
@@ -53,10 +56,10 @@ def test_a_problem_that_is_not_there_is_answered_with_the_nearest() -> None:
         FAMILY.build("thre/a")
 
 
-def test_seeds_are_as_many_as_asked_for_and_of_trained_toys_those_that_are_shipped() -> None:
-    assert FAMILY.list_seeds("one/a", 12) == list(range(12))
-    assert find_family("probe").list_seeds("style_grammar/sentiment", 2) == [0, 1]
-    assert len(find_family("probe").list_seeds("style_grammar/sentiment", 1000)) < 1000
+def test_models_are_as_many_as_asked_for_and_of_those_that_are_shipped_what_there_is() -> None:
+    assert FAMILY.list_numbers("one/a") == [0, 1, 2, 3, 4]
+    assert FAMILY.list_numbers("one/a", 12) == list(range(12))
+    assert FAMILY.list_numbers("two/a") == FAMILY.list_numbers("two/a", 12) == [0, 1, 2]
 
 
 def test_an_answer_is_read_with_the_arguments_and_none_is_refused() -> None:
@@ -66,4 +69,4 @@ def test_an_answer_is_read_with_the_arguments_and_none_is_refused() -> None:
 
 
 def test_a_signature_says_what_goes_in_and_what_comes_out() -> None:
-    assert FAMILY.signature == "method(model, unit) -> a number"
+    assert FAMILY.signature == "method(model, unit, *, hint=None) -> a number"

@@ -13,19 +13,23 @@ from mini_transformer.board import families
 from mini_transformer.board.families import find_family
 from mini_transformer.cli import app
 
+CASE = "planted/apart"
+
 
 @pytest.fixture(autouse=True)
 def _small_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One problem and one built-in method of one family; the child processes know all of them."""
-    whole = find_family("circuit")
+    """One problem, two models and one method of one family; the children know all of them."""
+    whole = find_family("erasure")
     small = dataclasses.replace(
         whole,
-        problems={"boolean_and/zero": whole.problems["boolean_and/zero"]},
+        problems={CASE: whole.problems[CASE]},
         traps={},
-        quick=("boolean_and/zero",),
-        entrants={"eap": whole.entrants["eap"]},
+        quick=(CASE,),
+        entrants={"leace": whole.entrants["leace"]},
+        references={},
+        models=2,
     )
-    every = {**families.load_families(), "circuit": small}
+    every = {**families.load_families(), "erasure": small}
     monkeypatch.setattr(families, "load_families", lambda: every)
 
 
@@ -37,60 +41,47 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_one_s_own_method_is_scored_beside_the_others_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = tmp_path / "calls"
+    calls, out, table = tmp_path / "calls", tmp_path / "out", tmp_path / "board.csv"
     monkeypatch.setenv("CALLS", str(calls))
-    given = (
-        "--method",
-        "misbehaving:honest",
-        "--seeds",
-        "2",
-        "--jobs",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-    )
+    given = ("--method", "misbehaving:keep", "--family", "erasure", "--jobs", "1")
+    given += ("--cases", CASE, "--out", str(out), "--csv", str(table))
     status, shown, _ = run(*given, "--json")
     summary = json.loads(shown)
     assert status == 0
-    entrants_shown = [score["entrant"] for score in summary["scores"]]
-    mine = "misbehaving:honest"
-    assert entrants_shown == [
-        "eap",
+    mine = "misbehaving:keep"
+    assert [score["entrant"] for score in summary["scores"]] == [
+        "leace",
         mine,
         "random",
         "oracle",
-        "eap (untrained)",
+        "leace (untrained)",
         f"{mine} (untrained)",
     ]
-    assert summary["scores"][1]["n"] == 2
-    assert summary["scores"][1]["metrics"]["auroc_best"]["low"] is not None
-    assert json.loads((tmp_path / "out" / "board.json").read_text()) == summary
-    assert mine in (tmp_path / "out" / "board.html").read_text()
-    assert calls.read_text().count("called") == 4  # two seeds, trained and untrained
-    status, shown, _ = run(*given, "--family", "circuit")
+    assert summary["scores"][1]["numbers"] == [0, 1]
+    assert summary["scores"][1]["metrics"]["balance"][1] is not None
+    assert summary["run"]["command"].startswith("minilab")
+    assert json.loads((out / "board.json").read_text()) == summary
+    assert mine in (out / "board.html").read_text()
+    assert f"erasure,{CASE},{mine},,0,balance," in table.read_text()
+    assert calls.read_text().count("called") == 4  # two models, trained and untrained
+    status, shown, _ = run(*given)
     assert status == 0
     assert mine in shown
+    assert f"--seed {summary['run']['seed']}" in shown
+    assert calls.read_text().count("called") == 4
+    status, shown, _ = run("compare", "leace", mine, "--family", "erasure", "--out", str(out))
+    assert status == 0
+    assert "ahead at 2 of 2 models" in shown
     assert calls.read_text().count("called") == 4
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_said_and_is_the_exit_status(tmp_path: Path) -> None:
-    given = (
-        "--family",
-        "circuit",
-        "--quick",
-        "--jobs",
-        "1",
-        "--time-limit",
-        "2",
-        "--out",
-        str(tmp_path),
-    )
-    status, shown, _ = run(*given, "--method", "misbehaving:hangs")
+    given = ("--family", "erasure", "--quick", "--jobs", "1", "--models", "1", "--out")
+    status, shown, _ = run(*given, str(tmp_path), "--method", "misbehaving:takes_activations")
     assert status == 1
-    assert (
-        "misbehaving:hangs on boolean_and/zero: it was still running after 2 s, and was stopped"
-        in shown
-    )
+    says = f"misbehaving:takes_activations on {CASE}: the method returned None: did you forget"
+    assert shown.count(says) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,8 +92,10 @@ def test_a_method_that_fails_is_said_and_is_the_exit_status(tmp_path: Path) -> N
             ("--method", "misbehaving"),
             "the method is 'misbehaving', but must be given as module:function",
         ),
+        (("compare", "leace"), "'compare leace' is not `compare A B`"),
+        (("--split", "test", "--family", "erasure"), "the split is 'test', but must be held-out"),
     ],
-    ids=["family", "method"],
+    ids=["family", "method", "compare", "split"],
 )
 def test_bad_input_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
     status, _, said = run(*arguments)

@@ -419,6 +419,7 @@ CALLS = {
     ),
     "fit_probe": lambda s: given(s.rows, s.labels),
     "fit_probe, mlp": lambda s: given(s.rows, s.labels, hidden=3),
+    "train_pursuit": lambda s: given(s.rows, 6, steps=3),
     "train_transcoder": lambda s: given(s.rows, s.others, 6, steps=3),
     "fit_tuned_lens": lambda s: given(s.model, s.clean, steps=2, rows=4),
     "write_fourier_basis": lambda s: given(5),

@@ -164,7 +164,9 @@ BAD: dict[str, list[Bad]] = {
     "queries": given(slice(0, 0), say=("no query",), fits=anything),
     "frequencies": given([99], [0], say=("99|0",), fits=anything),
     **dict.fromkeys(("layer", "target_layer", "d_first"), given(99, -99)),
-    **dict.fromkeys(("batch_size", "steps", "k", "draws", "n_latents", "dim", "rows"), COUNT),
+    **dict.fromkeys(
+        ("batch_size", "steps", "k", "draws", "n_latents", "dim", "rows", "starts"), COUNT
+    ),
     **dict.fromkeys(("tries", "restarts", "shortlist", "permutations", "most", "keep"), COUNT),
     **dict.fromkeys(("window", "batch", "hidden", "max_size", "beam", "rounds"), COUNT),
     **dict.fromkeys(("before", "after", "n", "n_layers", "shuffles", "filler"), given(-1)),

@@ -219,6 +219,9 @@ EXAMPLES = {
     "fit_probe": lambda model, clean, corrupt: methods.fit_probe(
         stream(model, clean), PARITY, hidden=32
     ),
+    "train_pursuit": lambda model, clean, corrupt: methods.train_pursuit(
+        stream(model, clean), 6, steps=3
+    ),
     "train_transcoder": lambda model, clean, corrupt: methods.train_transcoder(
         stream(model, clean), stream(model, corrupt), 6, steps=3
     ),

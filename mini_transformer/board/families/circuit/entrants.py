@@ -7,16 +7,13 @@ than what a part does. They are here to show what the traps are for.
 import functools
 import itertools
 
-import torch
-
 from mini_transformer import methods
 from mini_transformer.board.problem import Method, NotApplicable
-from mini_transformer.edges import EdgeScores, list_edges, list_writers, write_outputs
+from mini_transformer.edges import EdgeScores, list_edges
 
 __all__ = [
     "ENTRANTS",
     "ablate_nodes",
-    "measure_changes",
     "patch_by_others",
     "patch_by_zeros",
     "read_patterns",
@@ -59,7 +56,7 @@ def read_patterns(model, clean, corrupt, metric, ablation) -> dict[str, float]:
     that it belongs to. Needs prompts that repeat tokens.
     """
     same = (clean[:, :, None] == clean[:, None, :]).tril(-1)
-    if model.config.n_layers < 2 or not same[:, :, :-1].any() or not same[:, -1].any():
+    if model.config.n_layers < 2 or not same[:, :, :-1].any():
         raise NotApplicable
     previous = methods.score_previous_token(model, clean)
     match = methods.score_induction(model, clean)
@@ -81,25 +78,16 @@ def list_induction_edges(first: tuple[int, int], second: tuple[int, int]) -> lis
     return [*from_input, f"{one}->{other}<k>", f"{other}->logits"]
 
 
-def measure_changes(model, clean, corrupt, metric, ablation) -> dict[str, float]:
-    """Score each node by how much what it writes differs between clean and corrupt prompts."""
-    with torch.no_grad():
-        changes = write_outputs(model, clean) - write_outputs(model, corrupt)
-    sizes = changes.norm(dim=-1).mean(dim=(1, 2)).tolist()
-    return dict(zip(list_writers(model), sizes, strict=True))
-
-
 ENTRANTS: dict[str, Method] = {
     "edge_patching": functools.partial(methods.patch_edges, direction="noise"),
     "edge_patching_denoise": restore_edges,
     "eap": methods.eap,
     "eap_ig_inputs": functools.partial(methods.eap, steps=10, along="inputs"),
     "eap_ig_masks": functools.partial(methods.eap, steps=10, along="masks"),
-    "acdc": methods.sweep_acdc,
+    "acdc": functools.partial(methods.sweep_acdc, taus=(0.01, 0.03, 0.1, 0.3)),
     "edge_mask": functools.partial(methods.train_edge_mask, draws=2),
     "node_ablation": ablate_nodes,
     "edge_patching_by_zeros": patch_by_zeros,
     "edge_patching_by_others": patch_by_others,
     "attention_patterns": read_patterns,
-    "activation_changes": measure_changes,
 }

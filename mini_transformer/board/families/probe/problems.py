@@ -1,233 +1,216 @@
-"""Probe problems: is it the label that is read, and does the model use it?
+"""Probe problems: is it the label that is read, or what goes along with it, and who uses it?
 
-A method sees activations in which something else goes along with the label. Its probe is judged on
-others of the same kind, and on activations in which that is no longer so (`ood_accuracy`). The
-right direction is the one that the model writes: set by hand, or, in trained models, the difference
-in means on balanced prompts, of which the toy's own signatures say that it steers the answer.
+A method sees activations in which other variables go along with the label. Its probe is judged on
+activations in which they no longer do. What these say of the label is known, so the best possible
+reading is Bayes' rule, and no probe reads more: accuracy is the mean probability, given the
+activation, of the label that was predicted, which Bayes' rule makes largest row by row. `reading`
+is the accuracy beyond that of a constant, as a share of that of Bayes' rule.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mini_transformer import toys
-from mini_transformer.board import labelled_prompts
-from mini_transformer.board.labelled_prompts import LabelledPrompts
+from mini_transformer.board.answers import get, read_tensor
 from mini_transformer.board.metrics.probe import (
     measure_causal_use,
     measure_cosine,
     measure_selectivity,
-    share_equal,
+    share_expected,
 )
-from mini_transformer.board.problem import Build, Control, Metrics, Problem
+from mini_transformer.board.planted import (
+    HOOK,
+    Rows,
+    World,
+    build_reader,
+    draw_world,
+    name_outcomes,
+)
+from mini_transformer.board.problem import Build, Control, Metrics, Problem, Trap
 from mini_transformer.methods import Probe, draw_control_labels
-from mini_transformer.model import Transformer
-from mini_transformer.toys.trained import style_grammar
 
-__all__ = ["PROBLEMS", "build", "draw_probe", "make_probe"]
+__all__ = ["PROBLEMS", "TRAPS", "Bayes", "build", "draw_probe", "read_answer"]
+
+N_SEEN = 400
+N_FRESH = 1000
+DECODED = 0.5  # a reading from which on the label counts as decoded
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What to read, where, and on which prompts.
+    """What to read, and what the model reads.
 
-    `seen` are for the method, `fresh` of the same kind, `shifted` of another kind. The use of the
-    `directions` that are right is tried on `tried`.
+    `label` maps bits to labels, `written` are the directions that carry it, `reads` the variables
+    that the model reads. With `along` variable 1 goes along with bit 0 in what is seen, less so
+    variable 2. With `both` the model also writes "first two bits".
     """
 
-    case: toys.Case
-    hook: str
-    seen: LabelledPrompts
-    fresh: LabelledPrompts
-    shifted: LabelledPrompts
-    tried: LabelledPrompts
-    directions: Float[Tensor, "k d"]
+    label: Callable[[Tensor], Tensor]
+    written: tuple[int, ...]
+    reads: tuple[int, ...]
     note: str
+    along: bool = True
+    both: bool = False
+    trap: Trap | None = None
+
+    @property
+    def used(self) -> bool:
+        """Say whether the model reads the label."""
+        return set(self.written) <= set(self.reads)
 
 
-def digits(case: toys.Case, label: str) -> Setting:
-    """Read x, or y, which nothing reads in the model."""
-    carried = case.truth.variables[label]
-    offsets = ((0, 2, 3), (1,), (4, 5, 6, 7), range(8))
-    seen, fresh, shifted, tried = (
-        labelled_prompts.list_digits(case, label, some) for some in offsets
-    )
-    directions = carried.subspace - carried.subspace.mean(dim=0)
-    use = "" if carried.used else ", though nothing reads them"
-    note = (
-        f"the eight directions of {label}, less what they share{use}; "
-        "y is x to x + 3, and later x + 4 to x + 7"
-    )
-    return Setting(case, carried.site, seen, fresh, shifted, tried, directions, note)
-
-
-def refusals(case: toys.Case) -> Setting:
-    """Read whether a request is refused."""
-    prompts = labelled_prompts.list_requests(case)
-    trigger = prompts.others["trigger"]
-    seen, fresh = split(prompts.where(trigger == 0), case.seed)
-    return Setting(
-        case,
-        "blocks.1.hook_resid_post",
-        seen,
-        fresh,
-        shifted=prompts.where(trigger == 1),
-        tried=prompts,
-        directions=case.truth.variables["refusal"].subspace,
-        note=(
-            "the refusal direction; seen without the trigger, "
-            "where harm and refusal are the same, later with it"
+SETTINGS = {
+    "planted/read": Setting(
+        lambda bits: bits[:, 0],
+        written=(0,),
+        reads=(0, 1, 3),
+        note="a bit that the model reads; two others go along with it, later none",
+    ),
+    "planted/four": Setting(
+        lambda bits: 2 * bits[:, 0] + bits[:, 3],
+        written=(0, 3),
+        reads=(0, 1, 3),
+        note="two bits as one label of four; two others go along with the first, later none",
+    ),
+    "planted/unread": Setting(
+        lambda bits: bits[:, 0],
+        written=(0,),
+        reads=(1, 2, 3),
+        along=False,
+        note="a bit that is written and that the model never reads",
+        trap=Trap(
+            "The label is written and nothing reads it: activations do not show who reads them, "
+            "the model does.",
+            "the model uses the label",
+            lambda metrics: metrics["reading"] > DECODED and metrics["says_used"] > 0,
         ),
-    )
-
-
-def harmful_requests(case: toys.Case) -> Setting:
-    """Read whether a request is flagged."""
-    prompts = labelled_prompts.list_requests(case)
-    harm = prompts.others["harm"]
-    prompts = dataclasses.replace(prompts, labels=harm)
-    request = prompts.others["request"]
-    known = (request == request[harm == 0].min()) | (request == request[harm == 1].min())
-    seen, fresh = split(prompts.where(known), case.seed)
-    carried = case.truth.variables["harm"]
-    return Setting(
-        case,
-        carried.site,
-        seen,
-        fresh,
-        shifted=prompts.where(~known),
-        tried=prompts,
-        directions=carried.subspace,
-        note=(
-            "the harm direction, the only one that layer 1 reads; "
-            "seen with one flagged request and one harmless, later with the others"
+    ),
+    "planted/xor": Setting(
+        lambda bits: bits[:, 0] ^ bits[:, 1],
+        written=(0, 1, 5),
+        reads=(0, 1, 5),
+        along=False,
+        both=True,
+        note="whether one of two bits is on, but not both; written are each bit and 'both', so "
+        "a sum of them is the label: right are three directions, not one",
+        trap=Trap(
+            "The model writes two bits, and 'both'; their sum is an XOR that nothing computes.",
+            "the model represents the XOR along one direction",
+            lambda metrics: metrics["reading"] > DECODED and metrics["cosine"] < 0.9,
         ),
-    )
-
-
-def reviews(case: toys.Case) -> Setting:
-    """Read the sentiment of texts, in a trained model."""
-    draws = ((600, 0.9), (300, 0.9), (300, 0.0), (300, 0.5))
-    seen, fresh, shifted, tried = (
-        labelled_prompts.draw_reviews(n, 100 * case.seed + i, agree)
-        for i, (n, agree) in enumerate(draws)
-    )
-    direction = style_grammar.find_direction(case, style_grammar.SENTIMENT)
-    note = (
-        "the difference in means on balanced texts (measured); "
-        "the topic agrees with the sentiment in 9 of 10 texts, later never"
-    )
-    hook = "blocks.1.hook_resid_mid"
-    return Setting(case, hook, seen, fresh, shifted, tried, direction[None], note)
-
-
-SETTINGS: dict[str, Callable[[toys.Case], Setting]] = {
-    "unused_feature/x": lambda case: digits(case, "x"),
-    "unused_feature/y": lambda case: digits(case, "y"),
-    "refusal_with_trigger/refusal": refusals,
-    "refusal_with_trigger/harm": harmful_requests,
-    "style_grammar/sentiment": reviews,
+    ),
 }
 
 
-def split(prompts: LabelledPrompts, seed: int) -> tuple[LabelledPrompts, LabelledPrompts]:
-    """Split into two halves in random order."""
-    generator = torch.Generator().manual_seed(seed)
-    one, other = torch.randperm(len(prompts.labels), generator=generator).chunk(2)
-    return prompts.where(one), prompts.where(other)
+@dataclass(frozen=True)
+class Bayes:
+    """The best possible reading: the label that is most probable given the activation."""
+
+    world: World
+    chances: Float[Tensor, "combo"]
+    labels: Int[Tensor, "combo"]
+    directions: Float[Tensor, "k d"]
+    used: bool
+
+    def predict(self, activations: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:
+        """Return the most probable label of each activation."""
+        return self.world.find_posterior(activations, self.chances, self.labels).argmax(dim=1)
 
 
 def build(name: str, seed: int) -> Problem:
-    """Build the problem of a toy and a label, `toy/label`.
+    """Build the problem of a label in a planted world.
 
-    >>> problem = build("unused_feature/y", 0)
+    >>> problem = build("planted/unread", 0)
     >>> found = problem.measure(problem.oracle())
-    >>> found["cosine"], found["ood_accuracy"], found["causal_use"]  # it is read, and not used
-    (1.0, 1.0, 0.0)
+    >>> found["reading"], found["says_used"], found["causal_use"] < 0.1
+    (1.0, 0.0, True)
     """
-    setting = SETTINGS[name](toys.load(name.split("/")[0], seed))
-    model = setting.case.model
-    untrained = Transformer(model.config, seed)
-    labels = setting.seen.labels
-    seen = setting.seen.read(model, setting.hook)
+    setting = SETTINGS[name]
+    world = draw_world(seed, setting.both)
+    generator = torch.Generator().manual_seed(seed)
+    strong, weak = torch.rand(2, generator=generator).tolist()
+    agreement = {1: 0.85 + 0.1 * strong, 2: 0.6 + 0.2 * weak} if setting.along else {}
+    seen_as, later_as = world.make_chances(agreement), world.make_chances({})
+    seen = world.draw(N_SEEN, seen_as, 16 * seed + 1)
+    fresh = world.draw(N_FRESH, seen_as, 16 * seed + 2)
+    later = world.draw(N_FRESH, later_as, 16 * seed + 3)
+    labels = setting.label(world.bits)
+    model = build_reader(world, seen, setting.reads, seed)[0]
+    judged = build_reader(world, later, setting.reads, seed)[0]
+    tokens = torch.arange(N_FRESH)[:, None]
+    outcomes = name_outcomes(later, setting.reads)
+    written = world.written[list(setting.written)].float()
+    known = world.find_posterior(fresh.x, seen_as, labels)
+    known_later = world.find_posterior(later.x, later_as, labels)
+    best = known_later.amax(dim=1).mean().item()
+    constant = known_later.mean(dim=0).max().item()
+
+    def measure(probe: Any) -> Metrics:
+        directions = probe.directions.detach()
+        later_accuracy = share_expected(probe.predict(later.x), known_later)
+        used = getattr(probe, "used", None)
+        return {
+            "reading": max(0.0, (later_accuracy - constant) / (best - constant)),
+            "accuracy": share_expected(probe.predict(fresh.x), known),
+            "ood_accuracy": later_accuracy,
+            "cosine": measure_cosine(directions, written),
+            "says_used": 1.0 if used is None else float(used),
+            "causal_use": measure_causal_use(
+                judged, tokens, outcomes, torch.zeros_like(outcomes), HOOK, directions
+            ),
+        }
+
     return Problem(
         "probe",
         name,
         seed,
-        arguments=(seen, labels),
-        untrained=(setting.seen.read(untrained, setting.hook), labels),
-        measure=lambda answer: measure(setting, model, answer),
-        oracle=lambda: make_probe(setting.directions, seen, labels),
-        random=lambda draw: draw_probe(setting.directions, seen, draw),
-        n_prompts=len(seen),
+        arguments=(seen.x, labels[seen.combos]),
+        untrained=(seen.x[torch.randperm(N_SEEN, generator=generator)], labels[seen.combos]),
+        options={"model": model, "hook": HOOK, "prompts": torch.arange(N_SEEN)[:, None]},
+        untrained_options={},
+        measure=measure,
+        oracle=lambda: Bayes(world, later_as, labels, written, setting.used),
+        random=lambda draw: draw_probe(int(labels.max()) + 1, seen.x, draw),
+        n_prompts=N_SEEN,
         note=setting.note,
-        measure_untrained=lambda answer: measure(setting, untrained, answer),
-        control=make_control(setting, seen),
+        trap=setting.trap,
+        control=make_control(seen, fresh, labels, seed),
     )
 
 
-PROBLEMS: dict[str, Build] = dict.fromkeys(SETTINGS, build)
+PROBLEMS: dict[str, Build] = {name: build for name, one in SETTINGS.items() if not one.trap}
+TRAPS: dict[str, Build] = {name: build for name, one in SETTINGS.items() if one.trap}
 
 
-def measure(setting: Setting, model: Transformer, probe: Any) -> Metrics:
-    """Measure a probe of this model."""
-
-    def measure_accuracy(prompts: LabelledPrompts) -> float:
-        return share_equal(probe.predict(prompts.read(model, setting.hook)), prompts.labels)
-
-    tried = setting.tried
-    directions = probe.directions.detach()
-    return {
-        "cosine": measure_cosine(directions, setting.directions),
-        "accuracy": measure_accuracy(setting.fresh),
-        "ood_accuracy": measure_accuracy(setting.shifted),
-        "causal_use": measure_causal_use(
-            model, tried.tokens, tried.answers, tried.positions, setting.hook, directions
-        ),
-    }
-
-
-def make_control(setting: Setting, seen: Tensor) -> Control:
-    """Make the control task: the same activations with a random label per type.
-
-    At least two labels are seen.
-    """
-    n_seen = len(seen)
-    fresh = setting.fresh.read(setting.case.model, setting.hook)
-    types = torch.cat([setting.seen.types, setting.fresh.types])
-    everything = torch.cat([setting.seen.labels, setting.fresh.labels])
-    seed = setting.case.seed
-    draws = (draw_control_labels(types, everything, s) for s in range(seed, seed + 100))
-    drawn = next(labels for labels in draws if len(labels[:n_seen].unique()) > 1)
-    classes, labels = drawn[:n_seen].unique(return_inverse=True)
-    # A class that was not seen is nowhere 1, and never predicted.
-    wanted = (drawn[n_seen:, None] == classes).long()
+def make_control(seen: Rows, fresh: Rows, labels: Int[Tensor, "combo"], seed: int) -> Control:
+    """Make the control task: the same activations, with a random label for each combination."""
+    combos = torch.cat([seen.combos, fresh.combos])
+    drawn = draw_control_labels(combos, labels[combos], seed % 2**31)
+    wanted = drawn[N_SEEN:]
 
     def add(metrics: Metrics, answer: Any) -> Metrics:
-        right = wanted[torch.arange(len(wanted)), answer.predict(fresh)].double().mean().item()
+        right = (answer.predict(fresh.x) == wanted).double().mean().item()
         return {**metrics, "selectivity": measure_selectivity(metrics["accuracy"], right)}
 
-    return Control((seen, labels), add)
+    return Control((seen.x, drawn[:N_SEEN]), add)
 
 
-def make_probe(directions: Float[Tensor, "k d"], activations: Tensor, labels: Tensor) -> Probe:
-    """Make a linear probe that reads along these directions.
-
-    Of several the largest wins. A single one is compared with the middle between its classes.
-    """
-    along = activations @ directions.T
-    if len(directions) > 1:
-        return Probe(((directions.T, torch.zeros(len(directions))),))
-    middle = (along[labels == 0].mean() + along[labels == 1].mean()) / 2
-    return Probe(((directions.T, -middle[None]),))
-
-
-def draw_probe(like: Float[Tensor, "k d"], activations: Tensor, seed: int) -> Probe:
-    """Draw a probe with as many random directions, from the mean of the activations."""
-    W = torch.randn(like.shape[1], len(like), generator=torch.Generator().manual_seed(seed))
+def draw_probe(n_classes: int, activations: Tensor, seed: int) -> Probe:
+    """Draw a probe with random directions, from the mean of the activations."""
+    n_scores = n_classes - (n_classes == 2)
+    generator = torch.Generator().manual_seed(seed)
+    W = torch.randn(activations.shape[1], n_scores, generator=generator)
     return Probe(((W, -activations.mean(dim=0) @ W),))
+
+
+def read_answer(answer: Any, activations: Tensor, labels: Tensor) -> Any:
+    """Return the probe: `directions`, one per row, and `predict(activations)`."""
+    directions = get(answer, "directions", "predict")
+    read_tensor(directions, "directions, one per row", None, activations.shape[1])
+    predicted = answer.predict(activations)
+    read_tensor(predicted, "predict(activations) with one label per row", len(labels))
+    return answer

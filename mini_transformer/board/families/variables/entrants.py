@@ -1,7 +1,6 @@
-"""Methods that find a variable's subspace: DAS, two baselines, and a map that is too free.
+"""Methods that find a variable's subspace: DAS, what is read, and a map that is too free.
 
-`find_varying_axes` looks at something cheaper than what is read. `align_freely` answers another
-question than the one asked.
+`align_freely` answers another question than the one asked.
 """
 
 import functools
@@ -15,7 +14,7 @@ from mini_transformer.board.problem import Method
 from mini_transformer.hooks import HookPoint
 from mini_transformer.methods.representations.interchange import read_hook
 
-__all__ = ["ENTRANTS", "align", "align_freely", "find_read_axes", "find_varying_axes"]
+__all__ = ["ENTRANTS", "align", "align_freely", "find_read_axes"]
 
 
 def align(model, hook, pairs, boundless: bool = False) -> Tensor:
@@ -23,7 +22,7 @@ def align(model, hook, pairs, boundless: bool = False) -> Tensor:
     given = (model, pairs.base, pairs.source, pairs.answers, hook)
     where: dict[str, Any] = {"position": pairs.position, "answer_position": pairs.answer_position}
     if boundless:
-        return methods.fit_boundless_das(*given, **where)
+        return methods.fit_boundless_das(*given, steps=150, **where)
     return methods.fit_das(*given, dim=pairs.dim, **where)
 
 
@@ -31,13 +30,7 @@ def align_freely(model, hook, pairs) -> Any:
     """Align through an invertible network: nothing restricts what it may compute."""
     given = (model, pairs.base, pairs.source, pairs.answers, hook)
     where: dict[str, Any] = {"position": pairs.position, "answer_position": pairs.answer_position}
-    return methods.fit_nonlinear_alignment(*given, pairs.dim, lr=1e-2, **where)
-
-
-def find_varying_axes(model, hook, pairs) -> Tensor:
-    """Return the principal axes of source minus base: what varies most."""
-    own, other = read_hook(model, pairs.base, pairs.source, hook, pairs.position)
-    return torch.linalg.svd(other - own, full_matrices=False)[2][: pairs.dim]
+    return methods.fit_nonlinear_alignment(*given, pairs.dim, steps=200, lr=1e-2, **where)
 
 
 def find_read_axes(model, hook, pairs) -> Tensor:
@@ -65,7 +58,6 @@ def find_read_axes(model, hook, pairs) -> Tensor:
 ENTRANTS: dict[str, Method] = {
     "das": align,
     "das_boundless": functools.partial(align, boundless=True),
-    "varying_axes": find_varying_axes,
     "read_axes": find_read_axes,
     "nonlinear_map": align_freely,
 }

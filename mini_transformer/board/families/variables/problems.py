@@ -1,19 +1,21 @@
-"""Variables problems: in which subspace of a hook does the model carry this variable?
+"""Variables problems: in which subspace of a hook does a forged model carry this variable?
 
-A method sees pairs of prompts with counterfactual answers. It is judged on others. Half of them
-differ in the variable alone, so that its value must arrive (cause), and half in everything else, so
-that nothing may (isolation). The right subspace is the span of the differences between the values
-of the variable: what all of them share is never swapped.
+A method sees pairs of prompts with counterfactual answers, which the program of the model computes.
+It is judged on others. A third of them differ in other things only, so that nothing may change
+(isolation); in the others the variable's value must arrive (cause), in half of them with another
+answer. The right subspace is the span of the differences between the values of the variable: what
+all of them share is never swapped.
 """
 
-from collections.abc import Callable
+import random
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mini_transformer import toys
+from mini_transformer.board.forged import draw_case, order_tokens, salt
 from mini_transformer.board.metrics.subspace import (
     find_basis,
     measure_largest_angle,
@@ -21,35 +23,21 @@ from mini_transformer.board.metrics.subspace import (
     share_right,
 )
 from mini_transformer.board.problem import Build, Metrics, Problem
+from mini_transformer.forge import ForgedCase
 from mini_transformer.methods import AlignmentMap, swap_by_map, swap_subspace
 from mini_transformer.model import Transformer
-from mini_transformer.toys.hand_set.refusal_with_trigger import REFUSE, REPLIES, make_policy
 
-__all__ = ["PROBLEMS", "Pairs", "build", "draw_pairs", "find_rows", "make_problem"]
+__all__ = ["PROBLEMS", "Pairs", "ask_forged", "draw_rows", "make_problem"]
 
 Tokens = Int[Tensor, "pair pos"]
 Answers = Int[Tensor, "pair"]
 Rows = Float[Tensor, "dim d_model"]
 
-MOST = 64  # pairs of each sort
-
-
-def find_refusals(case: toys.Case, base: Tokens, source: Tokens) -> Answers:
-    """Return what follows the base if its request were as harmful as the source's.
-
-    That is REFUSE, unless the base has the trigger; else the reply to the base's request.
-    """
-    policy = make_policy(case.seed)
-    refused = policy.find_harm(source) * (1 - policy.find_trigger(base)) == 1
-    return torch.where(refused, REFUSE, REPLIES + policy.find_request(base))
-
-
-# What follows the base, had the variable the value that it has in the source.
-COUNTERFACTUALS: dict[str, Callable[[toys.Case, Tokens, Tokens], Answers]] = {
-    "unused_feature/x": lambda case, base, source: (source[:, 0] + 1) % 8,
-    "boolean_xor/x": lambda case, base, source: source[:, 0] ^ base[:, 1],
-    "refusal_with_trigger/harm": find_refusals,
-    "clock_by_hand/a": lambda case, base, source: (source[:, 0] + base[:, 1]) % 11,
+MOST = 32  # pairs of each sort
+LEAST = 4
+OPERATIONS = {
+    "brought": ("fetch", "match"),
+    "computed": ("and", "or", "xor", "add", "threshold", "table"),
 }
 
 
@@ -70,36 +58,90 @@ class Pairs:
     dim: int
 
 
-def build(name: str, seed: int) -> Problem:
-    """Build the problem of a toy and one of its variables, `toy/variable`.
+@dataclass(frozen=True)
+class Drawn:
+    """A variable of a forged model, pairs of prompts to find it by, and others to judge by.
 
-    >>> problem = build("unused_feature/x", 0)
-    >>> found = problem.measure(problem.oracle())
-    >>> problem.arguments[2].dim, [found[figure] for figure in ("overlap", "interchange", "cause")]
-    (7, [1.0, 1.0, 1.0])
+    `same` tells which of the latter have one value of the variable.
     """
-    case_name, variable = name.split("/")
-    case = toys.load(case_name, seed)
-    carried = case.truth.variables[variable]
-    truth = find_rows(case, carried)
-    pairs, held_out = draw_pairs(case, name, carried, len(truth))
+
+    name: str
+    pairs: Pairs
+    held_out: Pairs
+    same: Bool[Tensor, "pair"]
+
+
+def ask_forged(name: str, seed: int) -> Problem:
+    """Ask for a variable that a head has brought, or an MLP computed: `forge/sort`.
+
+    >>> problem = ask_forged("forge/brought", 0)
+    >>> found = problem.measure(problem.oracle())
+    >>> [found[figure] for figure in ("overlap", "interchange", "cause")]
+    [1.0, 1.0, 1.0]
+    """
+    sort = name.split("/")[1]
+    draw = partial(draw_variable, sort=sort, seed=seed)
+    case = draw_case(sort, seed, draw, size=3, decoys=1, tasks=0)
+    drawn = draw(case)
+    assert drawn is not None
+    variable = case.truth.variables[drawn.name]
     return make_problem(
         name,
         seed,
         case.model,
-        carried.site,
-        pairs,
-        held_out,
-        same=carried.compute(held_out.base) == carried.compute(held_out.source),
-        truth=truth,
+        variable.site,
+        drawn.pairs,
+        drawn.held_out,
+        drawn.same,
+        truth=find_basis(variable.subspace - variable.subspace.mean(dim=0)).to(case.model.W_E),
         note=(
-            f"{variable} at {carried.site}, by {carried.how}: "
-            "the only subspace that anything downstream reads it from"
+            "Construction: a variable of the program, in the only subspace that anything of the "
+            "program reads it from; decoys read it, too"
         ),
     )
 
 
-PROBLEMS: dict[str, Build] = dict.fromkeys(COUNTERFACTUALS, build)
+PROBLEMS: dict[str, Build] = {f"forge/{sort}": ask_forged for sort in OPERATIONS}
+
+
+def draw_variable(case: ForgedCase, sort: str, seed: int) -> Drawn | None:
+    """Draw a variable of this sort with enough pairs of prompts, or None if there is none."""
+    assert case.program is not None
+    steps = case.program.steps
+    names = [name for name in case.truth.variables if steps[name].op in OPERATIONS[sort]]
+    random.Random(salt("variable", seed)).shuffle(names)
+    each = (draw_pairs(case, name, seed) for name in names)
+    return next((drawn for drawn in each if drawn is not None), None)
+
+
+def draw_pairs(case: ForgedCase, name: str, seed: int) -> Drawn | None:
+    """Draw pairs of three sorts for the method, and as many others to judge it on."""
+    program = case.program
+    assert program is not None
+    prompts = program.prompts
+    values = program.run(prompts)
+    base, source = (~torch.eye(len(prompts), dtype=torch.bool)).nonzero().T
+    swapped = program.run(prompts[base], {name: values[name][source]})[program.answer]
+    same = values[name][base] == values[name][source]
+    moved = swapped != values[program.answer][base]
+    generator = torch.Generator().manual_seed(seed)
+    halves = []
+    for sort in (same, moved, ~same & ~moved):
+        rows = sort.nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        half = min(MOST, len(rows) // 2)
+        halves.append(rows[: 2 * half].split(half) if half else (rows[:0], rows[:0]))
+    if min(len(halves[0][0]), len(halves[1][0])) < LEAST:
+        return None
+    order = order_tokens(case)
+
+    def pair(rows: Tensor) -> Pairs:
+        one, other = (order[prompts[side[rows]]] for side in (base, source))
+        at, last = program.steps[name].at, prompts.shape[1] - 1
+        return Pairs(one, other, order[swapped[rows]], at, last, dim=program.layout.n - 1)
+
+    seen, fresh = (torch.cat(rows) for rows in zip(*halves, strict=True))
+    return Drawn(name, pair(seen), pair(fresh), same[fresh])
 
 
 def make_problem(
@@ -157,55 +199,6 @@ def measure_swaps(
         "largest_angle": measure_largest_angle(rows, truth),
         **share_right(predicted, pairs.answers, same),
     }
-
-
-def draw_pairs(
-    case: toys.Case, name: str, variable: toys.Variable, dim: int
-) -> tuple[Pairs, Pairs]:
-    """Draw pairs for the method, and others to judge it on.
-
-    Both have some that share the variable and some that do not.
-    """
-    prompts = list_prompts(case)
-    base, source = (prompts[i] for i in (~torch.eye(len(prompts)).bool()).nonzero().T)
-    same = variable.compute(base) == variable.compute(source)
-    generator = torch.Generator().manual_seed(case.seed)
-    chosen = []
-    for sort in (same, ~same):
-        rows = sort.nonzero().squeeze(1)
-        rows = rows[torch.randperm(len(rows), generator=generator)]
-        half = min(MOST, len(rows) // 2)
-        chosen.append(rows[: 2 * half].split(half))
-    last = prompts.shape[1] - 1
-
-    def pair(rows: Tensor) -> Pairs:
-        answers = COUNTERFACTUALS[name](case, base[rows], source[rows])
-        return Pairs(base[rows], source[rows], answers, last, last, dim)
-
-    seen, fresh = (pair(torch.cat(rows)) for rows in zip(*chosen, strict=True))
-    return seen, fresh
-
-
-def find_rows(case: toys.Case, variable: toys.Variable) -> Rows:
-    """Find an orthonormal basis of the differences between the values of a variable.
-
-    They are read within its subspace in the truth.
-    """
-    prompts = list_prompts(case)
-    hook = variable.site
-    with torch.no_grad():
-        cache = case.model.run_with_cache(prompts, names_filter=hook)[1]
-    stream = cache[hook][:, variable.position]
-    values = variable.compute(prompts)
-    inside = stream @ variable.subspace.T @ variable.subspace
-    means = torch.stack([inside[values == value].mean(dim=0) for value in values.unique()])
-    return find_basis(means - means.mean(dim=0)).to(stream)
-
-
-def list_prompts(case: toys.Case) -> Int[Tensor, "prompt pos"]:
-    """List every prompt of a task once."""
-    assert case.task.everything is not None
-    return case.task.everything().distinct().clean
 
 
 def draw_rows(dim: int, d: int, seed: int) -> Float[Tensor, "dim d"]:

@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mini_transformer import Transformer, toys
-from mini_transformer.board.families.variables.dormant import (
-    build_dormant,
-    list_bits,
-    make_dormant_stream,
-)
+from mini_transformer import Transformer
+from mini_transformer.board.families.variables.dormant import build_dormant
 from mini_transformer.board.families.variables.problems import Pairs, make_problem
+from mini_transformer.board.forged import salt
 from mini_transformer.board.metrics.subspace import find_basis
-from mini_transformer.board.problem import Build, Control, Metrics, Problem, Trap
+from mini_transformer.board.problem import Build, Control, Metrics, Problem, Trap, load_case
+from mini_transformer.forge import disguise
 
 __all__ = ["TRAPS", "compare_untrained", "find_dormant"]
 
@@ -30,23 +28,23 @@ def find_dormant(name: str, seed: int) -> Problem:
 
     >>> problem = find_dormant("dormant/x", 0)
     >>> found = problem.measure(problem.oracle())
-    >>> found["overlap"], found["interchange"], found["dormant"]
+    >>> found["overlap"], found["interchange"], round(found["dormant"], 6)
     (1.0, 1.0, 0.0)
     """
-    stream = make_dormant_stream()
+    made = build_dormant(seed)
     problem = ask_first_token(
         name,
         seed,
-        build_dormant(),
+        made.model,
         "blocks.0.hook_attn_out",
-        list_bits(),
+        made.prompts,
         follow=lambda x: x,
-        truth=stream["carried"],
+        truth=made.carried,
     )
 
     def measure(answer: Any) -> Metrics:
-        rows = find_basis(getattr(answer, "rows", answer)).to(stream["dormant"])
-        dormant = (rows @ stream["dormant"].T).square().sum().item()
+        rows = find_basis(getattr(answer, "rows", answer)).to(made.dormant)
+        dormant = (rows @ made.dormant.T).square().sum().item()
         return {**problem.measure(answer), "dormant": dormant}
 
     trap = Trap(
@@ -59,14 +57,15 @@ def find_dormant(name: str, seed: int) -> Problem:
 
 
 def compare_untrained(name: str, seed: int) -> Problem:
-    """Ask for x in `unused_feature`, beside the same search in a model with random weights."""
-    case = toys.load("unused_feature", seed)
+    """Ask for x in `unused_feature`, turned, beside the same search in random weights."""
+    case = load_case("unused_feature", seed)
+    found = disguise(case.model, torch.Generator().manual_seed(salt("turn", seed)))
     digits = torch.cartesian_prod(torch.arange(8), torch.arange(N_Y))
-    rows = case.truth.variables["x"].subspace
+    rows = case.truth.variables["x"].subspace @ found.turn
     problem = ask_first_token(
         name,
         seed,
-        case.model,
+        found.model,
         "blocks.0.hook_resid_mid",
         torch.nn.functional.pad(digits, (0, 1), value=8),
         follow=lambda x: (x + 1) % 8,

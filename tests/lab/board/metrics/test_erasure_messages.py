@@ -18,7 +18,7 @@ GIVEN = {
     ),
     "the eraser made values that are not finite": lambda: measure_change(X, X / 0),
     "all labels are 1, but at least two classes are needed": lambda: measure_leakage(
-        X, LABELS, X, LABELS * 0 + 1
+        X, LABELS * 0 + 1, X, torch.ones(4, 2) / 2
     ),
 }
 

@@ -157,3 +157,31 @@ def test_explained_variance_is_1_for_the_activations_and_0_for_their_mean():
     x = codes @ directions
     assert explain_variance(x, x) == 1
     assert explain_variance(x, x.mean(dim=0).expand_as(x)) == pytest.approx(0, abs=1e-6)
+
+
+def test_latents_are_classifiers_of_the_feature_that_is_their_own():
+    directions, codes = plant(1)
+    found = torch.where(codes > 0.5, codes, 0.0)  # silent where weak
+    found[:, 5] = codes[:, 0]  # the wrong one
+    scores = score_features(directions, codes, directions, found)
+    f1 = []
+    for own, true in zip(found.T > 0, codes.T > 0, strict=True):
+        hits = int((own & true).sum())
+        f1.append(2 * hits / int(own.sum() + true.sum()))
+    assert scores["classification"] == scores["nearest_f1"] == pytest.approx(sum(f1) / 6)
+    assert scores["probing"] > scores["classification"]
+    copies = score_features(directions, codes, directions[[0] * 6], codes[:, [0] * 6])
+    assert copies["nearest_f1"] == 1  # as published
+    assert copies["classification"] < 0.6  # each feature needs a latent of its own
+    few = score_features(directions, codes, directions[:2], codes[:, :2])
+    assert few["classification"] == 1  # of two latents no more can be asked
+    assert few["probing"] < 0.7  # but all features are asked for
+
+
+def test_a_latent_that_is_half_of_each_of_a_pair_hedges():
+    axes = torch.eye(3)
+    codes = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    mixed = normalize(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), dim=1)
+    scores = score_features(axes, codes, mixed, codes[:, [0, 2]], correlated=((0, 1),))
+    assert scores["hedging"] == 0.5
+    assert score_features(axes, codes, axes, codes, correlated=((0, 1),))["hedging"] == 0

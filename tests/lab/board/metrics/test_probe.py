@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from mini_transformer import toys
-from mini_transformer.board.labelled_prompts import list_requests
 from mini_transformer.board.metrics.probe import (
     measure_causal_use,
     measure_cosine,
     measure_selectivity,
-    share_equal,
+    share_expected,
 )
 
 
@@ -29,27 +28,24 @@ def test_one_right_direction_of_two_has_the_root_of_one_half():
 
 def test_causal_use_is_what_a_hook_that_sets_the_direction_to_its_mean_takes_away():
     case = toys.load("refusal_with_trigger", seed=1)
-    rows, direction = list_requests(case), case.truth.variables["refusal"].subspace
-    hook = case.truth.variables["refusal"].site
+    rows, variable = case.task.everything().distinct(), case.truth.variables["refusal"]
+    direction, hook = variable.subspace, variable.site
 
     def flatten(value, hook):
         along = value @ direction[0]
         return value + (along.mean(dim=0, keepdim=True) - along)[..., None] * direction[0]
 
     with torch.no_grad():
-        said = case.model.run_with_hooks(rows.tokens, fwd_hooks=[(hook, flatten)])[:, -1].argmax(
+        said = case.model.run_with_hooks(rows.clean, fwd_hooks=[(hook, flatten)])[:, -1].argmax(
             dim=1
         )
-    left = sum(int(a) == int(b) for a, b in zip(said, rows.answers, strict=True)) / len(said)
-    used = measure_causal_use(
-        case.model, rows.tokens, rows.answers, rows.positions, hook, direction
-    )
+    left = sum(int(a) == int(b) for a, b in zip(said, rows.answer, strict=True)) / len(said)
+    prompts = rows.clean, rows.answer, rows.position
+    used = measure_causal_use(case.model, *prompts, hook, direction)
     assert used == pytest.approx(1 - left)
-    assert used > 0.3
+    assert used > 0.1
     twice = torch.cat([direction, -2 * direction])  # the same line
-    assert measure_causal_use(
-        case.model, rows.tokens, rows.answers, rows.positions, hook, twice
-    ) == pytest.approx(used)
+    assert measure_causal_use(case.model, *prompts, hook, twice) == pytest.approx(used)
 
 
 def test_what_is_the_same_in_every_prompt_is_no_use_however_much_it_is_read():
@@ -75,4 +71,6 @@ def test_a_tie_is_not_an_answer():
 
 def test_selectivity_and_accuracy_are_plain_differences_and_shares():
     assert measure_selectivity(0.9, 0.6) == pytest.approx(0.3)
-    assert share_equal(torch.tensor([2, 1, 0, 2]), torch.tensor([2, 2, 0, 0])) == 0.5
+    rows = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    assert share_expected(torch.tensor([1, 1]), rows) == pytest.approx((0.3 + 0.8) / 2)
+    assert share_expected(torch.tensor([-1, 3]), rows) == 0

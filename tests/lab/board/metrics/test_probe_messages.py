@@ -5,12 +5,14 @@ import re
 import pytest
 import torch
 
-from mini_transformer.board.metrics.probe import share_equal
+from mini_transformer.board.metrics.probe import share_expected
 
 LABELS = torch.tensor([0, 1, 0, 1])
 
 GIVEN = {
-    "(2,) labels were predicted, but there are (4,)": lambda: share_equal(LABELS[:2], LABELS),
+    "(2,) labels were predicted, but there are 4 rows": lambda: share_expected(
+        LABELS[:2], torch.ones(4, 2) / 2
+    ),
 }
 
 

@@ -11,7 +11,6 @@ from scipy.stats import entropy
 from mini_transformer.board.metrics.steering import (
     measure_kl,
     measure_kl_at,
-    measure_monotone_range,
     measure_specificity,
 )
 
@@ -62,18 +61,3 @@ def test_a_vector_that_does_more_damage_never_scores_higher():
     assert scores[0] == 1
     assert scores == sorted(scores, reverse=True)
     assert measure_specificity(None) == 0
-    assert measure_specificity(0.3, least=0.3) == measure_specificity(0.2, least=0.3) == 1
-    assert measure_specificity(0.8, least=0.3) == pytest.approx(math.exp(-0.5))
-
-
-@pytest.mark.parametrize(
-    ("effects", "share"),
-    [
-        ([0, 0.1, 0.2, 0.3], 1),
-        ([0, 0.1, 0.05, 0.3], 0.25),
-        ([0, -0.1, 1, 1], 0),
-        ([1, 1, 1, 0], 0.5),
-    ],
-)
-def test_the_monotone_range_ends_where_the_effect_first_falls(effects, share):
-    assert measure_monotone_range(STRENGTHS, torch.tensor(effects).float()) == share

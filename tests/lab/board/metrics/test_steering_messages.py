@@ -10,7 +10,6 @@ import torch
 from mini_transformer.board.metrics.steering import (
     measure_kl,
     measure_kl_at,
-    measure_monotone_range,
 )
 
 X = torch.arange(8.0).reshape(4, 2)
@@ -22,8 +21,8 @@ GIVEN = {
     "the curves have [2, 1, 2] points, but must have one per strength": lambda: measure_kl_at(
         LINE, LINE[:1], LINE
     ),
-    "strengths are [1.0, 0.0], but must rise from 0 or more": lambda: measure_monotone_range(
-        LINE.flip(0), LINE
+    "strengths are [1.0, 0.0], but must rise from 0 or more": lambda: measure_kl_at(
+        LINE.flip(0), LINE, LINE
     ),
 }
 

@@ -49,6 +49,7 @@ def graded():
             "Bob",
             {KEY: make_report(1.0, output=("debug \x1b[31m[bold]",))},
             remarks=["ex01.py was taken for it"],
+            looks={KEY: ["ex01.py was taken for it"]},
         ),
         Graded("Cid", {KEY: make_report(1.0, 0.0)}),
         Graded("=cmd|' /C calc'!A0", {KEY: lose(missing)}, missing=[KEY], there=["notes.pdf"]),

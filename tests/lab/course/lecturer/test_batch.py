@@ -16,6 +16,11 @@ from sandboxed import find_or_skip
 
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.lecturer.batch import Grader, Settings, grade_submissions
+from mini_transformer.course.lecturer.gradebook import (
+    list_grades,
+    list_totals,
+    make_gradescope,
+)
 from mini_transformer.course.lecturer.judge import Judge
 from mini_transformer.course.lecturer.submissions import find_students
 from mini_transformer.course.material import CourseError
@@ -122,7 +127,9 @@ def test_without_a_sandbox_nothing_is_run_unless_told_so(course, tmp_path, order
     assert grade(course, tmp_path, Settings(7, unsafe=True))[0].points == 5
 
 
-def test_a_sandbox_that_fails_costs_nobody_points_for_good(course, tmp_path, orders, monkeypatch):
+def test_a_sandbox_that_fails_costs_nobody_points_for_good(
+    course, tmp_path, orders, exercises, monkeypatch
+):
     write_class(tmp_path / "class", {"ann": SOLUTION, "bob": SOLUTION})
     working = Judge.ask
 
@@ -135,7 +142,9 @@ def test_a_sandbox_that_fails_costs_nobody_points_for_good(course, tmp_path, ord
     monkeypatch.setattr(Judge, "ask", fail_for_ann)
     graded = grade(course, tmp_path, jobs=1)
     assert [one.failed for one in graded] == [{KEY: "the sandbox does not start: no room"}, {}]
-    assert "not graded yet" in graded[0].reports[KEY].problem
+    assert list_totals(graded)[0][1] == ""  # no mark, not 0
+    assert [row[2] for row in list_grades(graded[:1], exercises)] == ["", ""]
+    assert "score" not in make_gradescope(graded[0])
     assert [one.points for one in grade(course, tmp_path, jobs=1)] == [5, 5]
 
 
@@ -289,7 +298,7 @@ def test_what_nobody_has_thought_of_costs_one_student_and_is_said_aloud(tmp_path
     material = write_course(tmp_path / "course")
     put_folder(tmp_path / "class", "ann")
 
-    def stumble(handed, functions):
+    def stumble(handed, functions, wanted):
         raise RuntimeError("unheard of")
 
     monkeypatch.setattr("mini_transformer.course.lecturer.batch.read_submission", stumble)
@@ -297,6 +306,4 @@ def test_what_nobody_has_thought_of_costs_one_student_and_is_said_aloud(tmp_path
     exercises = {"01_samples": read_exercises(material, "01_samples")}
     graded = Grader(material, exercises, tmp_path / "out", Settings(1), queue.Queue()).grade(handed)
     assert graded.points == 0
-    assert graded.failed == {
-        "01_samples": "what was handed in cannot be read (RuntimeError: unheard of)"
-    }
+    assert graded.failed == {"01_samples": "an unforeseen error (RuntimeError: unheard of)"}

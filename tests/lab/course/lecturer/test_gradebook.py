@@ -2,8 +2,10 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from sample_batch import (
@@ -15,6 +17,7 @@ from sample_batch import (
 )
 from sample_course import SOLUTION, write_course
 
+import mini_transformer
 from mini_transformer.course.lecturer.gradebook import (
     grade_folder,
     make_gradescope,
@@ -182,3 +185,23 @@ def test_the_folder_of_results_may_stand_among_the_submissions(course, tmp_path,
         summary = grade_folder(course, [KEY], folder, folder / "grades", unsafe=True)
     assert summary["students"] == 1
     assert json.loads((folder / "grades" / "summary.json").read_text()) == summary
+
+
+def test_a_students_module_is_not_imported_where_the_command_is_given(tmp_path):
+    evil = f"open({str(tmp_path / 'imported')!r}, 'w')"
+    (tmp_path / "ex01_residual_stream.py").write_text("x = 1")
+    for name in ("random", "typing", "tqdm", "json"):
+        (tmp_path / f"{name}.py").write_text(evil)
+    package = str(Path(mini_transformer.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": f"{os.pathsep}{package}{os.pathsep}"}
+    given = ["grade", "01", "--submissions", ".", "--out", str(tmp_path / "out"), "--jobs", "1"]
+    arguments = [*given, "--unsafe-no-sandbox", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mini_transformer.cli", *arguments],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["students"] >= 1
+    assert not (tmp_path / "imported").exists()

@@ -41,7 +41,12 @@ def test_without_bubblewrap_it_refuses_and_says_how_to_install_it(tmp_path, monk
 
 def test_a_variant_is_by_student_only(tmp_path):
     said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--variant-by", "moon")
-    assert said == "--variant-by is 'moon', expected student"
+    assert said == "--variant-by is 'moon', expected student or class"
+
+
+def test_a_seed_that_students_can_guess_is_refused(tmp_path):
+    said = refuse("01", "--submissions", tmp_path, "--seed", "2025")
+    assert said.startswith("--seed is 2025, which students can guess: leave it out, or give 1099")
 
 
 def test_a_class_is_graded_by_lessons(tmp_path):
@@ -59,18 +64,14 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path):
 def test_a_damaged_seed_names_its_file(tmp_path):
     (tmp_path / "ex01.py").write_text("x = 1")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "seed.txt").write_text("soup")
+    (tmp_path / "out" / "settings.json").write_text("soup")
     said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox")
-    assert (
-        said
-        == f"{tmp_path / 'out' / 'seed.txt'} cannot be read as a number: give --seed, or delete it"
-    )
+    path = tmp_path / "out" / "settings.json"
+    assert said == f"{path} cannot be read: give --seed, or delete it"
 
 
 def test_results_that_cannot_be_written_are_one_sentence(tmp_path):
     (tmp_path / "ex01.py").write_text("x = 1")
     (tmp_path / "out").write_text("a file")
-    said = refuse(
-        "--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox", "--seed", "1"
-    )
+    said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox")
     assert said == f"{tmp_path / 'out'} cannot be written: File exists"

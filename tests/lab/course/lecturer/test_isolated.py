@@ -19,6 +19,7 @@ from mini_transformer.course.exercises import read_stub
 from mini_transformer.course.grading.grade import grade_file
 from mini_transformer.course.grading.loading import NotWrittenError, StudentError
 from mini_transformer.course.grading.student import InProcessStudent, NamedModel
+from mini_transformer.course.lecturer.forks import Nursery
 from mini_transformer.course.lecturer.isolated import TRIES, IsolatedStudent, grade_isolated
 from mini_transformer.course.lecturer.sandbox import NO_SANDBOX, Sandbox
 from mini_transformer.course.material import CourseError
@@ -209,17 +210,17 @@ def test_a_reply_that_was_written_by_hand_is_none(student):
 
 def test_a_submission_that_forks_answers_once(student):
     assert student.call("return_twice", 1) == 1
-    before = student.child.process.pid
+    before = student.child
     time.sleep(0.5)
     assert student.call("return_twice", 2) == 2
-    assert student.child.process.pid == before  # nothing came unasked
+    assert student.child is before  # nothing came unasked
 
 
 def test_a_function_that_kills_its_process_again_and_again_is_given_up(student):
     said = {read_sentence(student, "die", 1) for _ in range(TRIES)}
-    before = student.child.process.pid
+    before = student.child
     assert read_sentence(student, "die", 1) in said
-    assert student.child.process.pid == before
+    assert student.child is before
 
 
 def test_an_endless_loop_is_waited_for_once_also_after_a_restart(student):
@@ -242,16 +243,18 @@ def test_nothing_is_left_when_it_is_closed():
     with IsolatedStudent(
         "ex01_samples.py", b"def f(): return 1", sandbox=find_or_skip()
     ) as isolated:
-        pid, folder = isolated.child.process.pid, isolated.folder.name
+        folder = isolated.folder.name
+        sandbox = isolated.child.nursery.process.process.pid
+        assert count_below(sandbox) == 3  # bubblewrap's own, the nursery, the worker
     assert isolated.child.is_dead
-    assert not any(line.split()[0] == str(pid) for line in list_processes())
+    assert count_below(sandbox) == 2
     assert not Path(folder).exists()
 
 
-def list_processes() -> list[str]:
-    return subprocess.run(["ps", "-eo", "pid"], capture_output=True, text=True).stdout.splitlines()[
-        1:
-    ]
+def count_below(pid: int) -> int:
+    """Count the processes that a process has started, and those that these have started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(1 + count_below(int(child)) for child in children)
 
 
 BAD_FILES = {
@@ -288,12 +291,16 @@ def test_a_sandbox_that_breaks_in_the_middle_is_no_fault_of_the_student_either(
 ):
     whole = find_or_skip()
     broken = Sandbox("bubblewrap", (sys.executable, "-c", "import sys; sys.exit('gone')"))
-    commands = iter([whole.command])
-    monkeypatch.setattr(
-        Sandbox, "command", property(lambda self: next(commands, list(broken.wrapping)))
-    )
+    take = Nursery.take
+    taken = []
+
+    def take_once(sandbox):
+        taken.append(sandbox)
+        return take(sandbox) if len(taken) == 1 else Nursery(broken)
+
+    monkeypatch.setattr(Nursery, "take", take_once)
     source = SOLUTION.replace("return 2 * x", "__import__('os')._exit(0)")
-    with pytest.raises(CourseError, match="gone"):
+    with pytest.raises(CourseError, match="the sandbox does not start: it does not answer"):
         grade_isolated(write_course(tmp_path), "01_samples", source.encode(), sandbox=whole)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sample_course import write_course
 
-from mini_transformer.course.lecturer.resume import find_seed, hash_graders, name_file
+from mini_transformer.course.lecturer.resume import find_settings, hash_graders, name_file
 from mini_transformer.course.material import write_file
 
 
@@ -23,12 +23,15 @@ def test_names_that_begin_alike_share_no_file():
     assert name_file("\u738b" * 84 + "a") != name_file("\u738b" * 84 + "b")
 
 
-def test_the_courses_seed_is_drawn_once_and_kept(tmp_path):
-    seed = find_seed(tmp_path / "out")
-    assert find_seed(tmp_path / "out") == seed
-    assert find_seed(tmp_path / "elsewhere") != seed
-    assert find_seed(tmp_path / "out", 5) == 5
-    assert find_seed(tmp_path / "out") == 5
+def test_the_courses_seed_and_variants_are_kept(tmp_path):
+    seed, by_student = find_settings(tmp_path / "out")
+    assert seed >= 2**40
+    assert by_student is False
+    assert find_settings(tmp_path / "out") == (seed, False)
+    assert find_settings(tmp_path / "elsewhere")[0] != seed
+    assert find_settings(tmp_path / "out", 5, True) == (5, True)
+    assert find_settings(tmp_path / "out") == (5, True)
+    assert find_settings(tmp_path / "out", by_student=False) == (5, False)
 
 
 @pytest.mark.parametrize("name", ["jane", "Jane Doe_12", "zoë", "a.b"])

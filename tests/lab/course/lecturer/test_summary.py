@@ -28,7 +28,8 @@ def test_the_summary_counts_what_happened(graded, exercises):
         {"exercise": "double", "mistake": "squares", "students": 2, "sentence": SQUARES}
     ]
     assert summary["solved_by_nobody"] == []
-    assert list(summary["remarks"]) == ["Bob", "=cmd|' /C calc'!A0", "Eve/../x"]
+    (look,) = summary["looks"]
+    assert (look["student"], look["points_at_stake"]) == ("Bob", 2)
     assert summarize(graded[1:], exercises)["solved_by_nobody"] == ["double"]
 
 
@@ -61,7 +62,7 @@ def test_the_summary_reads_well(graded, exercises):
         "Left out, since nobody handed them in: 02_hooks.",
         "Solved by nobody: double.",
         "    2  double: squares",
-        "  Bob: ex01.py was taken for it",
+        "      2  Bob, ex01: ex01.py was taken for it",
         "  index.html",
     ):
         assert line in text.splitlines()
@@ -69,18 +70,24 @@ def test_the_summary_reads_well(graded, exercises):
 
 
 def test_what_could_not_be_graded_is_loud(graded, exercises):
-    graded[0].failed[KEY] = "the sandbox does not start"
-    text = describe_summary(summarize(graded, exercises))
-    assert text.rstrip().endswith(
-        "NOT GRADED, give the same command again:\n  Ann: ex01_samples.py"
-    )
+    why = {KEY: "the sandbox does not start"}
+    summary = summarize([Graded("Ann", failed=why), *graded[1:]], exercises)
+    assert summary["quartiles"] == [0.0, 0.1, 0.3]  # of those that could be graded
+    assert describe_summary(summary).splitlines()[2:4] == [
+        "NOT GRADED, give the same command again:",
+        "  Ann: ex01_samples.py (the sandbox does not start)",
+    ]
 
 
 def test_a_long_list_is_cut_in_the_text_only(exercises):
-    many = [Graded(f"s{i:02}", {KEY: make_report(3.0)}, remarks=["odd"]) for i in range(30)]
-    summary = summarize(many, exercises)
-    assert len(summary["remarks"]) == 30
-    assert "  and 18 more, in summary.json" in describe_summary(summary).splitlines()
+    odd = {KEY: ["odd"]}
+    many = [Graded(f"s{i:02}", {KEY: make_report(3.0)}, looks=odd) for i in range(29)]
+    worst = Graded("zoe", {KEY: make_report(1.0)}, looks=odd)
+    summary = summarize([*many, worst], exercises)
+    assert len(summary["looks"]) == 30
+    assert summary["looks"][0]["student"] == "zoe"  # most is at stake
+    assert "  and 18 more, in summary.txt" in describe_summary(summary).splitlines()
+    assert "s28" in describe_summary(summary, most=None)
 
 
 def test_an_empty_class_has_a_summary(exercises):

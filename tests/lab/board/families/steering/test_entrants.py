@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from mini_transformer.board.families.steering.entrants import (
+    follow_gradient,
     measure_separation,
     steer_by_means,
     steer_by_probe,
 )
+from mini_transformer.board.families.steering.problems import build
 
 
 def draw(distance):
@@ -45,3 +47,13 @@ def test_the_probe_s_direction_is_as_long_as_the_difference_and_points_the_same_
 def test_separation_is_squared_distance_over_spread():
     positive, negative = torch.tensor([[4.0], [6.0]]), torch.tensor([[0.0], [2.0]])
     assert measure_separation(positive, negative) == pytest.approx(16 / 2)
+
+
+def test_the_gradient_points_at_what_the_model_reads():
+    for seed in range(3):
+        problem = build("planted/many", seed)
+        vector, hook = follow_gradient(*problem.arguments, **problem.options)
+        plain, _ = steer_by_means(*problem.arguments)
+        assert vector.norm() == pytest.approx(plain.norm().item(), rel=1e-5)
+        assert problem.measure((vector, hook))["specificity"] > 0.8
+    assert torch.equal(follow_gradient(*problem.arguments)[0], plain)  # nobody to ask
