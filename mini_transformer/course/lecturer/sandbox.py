@@ -29,7 +29,7 @@ CPU_SECONDS = 600  # of one process, whatever it does; calls have limits of thei
 FREE_UIDS = range(61184, 65520)  # systemd keeps these for services, and no account has them
 INSTALL = (
     "install bubblewrap 0.8 or newer (`sudo apt install bubblewrap`, or with dnf; "
-    "Ubuntu 22.04 and Debian 11 have an older one: use a newer system there, or its container)"
+    "Ubuntu 22.04 and Debian 11 have an older one: use a newer system there)"
 )
 # Ubuntu since 24.04 lets only programs with a profile make user namespaces (bubblewrap issue 632).
 USER_NAMESPACES = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")

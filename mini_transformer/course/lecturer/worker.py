@@ -223,7 +223,7 @@ def survey(top: Path) -> dict[Path, int | None]:
     return kept
 
 
-def empty_folder(folder: Path, kept: Collection[Path] = ()) -> None:
+def empty_folder(folder: Path, kept: Collection[Path]) -> None:
     """Remove all in a folder but what is kept.
 
     There is no recursion, because trees may be deeper than calls and longer than paths.
