@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: lab test test-slow lint notebooks exercises mutants bench clean
+.PHONY: lab test test-slow lint notebooks exercises mutants bench peers site clean
 
 lab: .venv/lab-installed
 	$(BIN)/minilab tour
@@ -42,6 +42,12 @@ mutants: .venv/dev-installed
 bench: .venv/dev-installed
 	$(BIN)/python tests/bench/run.py
 
+peers:
+	$(PYTHON) tests/peers/run.py
+
+site: .venv/site-installed
+	$(BIN)/python docs/site/make_site.py
+
 clean:
 	rm -rf .venv out lessons/*.ipynb
 
@@ -52,4 +58,8 @@ clean:
 
 .venv/dev-installed: .venv/lab-installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/site-installed: .venv/lab-installed
+	$(BIN)/python -m pip install --quiet --editable '.[site]'
 	touch $@

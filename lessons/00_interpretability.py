@@ -39,8 +39,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from mini_transformer import toys
-from mini_transformer.diagrams import draw_arcs, draw_circuit
+from mini_transformer.diagrams import draw_arcs
 from mini_transformer.methods import ablate
+from mini_transformer.plots import plot_circuit
 
 torch.set_grad_enabled(False)
 toy = toys.load("induction_by_hand")
@@ -79,7 +80,7 @@ circuit = [
     "a1.h0->logits",
 ]
 roles = {"a0.h0": "notes the letter before", "a1.h0": "finds the note, copies"}
-draw_circuit(toy.model, circuit, roles, title="who reads what from whom")
+plot_circuit(toy.model, circuit, roles=roles, title="who reads what from whom")
 plt.show()
 
 # %% [markdown]

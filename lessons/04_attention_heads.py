@@ -31,6 +31,7 @@ from mini_transformer import Transformer, methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
 from mini_transformer.diagrams import draw_head
 from mini_transformer.edges import mask_of, run_edges, write_outputs
+from mini_transformer.play import embed
 from mini_transformer.toys.trained import induction
 
 torch.set_grad_enabled(False)
@@ -167,6 +168,12 @@ assert fixed_scores == {10: 1, 7: 0}
 # With blocks of 10 "right after the latest occurrence" *is* "nine positions back". Vary what should
 # not matter.
 #
+# **Touch it.** Choose other tokens, and watch where all four heads look.
+
+# %%
+embed(toy, scene="patterns", height=520)
+
+# %% [markdown]
 # ## Build: what a head moves
 #
 # QK gives one number, the attention; OV says what is moved. Here are both for `a1.h1`, at the first

@@ -30,6 +30,7 @@ import torch
 
 from mini_transformer import Transformer, methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
+from mini_transformer.play import embed
 
 torch.set_grad_enabled(False)  # nothing is trained here
 toy = toys.load("backup_head")
@@ -155,6 +156,13 @@ assert (batch.answer == said).sum() == 50
 # And one pair is dark that should not be. `a2.h0` and `a3.h0` are harmless one by one; without both
 # all logits are 0, and a tie counts as wrong.
 #
+# **Touch it.** Do it by hand: click a head, switch it off in one of three ways, and read who says
+# the answer now.
+
+# %%
+embed(toy, scene="ablation", height=1150)
+
+# %% [markdown]
 # ## Trap 1: a silence that never occurs
 #
 # `a3.h0` is a **backup**: it would do the same job, but looks away once it sees a name written.

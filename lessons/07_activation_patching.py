@@ -34,6 +34,7 @@ from mini_transformer.methods import (
     measure_share_recovered,
     patch_activations,
 )
+from mini_transformer.play import embed
 from mini_transformer.toys.trained.facts import restrict
 
 torch.set_grad_enabled(False)  # nothing is trained here
@@ -174,6 +175,13 @@ assert (streams[0] - streams[1]).norm(dim=-1).min() > 1
 # For another *relation* attention 1 brings back .59: MLP 0 at the relation already speaks for the
 # answers of its relation, and the unembedding reads that, too.
 #
+# **Touch it.** Do it by hand: let what is off carry its value on the other prompt, and switch
+# `m0` off at one position.
+
+# %%
+embed(toy, scene="patching", height=1400)
+
+# %% [markdown]
 # ## Control
 #
 # Ask of any map: 1. Does a patch from the *same* run change nothing? 2. Does an *untrained* model

@@ -41,7 +41,7 @@ import torch
 
 from mini_transformer import Transformer, methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
-from mini_transformer.diagrams import draw_circuit
+from mini_transformer.play import embed
 
 toy = toys.load("induction")
 model = toy.model
@@ -116,7 +116,7 @@ torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
 my_count = 3  # your guess
 
 seven = [f"a0.h1->a1.h{head}<{part}>" for head in range(2) for part in "qkv"] + ["a0.h1->logits"]
-draw_circuit(model, seven, {"a0.h1": "writer"}, title="seven edges leave a0.h1")
+plots.plot_circuit(model, seven, roles={"a0.h1": "writer"}, title="seven edges leave a0.h1")
 plt.show()
 
 
@@ -133,6 +133,10 @@ total = measure_cost(change, readers)
 costs = {reader: measure_cost(change, [reader]) for reader in readers}
 for reader, cost in costs.items():
     print(f"a0.h1 -> {reader!s:12} {cost:6.2f}")
+plots.plot_circuit(
+    model, dict(zip(seven, costs.values(), strict=True)), title="as broad as they cost"
+)
+plt.show()
 found = [reader for reader, cost in costs.items() if cost > total / 10]
 print(f"all seven {total:.2f}; more than a tenth: {len(found)} edges, you said {my_count}")
 
@@ -322,6 +326,12 @@ print(f"exact {by_keys:.2f}, estimate with exact attention {remedied:.2f}")
 
 # %% tags=["check"]
 assert abs(remedied - by_keys) < 0.01
+
+# %% [markdown]
+# **Touch it.** Cut edges by hand, until only those are left that the answer needs.
+
+# %%
+embed(toy, scene="edges", height=1000)
 
 # %% [markdown]
 # ### Exercise 8.3: attribute_heads

@@ -30,7 +30,6 @@ import torch
 
 from mini_transformer import Transformer, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
-from mini_transformer.diagrams import draw_circuit
 from mini_transformer.edges import EdgeScores, list_edges, mask_of, run_edges, write_outputs
 from mini_transformer.methods import eap, find_circuit_acdc, make_divergence, measure_faithfulness
 
@@ -136,7 +135,8 @@ kept = mask_of(model, circuit)
 f = compute_faithfulness(measure, kept)
 print(f"{len(circuit)} of 29 edges (you: {my_edges}), f = {f:.2f}:", *sorted(circuit), sep="\n")
 roles = {"a0.h1": "previous token", "a1.h0": "match and copy", "a1.h1": "match and copy"}
-draw_circuit(model, circuit, roles, title="the circuit; a letter says which input is entered")
+title = "the circuit; a letter says which input is entered"
+plots.plot_circuit(model, circuit, roles=roles, title=title)
 plt.show()
 
 # %% tags=["check"]
@@ -296,6 +296,9 @@ ax.set(xlabel="edges kept, largest score first", ylabel="faithfulness (1: as the
 plt.show()
 
 # %%
+title = "integrated scores; behind them, what pruning kept"
+plots.plot_circuit(model, scores["integrated"], truth=circuit, title=title)
+plt.show()
 at_nine = {name: round(curve[9], 2) for name, curve in curves.items()}
 print("f with nine edges:", at_nine, f"your guess for random: {my_random_f}")
 

@@ -31,6 +31,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from mini_transformer import plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
+from mini_transformer.play import embed
 from mini_transformer.toys.trained import autoencoders, phase_diagram
 
 # %% [markdown]
@@ -169,6 +170,12 @@ assert off.min() > 0.1
 # one of a pentagon 2/5: five share two dimensions. Three in a plane form a **triangle** (2/3), four
 # in three dimensions a **tetrahedron** (3/4).
 #
+# **Touch it.** Ask for the logits of the other features: the one that is on shows there, too.
+
+# %%
+embed(toys.load("superposition_pentagon"), scene="stream", height=700)
+
+# %% [markdown]
 # ### Exercise 10.1: name_shapes
 # Name the shapes in the weights of toys that you have never seen. Stubs are in
 # `exercises/ex10_superposition.py`; `minilab grade 10` checks them, `minilab hint 10` helps.

@@ -25,6 +25,7 @@ import torch
 
 from mini_transformer import methods, plots, toys
 from mini_transformer.claims import ClaimCard, Measurement
+from mini_transformer.play import embed
 from mini_transformer.toys.hand_set import refusal_with_trigger as refusal
 from mini_transformer.toys.trained import facts
 from mini_transformer.toys.trained import style_grammar as reviews
@@ -311,6 +312,13 @@ assert (kept, len(contrast)) == (1, 26)
 #
 # Adding a direction may bring a behaviour although the model does not use it. So remove it, too.
 #
+# **Touch it.** Steer by hand: add what a head writes, or the difference of two answers, and move
+# the slider.
+
+# %%
+embed(toys.load("refusal_with_trigger"), scene="steering", height=800)
+
+# %% [markdown]
 # ### Exercise 15.3: tell_directions
 # Which directions push a model to refuse, which does it need, which break it? `minilab grade 15`
 #

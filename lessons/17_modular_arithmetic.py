@@ -32,6 +32,7 @@ from mini_transformer.methods.weights.gradient_symmetry import (
     measure_distance_irrelevance,
     measure_gradient_symmetry,
 )
+from mini_transformer.play import embed
 from mini_transformer.toys.trained import clock_pizza, modular_addition
 
 p = 113
@@ -120,6 +121,12 @@ assert radius.min() > 0.7 * radius.max()
 # In this toy, three of 56 frequencies hold more than nine tenths of the embedding. That does not
 # yet show that the model uses them.
 #
+# **Touch it.** Choose other numbers, and ask which part says the answer.
+
+# %%
+embed(toys.load("modular_addition"), scene="stream", height=800)
+
+# %% [markdown]
 # ### Exercise 17.1: find_frequencies
 # Which frequencies do unseen models use? Stubs are in
 # `exercises/ex17_modular_arithmetic.py`; `minilab grade 17` checks them, `minilab hint 17` helps.

@@ -406,6 +406,8 @@ assert verdict
 # %%
 print(sealed.program.draw())
 (truth,) = sealed.truth.circuits["resample"].edges
+plots.plot_circuit(model, circuit, truth=truth, title="what was found; behind it, the truth")
+plt.show()
 print("circuit exact:", set(circuit) == set(truth))
 values = sealed.truth.variables["v0"].compute(prompts)
 print("variable exact:", determines([middle], values) and determines([values], middle))

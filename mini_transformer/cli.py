@@ -15,9 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mini_transformer.toys import Case
 
 # Threads that wait for each other make models this small slower, not faster. torch reads this
 # when it is imported; `train` chooses its own number.
@@ -160,7 +163,9 @@ def grade(
     ] = None,
     variant_by: Annotated[
         str | None,
-        typer.Option(help="`student`: each student's inputs differ; `class`: they do not. Kept."),
+        typer.Option(
+            help="`student`: each has one of eight variants; `class`: all the same. Kept."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The class's inputs; by default drawn once, and kept in OUT.")
@@ -178,15 +183,26 @@ def grade(
         Path | None,
         typer.Option(metavar="CSV", help="The class, as Canvas, Moodle or Gradescope export it."),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="Fill the roster's column that begins so; by default that of the lesson."
+        ),
+    ] = None,
     bom: Annotated[
         bool, typer.Option("--bom", help="Begin tables with a mark by which Excel knows UTF-8.")
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="OLD NEW", help="Show whose grades differ between two OUT folders."),
+        typer.Option(
+            metavar="OLD NEW", help="Show whose grades differ, and why. Status 1 if some do."
+        ),
     ] = None,
     show: Annotated[
         bool, typer.Option(help="Show what the first failing check gave your function.")
+    ] = False,
+    container: Annotated[
+        bool, typer.Option("--container", help="Grade a class inside Podman or Docker.")
     ] = False,
 ) -> int:
     """Check your answers: a lesson (01), an exercise (1.2, or its name), or everything.
@@ -208,8 +224,9 @@ def grade(
             "dask": dask,
             "roster": roster,
             "bom": bom,
+            "column": column,
         }
-        return grade_class(what, as_data, submissions, out, options)
+        return grade_class(what, as_data, submissions, out, options, container)
 
     from mini_transformer.course.grading.showing import show_report
     from mini_transformer.course.learner.course import open_course
@@ -233,33 +250,68 @@ def grade(
 
 
 def grade_class(
-    what: str | None, as_data: bool, folder: Path, out: Path | None, options: dict[str, Any]
+    what: str | None,
+    as_data: bool,
+    folder: Path,
+    out: Path | None,
+    options: dict[str, Any],
+    container: bool = False,
 ) -> int:
     """Grade a folder of submissions, and show the summary.
 
     Return status 0 if every file could be judged, whatever the grades.
     """
+    from mini_transformer.course.lecturer.container import grade_in_container
     from mini_transformer.course.lecturer.gradebook import grade_folder
-    from mini_transformer.course.lecturer.resume import LEAST_SEED
+    from mini_transformer.course.lecturer.resume import check_seed, hold_folder
     from mini_transformer.course.lecturer.summary import describe_summary
     from mini_transformer.course.material import find_key, find_material
     from mini_transformer.terminal import say
 
-    seed = options["seed"]
-    if seed is not None and not LEAST_SEED <= seed < 2**63:
-        can = f"leave it out, or give {LEAST_SEED} or more, below 2**63"
-        raise ValueError(f"--seed is {seed}, which students can guess: {can}")
+    if options["seed"] is not None:
+        check_seed(options["seed"])
     material = find_material()
     keys = [find_key(what, material.list_keys())] if what else material.list_keys()
     out = out or Path("grades") / (keys[0][:2] if what else "all")
-    options |= {"progress": sys.stderr.isatty(), "all_lessons": what is not None}
-    summary = grade_folder(material, keys, folder, out, **options)
+    if container:
+        arguments = list_arguments(what, **options)
+        summary = grade_in_container(arguments, folder, out, options["roster"])
+    else:
+        options |= {"progress": sys.stderr.isatty(), "all_lessons": what is not None}
+        with hold_folder(out):
+            summary = grade_folder(material, keys, folder, out, **options)
     if as_data:
         print_data(summary)
     else:
         say(describe_summary(summary))
-        say(f"written: {out / 'grades.csv'}, totals.csv, summary.txt, feedback/ and gradescope/")
+        upload = "upload.csv, " if "upload" in summary else ""
+        tables = f"{out / 'grades.csv'}, totals.csv, {upload}summary.txt"
+        say(f"written: {tables}, feedback/ and gradescope/")
     return 1 if summary["failed"] else 0
+
+
+def list_arguments(
+    what: str | None,
+    seed: int | None,
+    by_student: bool | None,
+    unsafe: bool,
+    jobs: int | None,
+    dask: str | None,
+    roster: Path | None,
+    bom: bool,
+    column: str | None,
+) -> list[str]:
+    """List the words of `minilab grade` that say the same in a container."""
+    if unsafe or dask:
+        raise ValueError(
+            "--container has sandboxes and no network: without --unsafe-no-sandbox and --dask"
+        )
+    given = [] if what is None else [what]
+    variants = None if by_student is None else "student" if by_student else "class"
+    options = {"--seed": seed, "--jobs": jobs, "--variant-by": variants, "--column": column}
+    for option, value in options.items():
+        given += [] if value is None else [option, str(value)]
+    return [*given, "--bom"] if bom else given
 
 
 def compare_grades(old: Path, new: Path, as_data: bool) -> int:
@@ -281,19 +333,30 @@ def compare_grades(old: Path, new: Path, as_data: bool) -> int:
 @command
 def exam(
     action: Annotated[str, typer.Argument(metavar="make|grade")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Holds DIR/NAME/ for each student, to hand out, and the tables."
+        ),
+    ],
     roster: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="The class: a model for each student.")
+        Path | None,
+        typer.Option(metavar="CSV", help="The class: a model for each; e-mails in the tables."),
+    ] = None,
+    submissions: Annotated[
+        Path | None,
+        typer.Option(help="Where the answers are that `grade` reads; by default in DIR."),
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, help="What the paper says.")] = 90,
-    size: Annotated[int, typer.Option(min=1, max=8, help="Steps of each program.")] = 2,
+    size: Annotated[int, typer.Option(min=1, max=5, help="Steps of each program.")] = 2,
     key: Annotated[
         Path | None, typer.Option(help="The key to grade with; by default DIR.key.json.")
     ] = None,
     as_data: AsData = False,
 ) -> None:
     """An unseen model for every student, and the same questions about it (docs/lecturers.md).
-    `make` writes DIR and its key; `grade` scores the answers in DIR.
+    `make` writes DIR and, beside it, the key; `grade` scores the answers and writes
+    DIR/totals.csv.
     """
     from mini_transformer.course.lecturer.exam import grade_exam, make_exam
     from mini_transformer.course.lecturer.roster import load_roster
@@ -305,11 +368,15 @@ def exam(
         make_exam(students, folder, minutes, size=size)
         say(f"written: {folder}, a folder for each student, and the key {key}, to keep")
     elif action == "grade":
-        rows = grade_exam(folder, key)
+        rows, nobodys = grade_exam(folder, key, submissions, roster)
         if as_data:
-            print_data(rows)
-        else:
-            show_table(tuple(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
+            print_data({"students": rows, "nobodys": nobodys})
+            return
+        cells = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+        show_table(tuple(rows[0]), cells)
+        for sentence in nobodys:
+            say(sentence)
+        say(f"written: {folder / 'totals.csv'}{' and upload.csv' if roster else ''}")
     else:
         raise ValueError("say `minilab exam make DIR --roster CSV` or `minilab exam grade DIR`")
 
@@ -459,17 +526,101 @@ def toys(
 
 @command
 def export(
-    name: Annotated[str, typer.Argument(help="A toy, or `forge` for an unseen model.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    seed: Annotated[int, typer.Option(min=0, help="Which variant.")] = 0,
+    name: Annotated[
+        str, typer.Argument(help="A toy, forge:7 (an unseen model), or where a class hands in.")
+    ],
+    where: Annotated[
+        str, typer.Argument(help="The folder to write, or the lesson that a class hands in.")
+    ],
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Which variant; a class's is drawn, others are 0.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The zip for Gradescope; the repository for GitHub.")
+    ] = None,
 ) -> None:
-    """Write a model, its task and all that is known of it for other programs (docs/format.md)."""
-    from mini_transformer import forge as forging
+    """Write a model, its task and all that is known of it for other programs (docs/format.md).
+
+    `minilab export gradescope NN` writes autograder.zip for a lesson, and
+    `minilab export github-classroom NN` a workflow (docs/lecturers.md).
+    """
     from mini_transformer import toys
     from mini_transformer.terminal import say
 
-    case = forging.make(seed) if name == "forge" else toys.load(name, seed)
-    say(f"written: {toys.export(case, folder)}")
+    if name in ("gradescope", "github-classroom"):
+        export_lesson(name, where, seed, out)
+        return
+    if out is not None:
+        raise ValueError(f"--out is for gradescope and github-classroom: {name} is written to DIR")
+    say(f"written: {toys.export(load_case(name, seed or 0), Path(where))}")
+
+
+def load_case(name: str, seed: int) -> "Case":
+    """Load a toy, or forge a model: `forge:7`, or `forge` with a seed."""
+    from mini_transformer import forge, toys
+
+    kind, colon, number = name.partition(":")
+    if kind != "forge":
+        return toys.load(name, seed)
+    if colon and not number.isdecimal():
+        raise ValueError(f"{name} has no seed after the colon: write forge:{seed}")
+    return forge.make(int(number) if colon else seed)
+
+
+def export_lesson(platform: str, which: str, seed: int | None, out: Path | None) -> None:
+    """Write what grades a lesson on a platform."""
+    from mini_transformer.course.lecturer.classroom import write_classroom
+    from mini_transformer.course.lecturer.gradescope import find_kept_seed, write_autograder
+    from mini_transformer.course.lecturer.resume import check_seed, draw_seed
+    from mini_transformer.course.material import find_key, find_material
+    from mini_transformer.terminal import say
+
+    key = find_key(which, find_material().list_keys())
+    if platform == "gradescope":
+        path = out or Path("autograder.zip")
+        kept = find_kept_seed(path) if seed is None else seed
+        size = write_autograder(path, key, check_seed(draw_seed() if kept is None else kept))
+        whose = "the class's seed" if kept is None or seed is not None else "the seed that it had"
+        say(f"written: {path} ({size / 2**20:.0f} MB), with {whose}: keep it to yourself")
+    else:
+        folder = out or Path(".")
+        before = write_classroom(folder, key)
+        if before:
+            say(f"the workflow there graded lesson {before}: it is replaced")
+        say(f"written: {folder / '.github'}, for the repository that students start from")
+
+
+@command
+def play(
+    name: Annotated[
+        str, typer.Argument(metavar="[TOY]", help="A toy, forge:7, or a folder of `export`.")
+    ] = "induction_by_hand",
+    seed: Annotated[int, typer.Option(min=0, help="Which variant of a toy.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The file; by default out/TOY.html.")] = None,
+    opened: Annotated[bool, typer.Option("--open/--no-open", help="Show it.")] = True,
+) -> None:
+    """Take a model apart in the browser: one HTML file in which it runs, without a network."""
+    from mini_transformer import play as playing
+    from mini_transformer import toys
+    from mini_transformer.terminal import say
+
+    if name == "forge":
+        raise ValueError(f"a forged model is called by its seed: minilab play forge:{seed}")
+    is_folder = Path(name, "case.json").is_file()
+    case = toys.load_folder(name) if is_folder else load_case(name, seed)
+    path = out or Path("out") / f"{case.name}.html"
+    say(f"written: {playing.play(case, path=path) if opened else playing.write(path, case)}")
+
+
+@command
+def site() -> None:
+    """Open the course as a site in the browser: lessons with their figures, toys, techniques."""
+    front = Path(__file__).parents[1] / "out" / "site" / "html" / "index.html"
+    if not front.exists():
+        raise ValueError(
+            f"there is no {front}: `make site` builds it, in a clone of the repository"
+        )
+    typer.launch(front.as_uri())
 
 
 def show_checks(rows: list[Any], as_data: bool) -> int:

@@ -1,20 +1,26 @@
-"""Drawings of a model's parts: the stream with its writers, a head, a circuit, a prompt's arcs.
+"""Drawings of a model's parts: the stream with its writers, a head, a prompt's arcs.
 
 They are drawn from a model: its layers and heads, its widths, and numbers that were measured on it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from mini_transformer.edges import Edge, list_edges
 from mini_transformer.model import Transformer
-from mini_transformer.plots import BLUE, GREY, LINES, NOTHING, ORANGE
+from mini_transformer.plots import (
+    BLUE,
+    GREY,
+    LINES,
+    NOTHING,
+    ORANGE,
+    Number,
+    Point,
+    draw_box,
+    make_bare,
+)
 
 STREAM = "#e9e4d8"
-Number = float | int
-Point = tuple[Number, Number]
 
 
 def draw_stream(
@@ -41,12 +47,12 @@ def draw_stream(
     ]
     groups = [["embed", "pos_embed"], *layers]
     width = sum(len(group) + 0.5 for group in groups) + 1
-    ax = _clear(ax, (width, 2.9))
+    ax = make_bare(ax, (width, 2.9))
     ax.annotate(
         "", (width - 0.9, 0), (-0.6, 0), arrowprops={"width": 16, "headwidth": 30, "color": STREAM}
     )
     ax.text(-0.5, 0, f"stream: {config.d_model} numbers", va="center", color=GREY, fontsize=9)
-    _draw_box(ax, (width - 0.4, 0), "W_U\nlogits")
+    draw_box(ax, (width - 0.4, 0), "W_U\nlogits")
     x = 0.0
     for number, group in enumerate(groups):
         start = x
@@ -78,14 +84,14 @@ def draw_head(
     query pays to the key.
     """
     d_model, d_head = model.config.d_model, model.config.d_head
-    ax = _clear(ax, (8.5, 3.4))
+    ax = make_bare(ax, (8.5, 3.4))
     for x, label in ((0, f"at the key\n{key}"), (6, f"at the query\n{query}")):
         ax.annotate(
             "", (x, 3.2), (x, -0.2), arrowprops={"width": 16, "headwidth": 30, "color": STREAM}
         )
         ax.text(x, -0.3, label, ha="center", va="top", fontsize=10)
-    _draw_box(ax, (3, 0.6), f"QK circuit: do they match?\nattention {attention:.2f}", ORANGE)
-    _draw_box(ax, (3, 2.2), f"OV circuit: what is moved?\ntimes {attention:.2f}", BLUE)
+    draw_box(ax, (3, 0.6), f"QK circuit: do they match?\nattention {attention:.2f}", ORANGE)
+    draw_box(ax, (3, 2.2), f"OV circuit: what is moved?\ntimes {attention:.2f}", BLUE)
     sizes = f"{d_model} to {d_head}"
     _draw_arrow(ax, (0.15, 0.6), (1.6, 0.6), ORANGE, f"W_K\n{sizes}", (0.85, 0.72))
     _draw_arrow(ax, (5.85, 0.6), (4.4, 0.6), ORANGE, f"W_Q\n{sizes}", (5.15, 0.72))
@@ -94,54 +100,6 @@ def draw_head(
     _draw_arrow(ax, (3, 1.0), (3, 1.8), GREY, "how much", (3.55, 1.32))
     ax.set(xlim=(-1.2, 7.2), ylim=(-1.0, 3.4))
     ax.set_title(title or f"a{layer}.h{head}")
-    return ax
-
-
-def draw_circuit(
-    model: Transformer,
-    edges: Collection[str],
-    roles: Mapping[str, str] | None = None,
-    ax: Axes | None = None,
-    title: str = "",
-) -> Axes:
-    """Draw a model's nodes from left to right, and some edges between them.
-
-    A letter at the end of an edge says which of a head's inputs it enters. Nodes without an edge
-    are pale. `roles` puts words under nodes.
-
-    >>> from mini_transformer import toys
-    >>> model = toys.load("induction_by_hand").model
-    >>> draw_circuit(model, ["a0.h0->a1.h0<k>", "a1.h0->logits"]).get_title()
-    ''
-    """
-    chosen = [Edge.parse(edge) for edge in edges]
-    unknown = {str(edge) for edge in chosen} - set(list_edges(model))
-    if unknown:
-        raise KeyError(f"the model has no edge {min(unknown)!r}")
-    used = {str(node) for edge in chosen for node in (edge.writer, edge.reader)}
-    places = _place_nodes(model)
-    ax = _clear(ax, (2.1 * (places["logits"][0] + 1), 1.0 + 0.95 * model.config.n_heads))
-    for name, (x, y) in places.items():
-        _draw_box(ax, (x, y), name, "black" if name in used else NOTHING)
-        if roles and name in roles:
-            above = y >= places["input"][1]
-            side, where = (0.3, "bottom") if above else (-0.3, "top")
-            ax.text(x, y + side, roles[name], ha="center", va=where, fontsize=9)
-    for edge in chosen:
-        (x, y), (end, height) = places[str(edge.writer)], places[str(edge.reader)]
-        # The three inputs of a head lie one above the other; edges along a row bow over its nodes.
-        height += {"q": 0.2, "k": 0.0, "v": -0.2}.get(edge.part or "k", 0.0)
-        bow = 0.43 / (end - x) if end - x > 1.1 and abs(y - height) < 0.3 else 0.0
-        arrow = {"arrowstyle": "-|>", "color": BLUE, "linewidth": 1.8, "shrinkA": 20, "shrinkB": 0}
-        arrow["connectionstyle"] = f"arc3,rad={-bow}"
-        ax.annotate(
-            "", (end - (0.21 if edge.part else 0.14), height), (x, y), arrowprops=arrow, zorder=0
-        )
-        if edge.part:
-            ax.text(end - 0.2, height + 0.02, edge.part, color=BLUE, fontsize=9, va="center")
-    heights = [y for _, y in places.values()]
-    ax.set(xlim=(-0.6, places["logits"][0] + 0.6), ylim=(min(heights) - 0.6, max(heights) + 0.6))
-    ax.set_title(title)
     return ax
 
 
@@ -158,7 +116,7 @@ def draw_arcs(
     >>> draw_arcs("| e f e".split(), {"a0.h0 notes": (1, 2), "a1.h0 copies": (2, 3)}).get_title()
     ''
     """
-    ax = _clear(ax, (0.6 * len(tokens), 1.9))
+    ax = make_bare(ax, (0.6 * len(tokens), 1.9))
     for number, (label, (start, end)) in enumerate(arcs.items()):
         colour = LINES[number % len(LINES)]
         # A longer arc is flatter, so that all stay within the picture.
@@ -174,22 +132,6 @@ def draw_arcs(
     return ax
 
 
-def _place_nodes(model: Transformer) -> dict[str, Point]:
-    """Place the input on the left, each layer in its column, MLPs after heads, logits last."""
-    config = model.config
-    middle = -(config.n_heads - 1) / 2
-    places = {"input": (0.0, middle)}
-    x = 1.0
-    for layer in range(config.n_layers):
-        for head in range(config.n_heads):
-            places[f"a{layer}.h{head}"] = (x, -float(head))
-        x += 1.0
-        if config.d_mlp:
-            places[f"m{layer}"] = (x, middle)
-            x += 1.0
-    return places | {"logits": (x, middle)}
-
-
 def _draw_writer(
     ax: Axes, x: Number, name: str, writes: Mapping[str, Number] | None, reads: bool
 ) -> None:
@@ -198,7 +140,7 @@ def _draw_writer(
     colour = NOTHING if not number else BLUE if number > 0 else ORANGE
     if writes is None:
         colour = BLUE
-    _draw_box(ax, (x, 1.25), name)
+    draw_box(ax, (x, 1.25), name)
     if reads:
         _draw_arrow(ax, (x - 0.2, 0.12), (x - 0.2, 1.05), GREY, width=0.8)
     _draw_arrow(ax, (x + 0.1, 1.05), (x + 0.1, 0.12), colour, width=3)
@@ -219,16 +161,3 @@ def _draw_arrow(
     ax.annotate("", end, start, arrowprops=arrow)
     if label:
         ax.text(*at, label, ha="center", va="bottom", fontsize=9, color=colour)
-
-
-def _draw_box(ax: Axes, at: Point, text: str, colour: str = "black") -> None:
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
-    shown = GREY if colour == NOTHING else colour
-    ax.text(*at, text, ha="center", va="center", fontsize=10, color=shown, bbox=box)
-
-
-def _clear(ax: Axes | None, size: Point) -> Axes:
-    """Take these axes, or new ones, without frame and ticks."""
-    ax = ax or pyplot.subplots(figsize=size, layout="constrained")[1]
-    ax.set_axis_off()
-    return ax

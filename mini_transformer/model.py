@@ -118,7 +118,8 @@ def project(equation: str, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 class Norm(nn.Module):
     """LayerNorm, or RMSNorm (no mean, no bias).
 
-    `hook_scale` is the standard deviation (LayerNorm) or the root mean square (RMSNorm).
+    `hook_scale` is the standard deviation (LayerNorm) or the root mean square (RMSNorm),
+    `hook_normalized` what was divided by it, before gain and bias.
     """
 
     def __init__(self, config: Config) -> None:
@@ -130,13 +131,17 @@ class Norm(nn.Module):
         self.hook_normalized = HookPoint()
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        y = self.normalize(x)
+        if not (self.hook_scale.on or self.hook_normalized.on):
+            return self.normalize(x)
+
+        # The same in two steps.
+        y = self.divide(x)
         if self.hook_scale.on:
             y = self.rescale(y, self.measure_scale(x))
-        return self.hook_normalized(y)
+        return self.amplify(self.hook_normalized(y))
 
     def measure_scale(self, x: Tensor) -> Tensor:
-        """Return what `normalize` divides by, (b, t, 1)."""
+        """Return what `divide` divides by, (b, t, 1)."""
         # Not x.var(), which is 15 times slower on CPU.
         centred = x - x.mean(dim=-1, keepdim=True) if self.centred else x
         return (centred.square().mean(dim=-1, keepdim=True) + EPS).sqrt()
@@ -146,18 +151,21 @@ class Norm(nn.Module):
         # With gradients the hook gets a clone. Then y depends on it through the division below, and
         # the gradient of a cached scale leaves out what `own` does.
         scale = self.hook_scale(own.clone() if own.requires_grad else own)
-        if scale is own:
-            return y
+        return y if scale is own else y * (own / scale)
 
-        # b + (y - b) * own / scale. As `lerp` this is exactly y if the scale was not edited.
-        start = y.new_zeros(()) if self.b is None else self.b
-        return start.lerp(y, own / scale)
+    def amplify(self, y: Tensor) -> Tensor:
+        """Apply gain and bias: what is normalised becomes what the readers read."""
+        return y * self.w if self.b is None else torch.addcmul(self.b, y, self.w)
 
     def normalize(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Compute (x - mean) / scale * w + b, without hooks."""
+        return self.divide(x, self.w, self.b)
+
+    def divide(self, x: Tensor, w: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+        """Compute (x - mean) / scale, times w, plus b, if these are given."""
         if self.centred:
-            return F.layer_norm(x, self.w.shape, self.w, self.b, EPS)
-        return F.rms_norm(x, self.w.shape, self.w, EPS)
+            return F.layer_norm(x, self.w.shape, w, b, EPS)
+        return F.rms_norm(x, self.w.shape, w, EPS)
 
 
 READ = {3: "btd,ndh->btnh", 4: "btnd,ndh->btnh"}  # how heads read one stream, or each its own

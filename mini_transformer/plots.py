@@ -1,11 +1,12 @@
 """Pictures: arrays in, Axes out.
 
 There is one palette, and one diverging scale that is white at zero: blue is more, orange is less.
-Every function takes arrays or tensors and an optional Axes, and returns the Axes it drew on.
+Every function takes arrays or tensors and an optional Axes, and returns the Axes it drew on. The
+file is long because all pictures share the palette, the scale and the rules of what is legible.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,12 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from torch import Tensor
+
+from mini_transformer.edges import Edge, EdgeScores, list_edges
+from mini_transformer.model import Transformer
 
 BLUE = "#2166ac"
 ORANGE = "#d9660a"
@@ -34,6 +40,11 @@ NAME = 0.22  # inches, the height of a name in a legend
 LETTER = 0.08  # inches, the width of a character of a label
 Labels = Sequence[str]
 Numbers = Sequence[float] | Sequence[int] | np.ndarray | Tensor
+Number = float | int
+Point = tuple[Number, Number]
+# The colour of an edge says what it enters: a head's query, key or value, or an MLP or the logits.
+PARTS = {"q": ORANGE, "k": PURPLE, "v": BLUE, None: GREEN}
+PORTS = {"q": 0.16, "k": 0.0, "v": -0.16, None: 0.0}  # where on the reader's side
 
 
 def plot_attention(
@@ -190,6 +201,111 @@ def plot_curves(
     }
     add_legend(ax, lines, list(heights), **(beside if many else {}))
     return tidy(ax)
+
+
+def plot_circuit(
+    model: Transformer,
+    edges: Collection[str] | Mapping[str, Number] | EdgeScores,
+    truth: Collection[str] = (),
+    roles: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw a model's nodes from left to right, and some edges or the score of each.
+
+    A letter and a colour say which of a head's inputs an edge enters. Scores are widths, dashed
+    below 0; of scores by position their sum is drawn, and nothing that is below a fiftieth of the
+    largest. `truth` lies behind, broad and pale. `roles` puts words under nodes; nodes without an
+    edge are pale. Raise KeyError for an edge that the model does not have.
+
+    >>> from mini_transformer import toys
+    >>> model = toys.load("induction_by_hand").model
+    >>> plot_circuit(model, ["a0.h0->a1.h0<k>", "a1.h0->logits"]).get_title()
+    ''
+    """
+    if isinstance(edges, EdgeScores):
+        edges = {edge: score.item() for edge, score in edges.sum().items()}
+    weighed = isinstance(edges, Mapping)
+    weights = dict(edges) if isinstance(edges, Mapping) else dict.fromkeys(edges, 1.0)
+    unknown = {*map(str, weights), *map(str, truth)} - set(list_edges(model))
+    if unknown:
+        raise KeyError(f"the model has no edge {min(unknown)!r}")
+    most = find_limit(np.array([*weights.values(), 0.0]))
+    drawn = {Edge.parse(str(e)): w for e, w in weights.items() if abs(w) > most / 50}
+    behind = [Edge.parse(str(edge)) for edge in truth]
+    used = {str(node) for edge in [*drawn, *behind] for node in (edge.writer, edge.reader)}
+    places = place_nodes(model)
+    columns = places["logits"][0] + 1
+    ax = make_bare(ax, (columns * max(1.2, min(2.0, 14 / columns)), 1 + model.config.n_heads))
+    heights = [y for _, y in places.values()]
+    ax.set(xlim=(-0.4, columns - 0.6), ylim=(min(heights) - 0.6, max(heights) + 0.6))
+    for edge in behind:
+        _draw_edge(ax, places, edge, color=GREEN, alpha=0.25, linewidth=9)
+    for edge, weight in drawn.items():
+        share = abs(weight) / most
+        style = "-" if weight > 0 else "--"
+        colour = PARTS[edge.part]
+        width = 0.5 + 3 * share if weighed else 1.8
+        alpha = 0.35 + 0.6 * share
+        _draw_edge(ax, places, edge, color=colour, linewidth=width, alpha=alpha, linestyle=style)
+    for reader, part in {(str(edge.reader), edge.part) for edge in drawn if edge.part}:
+        x, y = places[reader]
+        at = x - 0.33 * _measure_inch(ax), y + PORTS[part]
+        ax.text(*at, str(part), color=PARTS[part], fontsize=9, ha="center", va="center")
+    for name, (x, y) in places.items():
+        draw_box(ax, (x, y), name, "black" if name in used else NOTHING)
+        if roles and name in roles:
+            side, where = (0.3, "bottom") if y >= places["input"][1] else (-0.3, "top")
+            ax.text(x, y + side, roles[name], ha="center", va=where, fontsize=9)
+    ax.set_title(title)
+    return ax
+
+
+def place_nodes(model: Transformer) -> dict[str, Point]:
+    """Place the input on the left, each layer in its column, MLPs after heads, logits last."""
+    config = model.config
+    middle = -(config.n_heads - 1) / 2
+    places = {"input": (0.0, middle)}
+    x = 1.0
+    for layer in range(config.n_layers):
+        for head in range(config.n_heads):
+            places[f"a{layer}.h{head}"] = (x, -float(head))
+        x += 1.0
+        if config.d_mlp:
+            places[f"m{layer}"] = (x, middle)
+            x += 1.0
+    return places | {"logits": (x, middle)}
+
+
+def _draw_edge(ax: Axes, places: Mapping[str, Point], edge: Edge, **style: Any) -> None:
+    """Draw a curve from the writer to the reader's side; along a row it bows over the nodes."""
+    (x, y), (end, height) = places[str(edge.writer)], places[str(edge.reader)]
+    end -= (0.39 if edge.part else 0.27) * _measure_inch(ax)  # before the box, and the letter
+    height += PORTS[edge.part]
+    bow = 0.25 + 0.08 * (end - x) if end - x > 1 and abs(y - height) < 0.3 else 0.0
+    bend = (end - x) / 2.5
+    corners = [(x, y), (x + bend, y + bow), (end - bend, height + bow), (end, height)]
+    curve = Path(corners, [Path.MOVETO, *[Path.CURVE4] * 3])
+    ax.add_patch(PathPatch(curve, fill=False, capstyle="round", zorder=0.5, **style))
+
+
+def _measure_inch(ax: Axes) -> float:
+    """Measure an inch in units of the x axis."""
+    low, high = ax.get_xlim()
+    return (high - low) * ax.figure.dpi / ax.bbox.width
+
+
+def draw_box(ax: Axes, at: Point, text: str, colour: str = "black") -> None:
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour}
+    shown = GREY if colour == NOTHING else colour
+    ax.text(*at, text, ha="center", va="center", fontsize=10, color=shown, bbox=box)
+
+
+def make_bare(ax: Axes | None, size: Point) -> Axes:
+    """Take these axes, or new ones, without frame and ticks."""
+    ax = ax or pyplot.subplots(figsize=size, layout="constrained")[1]
+    ax.set_axis_off()
+    return ax
 
 
 def add_legend(

@@ -209,7 +209,11 @@ def agree(given: Tensor, expected: Tensor) -> bool:
 @torch.no_grad()
 def run_alone(model: Transformer) -> Tensor:
     """Run the model on random tokens, without its hooks."""
+    with model.without_hooks():
+        return model(draw_tokens(model))
+
+
+def draw_tokens(model: Transformer) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.config.d_vocab, (4, model.config.n_ctx), generator=generator)
-    with model.without_hooks():
-        return model(tokens.to(model.W_E.device))
+    return tokens.to(model.W_E.device)

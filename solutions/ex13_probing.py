@@ -52,8 +52,8 @@ def tell_what_sites_hold(
 
     generator = torch.Generator().manual_seed(0)
     by_row = torch.randperm(len(types), generator=generator) % 4
-    which = types.unique(return_inverse=True)[1]
-    by_type = (torch.randperm(len(types), generator=generator) % 4)[which]
+    names, which = types.unique(return_inverse=True)
+    by_type = (torch.randperm(len(names), generator=generator) % 4)[which]
     kinds = {}
     for name, x in sites.items():
         if measure(x, by_type) >= 0.8:

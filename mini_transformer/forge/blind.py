@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ ROLES = (
 STEPS = {"n_heads": 9, "d_head": 16, "d_mlp": 128, "d_model": 144}  # sizes are multiples
 OWN = 4  # dimensions that only added parts use, at least
 EQUAL = 1e-3  # the largest difference of a logit; verdicts are clear by several tenths
+REDRAWN = 20  # times; of 24 models of size 6, 16 were too coarse
 TASK = ("prompts", "answers", "positions", "pairs")
 EXAMPLE = {
     "edges": {name: ["input->a0.h0<v>", "a0.h0->m1", "m1->logits"] for name in ABLATIONS},
@@ -79,7 +81,12 @@ def write_blind(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        models = write_models(temporary, cases, make_generator(secret, f"{seed} disguise"))
+
+        def draw_again(i: int, attempt: int) -> ForgedCase:
+            return forge_secretly(secret, f"{seed} {i} again {attempt}", knobs)
+
+        generator = make_generator(secret, f"{seed} disguise")
+        models = write_models(temporary, cases, generator, draw_again)
         told = said | {"files": hash_files(temporary.iterdir()), "models": models}
         if known and told != known:
             raise ValueError(f"{key} is of other weights: this machine's torch rounds differently")
@@ -153,9 +160,15 @@ def forge_secretly(secret: bytes, words: str, knobs: dict[str, Any]) -> ForgedCa
 
 
 def write_models(
-    folder: Path, cases: list[ForgedCase], generator: torch.Generator
+    folder: Path,
+    cases: list[ForgedCase],
+    generator: torch.Generator,
+    draw_again: Callable[[int, int], ForgedCase],
 ) -> dict[str, dict[str, Any]]:
-    """Write models of equal sizes, and their tasks; return the truth of each."""
+    """Write models of equal sizes, and their tasks; return the truth of each.
+
+    What float32 is too coarse to disguise is drawn again, up to `REDRAWN` times.
+    """
     sizes = {"n_layers": 1 + MOST_LAYERS[cases[0].knobs.size]}
     for name, step in STEPS.items():
         spare = OWN + 2 * SPARE if name == "d_model" else 0
@@ -165,7 +178,14 @@ def write_models(
     truths = {}
     for i, case in enumerate(cases):
         name = f"model_{i:02}"
-        model, truths[name], task = hide(case, sizes, generator)
+        for attempt in range(REDRAWN + 1):
+            try:
+                model, truths[name], task = hide(case, sizes, generator)
+                break
+            except ValueError as error:  # too coarse, or one that was drawn again is too large
+                if attempt == REDRAWN:
+                    raise error
+                case = draw_again(i, attempt)
         checkpoints.save(folder / f"{name}.safetensors", model)
         write_atomically(folder / f"{name}.json", json.dumps(task) + "\n")
     return truths
@@ -205,7 +225,10 @@ def hide(
         if (found.model(shown) - plain(shown)).abs().max() < EQUAL:
             break
     else:
-        raise ValueError("float32 is too coarse for these knobs: loosen them")
+        raise ValueError(
+            f"float32 is too coarse to disguise programs of size {case.knobs.size} with skew "
+            f"{case.knobs.skew}: give a smaller size or skew"
+        )
 
     def move(name: str) -> str:
         return re.sub(r"(?<=[am.])\d+", lambda layer: str(layers[int(layer[0])]), name)

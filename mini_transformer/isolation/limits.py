@@ -181,6 +181,7 @@ def undisturbed(output: Output, recursion: int | None = None) -> Iterator[None]:
     ):
         sys.stdin = io.StringIO()
         warnings.simplefilter("default")
+        warnings.simplefilter("ignore", ResourceWarning)  # depends on when garbage is collected
         warnings.showwarning = stream.write_warning  # catch_warnings restores it
         torch.manual_seed(0)  # an answer that draws random numbers gets the same grade twice
         yield

@@ -38,14 +38,16 @@ __all__ = ["export", "load_folder"]
 FORMAT = "mini-transformer case"
 FORMAT_VERSION = 1
 MOST_PROMPTS = 4096
+N_DRAWN = 512  # where there are more
 PROMPTS = ("clean", "corrupt", "answer", "wrong", "position")
 
 
 def export(case: Case, folder: str | Path) -> Path:
     """Write a case into a folder: case.json, model.safetensors, truth.safetensors.
 
-    All prompts are written if there are at most 4,096, otherwise as many drawn with seed 0. Raise
-    ValueError if the model computes something else than its configuration and weights say.
+    All prompts are written if there are at most 4,096, otherwise 512 drawn with seed 0. A folder of
+    this case is written anew. Raise ValueError for a file, for a folder that holds another case,
+    and if the model computes something else than its configuration and weights say.
 
     >>> import tempfile
     >>> from mini_transformer import toys
@@ -56,6 +58,7 @@ def export(case: Case, folder: str | Path) -> Path:
     """
     check_told(case.model)
     folder = Path(folder)
+    check_free(case, folder)
     batch, is_complete = list_prompts(case)
     tensors: dict[str, Tensor] = {}
     truth = case.truth
@@ -81,6 +84,7 @@ def export(case: Case, folder: str | Path) -> Path:
         "picture": case.picture,
         "config": asdict(case.model.config),
         "token_names": list(case.task.token_names),
+        "output_names": list(case.task.output_names),
         "prompts": {name: getattr(batch, name).tolist() for name in PROMPTS},
         "all_prompts": is_complete,
         "edges": list_edges(case.model),
@@ -107,12 +111,28 @@ def export(case: Case, folder: str | Path) -> Path:
     return folder
 
 
+def check_free(case: Case, folder: Path) -> None:
+    """Raise ValueError for a file, and for a folder that holds another case."""
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise ValueError(f"{place} is a file, but a case is a folder: give another name")
+    if not (folder / "case.json").exists():
+        return
+    try:
+        told = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        found = f"{told['name']}, seed {told['seed']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "something that is no case"
+    if found != f"{case.name}, seed {case.seed}":
+        raise ValueError(f"{folder} holds another case.json ({found}): give another folder")
+
+
 def list_prompts(case: Case) -> tuple[Batch, bool]:
     """List the prompts of a folder, and say whether they are all that there are."""
     everything = case.task.everything() if case.task.everything else None
     if everything is not None and len(everything.clean) <= MOST_PROMPTS:
         return everything, True
-    return case.task.draw(512), False
+    return case.task.draw(N_DRAWN), False
 
 
 def make_plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -211,7 +231,11 @@ def build_case(described: dict[str, Any], model: Transformer, tensors: dict[str,
     )
     everything = (lambda: batch) if described["all_prompts"] else None
     task = Task(
-        described["description"], sample, tuple(described["token_names"]), everything=everything
+        described["description"],
+        sample,
+        tuple(described["token_names"]),
+        everything=everything,
+        output_names=tuple(described.get("output_names", ())),
     )
     names = ("name", "seed", "picture")
     return Case(model=model, task=task, truth=truth, **{key: described[key] for key in names})

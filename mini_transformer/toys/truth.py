@@ -114,7 +114,8 @@ class Task:
 
     `corruptions` are the ways to corrupt a prompt; the first is the default. `everything` returns
     all inputs at once where the domain is small and finite: each clean prompt beside each corrupt
-    prompt that the first corruption can give.
+    prompt that the first corruption can give. `output_names` say what outputs are called that are
+    not tokens.
     """
 
     description: str
@@ -122,6 +123,7 @@ class Task:
     token_names: tuple[str, ...]
     corruptions: tuple[str, ...] = ("default",)
     everything: Callable[[], Batch] | None = None
+    output_names: tuple[str, ...] = ()
 
     def draw(self, n: int, seed: int = 0, corrupt: str | None = None) -> Batch:
         """Draw `n` prompts; the same seed gives the same batch."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mini_transformer import Config, Transformer
+from mini_transformer.interop.transformer_lens import find_version, to_transformer_lens
 
 CONFIG = Config(d_vocab=50, n_ctx=50, d_model=64, n_layers=2, n_heads=4, d_mlp=256, **STYLE)
 SIZES = {"batch 128 x 50": (128, 50, 25), "batch 1 x 16": (1, 16, 300)}
@@ -80,38 +81,11 @@ def write_bare(model: Transformer) -> Callable[[Tensor], Tensor]:
 
 
 def build_lens(model: Transformer):
-    """Build the model in TransformerLens before version 4, or None if not installed."""
+    """Build the model in TransformerLens 3, or return None if that is not installed."""
     try:
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
+        return to_transformer_lens(model) if find_version() == 3 else None
     except ImportError:
         return None
-    c = CONFIG
-    sizes = dict(
-        n_layers=c.n_layers, d_model=c.d_model, n_ctx=c.n_ctx, d_head=c.d_head, n_heads=c.n_heads
-    )
-    lens = HookedTransformer(
-        HookedTransformerConfig(
-            **sizes,
-            d_mlp=c.d_mlp,
-            d_vocab=c.d_vocab,
-            act_fn=c.act,
-            normalization_type="LN",
-            device="cpu",
-        )
-    )
-    renamed = {
-        "W_E": "embed.W_E",
-        "W_pos": "pos_embed.W_pos",
-        "W_U": "unembed.W_U",
-        "b_U": "unembed.b_U",
-    }
-    weights = {
-        renamed.get(name, name): parameter.detach() for name, parameter in model.named_parameters()
-    }
-    missing, unexpected = lens.load_state_dict(weights, strict=False)
-    assert not unexpected
-    assert not set(missing) & {name for name, _ in lens.named_parameters()}
-    return lens
 
 
 def time_training_steps(model: Transformer) -> dict:

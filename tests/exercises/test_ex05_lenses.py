@@ -202,7 +202,7 @@ def draw_rows(seed: int, d: int, vocab: int, n: int) -> tuple[Rows, Rows, tuple[
     """Draw rows to train on, fresh ones from the same source, and the best translator.
 
     They are drawn again until the best by squared differences of probabilities falls short, and so
-    does the best without an offset.
+    do the best without an offset and the best that mixes nothing.
     """
     for again in itertools.count():
         generator = torch.Generator().manual_seed(seed + again)
@@ -212,7 +212,8 @@ def draw_rows(seed: int, d: int, vocab: int, n: int) -> tuple[Rows, Rows, tuple[
         streams, unknown = normal(generator, 2, n, d), normal(generator, 2, n, d)
         logits = (streams + streams @ turn + offset + 2 * unknown * streams[..., :1] ** 2) @ W_U
         rows, fresh = (Rows(x, y, W_U) for x, y in zip(streams, logits, strict=True))
-        best, *others = fit(rows), fit(rows, measure_squares), fit(rows, offset=0.0)
+        best = fit(rows)
+        others = fit(rows, measure_squares), fit(rows, offset=0.0), fit(rows, mask=torch.eye(d))
         if all(measure_share(fresh, best, other) < 0.9 for other in others):
             return rows, fresh, best
     raise AssertionError
@@ -223,11 +224,14 @@ def measure_squares(read: Tensor, logits: Tensor) -> Tensor:
 
 
 def fit(
-    rows: Rows, loss: Callable[[Tensor, Tensor], Tensor] = measure_kl, offset: float = 1.0
+    rows: Rows,
+    loss: Callable[[Tensor, Tensor], Tensor] = measure_kl,
+    offset: float = 1.0,
+    mask: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Fit the best translator, in float64, by a second-order optimiser; the divergence is convex.
 
-    With `offset` 0 it has no b.
+    With `offset` 0 it has no b; A is 0 where `mask` is.
     """
     d = len(rows.W_U)
     A, b = torch.zeros(d, d, dtype=torch.float64), torch.zeros(d, dtype=torch.float64)
@@ -236,12 +240,12 @@ def fit(
 
     def close() -> Tensor:
         optimizer.zero_grad()
-        total = loss(rows.read(A, offset * b), rows.logits.double()).mean()
+        total = loss(rows.read(A * mask, offset * b), rows.logits.double()).mean()
         total.backward()
         return total
 
     optimizer.step(close)
-    return A.detach(), offset * b.detach()
+    return A.detach() * mask, offset * b.detach()
 
 
 def measure_share(rows: Rows, best: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> float:

@@ -197,7 +197,7 @@ def judge_faithfulness(
             named, clean, corrupt, answer, wrong = draw_random(seed + attempt, *size)
             setting = Setting(named.build(), clean, corrupt, ablation)
             writers = list(dict.fromkeys(edge.split("->")[0] for edge in setting.edges))
-            nodes = nodes_of(writers, torch.Generator().manual_seed(seed))
+            nodes = nodes_of(writers, torch.Generator().manual_seed(seed + attempt))
             inside = keep_inside(setting.edges, {*nodes, "logits"})
             want = measure_share(setting, inside, answer, wrong)
             if size[0] > 1 or want < below:

@@ -142,6 +142,7 @@ def plant_some(seed: int, most: int, least: int) -> Planted:
         moved = [(planted.answer_swaps(name) != own).any() for name in planted.variables]
         is_clear = (
             planted.n >= least
+            and len(planted.own.unique()) > 1
             and all(moved)
             and brings_early(planted.program)
             and list_fetched(planted)
@@ -681,6 +682,11 @@ def plant_illusions(seed: int) -> tuple[Transformer, Tensor, Tensor, Kinds] | No
     by_x = prompts[mixed, 0].argsort(stable=True, descending=bool(seed % 2))
     prompts = prompts[mixed][by_x]  # one half has the same x
     answers = prompts[:, 0].expand(len(prompts), -1).contiguous()
+    with torch.no_grad():
+        h = model.run_with_cache(prompts)[1][LAST][: len(prompts) // 2, 2]
+    size = torch.linalg.svdvals(h - h.mean(dim=0))
+    if size[3] < 1.02e-3 * size[0]:  # the span of one half is taken for more than no span at all
+        return None
     leaning = list_leaning(model, prompts, answers, turn)
     if not leaning:
         return None

@@ -10,6 +10,7 @@ from sample_batch import KEY, make_report
 from sample_course import write_course
 from typer.testing import CliRunner
 
+from mini_transformer import forge, toys
 from mini_transformer.cli import app
 from mini_transformer.course.exercises import find_functions, read_course
 from mini_transformer.course.grading.loading import load_learner_file
@@ -23,7 +24,7 @@ def test_the_command_writes_the_gradebook_and_prints_data(tmp_path, monkeypatch)
     monkeypatch.setattr("mini_transformer.course.material.find_material", lambda: course)
     seen = {}
 
-    def grade_all(material, keys, folder, out, settings, jobs, dask, progress):
+    def grade_all(material, keys, folder, out, settings, jobs, *others):
         seen.update(keys=keys, folder=folder, settings=settings, jobs=jobs)
         return [Graded("Ann", {KEY: make_report(3.0)})], []
 
@@ -45,13 +46,27 @@ def test_the_command_writes_the_gradebook_and_prints_data(tmp_path, monkeypatch)
     assert json.loads(shown.stdout)["exercises"][0]["solved"] == 1
     assert seen["keys"] == [KEY]
     assert seen["jobs"] == 3
-    assert (seen["settings"].seed, seen["settings"].by_student, seen["settings"].unsafe) == (
+    assert (seen["settings"].seed, seen["settings"].by_student, seen["settings"].sandbox) == (
         2**50,
         True,
-        False,
+        "bubblewrap",
     )
     shown = CliRunner().invoke(app, command)
     assert "1 student, 5 points can be had. Sandbox: bubblewrap." in shown.stdout
+
+
+@pytest.mark.parametrize("given", [["forge:2"], ["forge", "--seed", "2"]])
+def test_a_forged_model_is_exported_by_either_spelling_and_not_over_another(
+    given, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(forge, "make", lambda seed: toys.load("boolean_or", seed))  # is quicker
+    folder = str(tmp_path / "case")
+    ran = CliRunner().invoke(app, ["export", *given, folder])
+    assert ran.exit_code == 0, ran.output
+    assert toys.load_folder(folder).seed == 2
+    ran = CliRunner().invoke(app, ["export", "boolean_and", folder])
+    assert ran.exit_code == 2
+    assert "holds another case.json (boolean_or, seed 2)" in ran.output
 
 
 MATERIAL = find_material()

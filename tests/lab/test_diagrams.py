@@ -44,21 +44,6 @@ def test_a_head_is_drawn_with_its_widths_and_the_attention_that_was_measured():
     assert sum("0.12" in word for word in read_words(ax)) == 2
 
 
-def test_a_circuit_has_an_arrow_per_edge_and_pale_nodes_that_are_not_in_it():
-    edges = ["input->a1.h1<v>", "a1.h1->logits"]
-    ax = diagrams.draw_circuit(MODEL, edges, {"a1.h1": "copies"})
-    assert list_colours(ax) == [plots.BLUE] * 2
-    assert {"v", "copies"} <= set(read_words(ax))
-    boxes = {text.get_text(): text.get_bbox_patch() for text in ax.texts if text.get_bbox_patch()}
-    pale = {name for name, box in boxes.items() if to_hex(box.get_edgecolor()) == plots.NOTHING}
-    assert pale == {"a0.h0", "a0.h1", "a1.h0", "m0", "m1"}
-
-
-def test_an_edge_that_the_model_does_not_have_is_named():
-    with pytest.raises(KeyError, match=r"the model has no edge 'a1.h0->a0.h1<q>'"):
-        diagrams.draw_circuit(MODEL, ["a1.h0->a0.h1<q>"])
-
-
 def test_a_prompt_has_every_token_at_its_place_and_an_arc_of_its_own_colour_per_jump():
     ax = diagrams.draw_arcs(["|", "e", "f", "e"], {"notes": (1, 2), "copies": (2, 3)})
     assert read_words(ax) == ["|", "e", "f", "e"]

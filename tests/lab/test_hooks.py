@@ -221,7 +221,7 @@ def test_caching_changes_nothing(which: str) -> None:
         torch.testing.assert_close(without, with_cache)
 
 
-def test_the_cached_scale_is_the_standard_deviation_or_the_root_mean_square() -> None:
+def test_the_cached_scale_and_what_was_divided_by_it_are_those_before_gain_and_bias() -> None:
     for which in ("layer_norm_relu_biases", "rms_norm_gelu_sinusoidal"):
         model = scramble(CONFIGS[which])
         _, cache = model.run_with_cache(draw_tokens(model.config))
@@ -230,10 +230,11 @@ def test_the_cached_scale_is_the_standard_deviation_or_the_root_mean_square() ->
         torch.testing.assert_close(
             cache["scale", 1, "ln2"], (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
         )
-        ln, bias = model.blocks[1].ln2, model.blocks[1].ln2.b
-        normalized = centred / cache["scale", 1, "ln2"] * ln.w
+        normalized = centred / cache["scale", 1, "ln2"]
+        torch.testing.assert_close(cache["normalized", 1, "ln2"], normalized)
+        model.blocks[1].ln2.w.data *= 2  # gain and bias come later
         torch.testing.assert_close(
-            cache["normalized", 1, "ln2"], normalized if bias is None else normalized + bias
+            model.run_with_cache(draw_tokens(model.config))[1]["normalized", 1, "ln2"], normalized
         )
 
 

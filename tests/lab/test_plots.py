@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
-from mini_transformer import plots
+from mini_transformer import Config, Transformer, plots
+from mini_transformer.edges import Edge, EdgeScores, list_edges
 
 VALUES = np.array([[0.5, -0.25, 0.0], [2.0, 1.0, -1.0]])
 LABELS = ["first", "second"], ["A", "B", "C"]
@@ -192,3 +193,48 @@ EMPTY = {
 def test_nothing_to_draw_is_said_in_one_sentence(make):
     with pytest.raises(ValueError, match=r"at least one|one value per step"):
         make()
+
+
+MODEL = Transformer(Config(d_vocab=5, n_ctx=4, d_model=8, n_layers=2, n_heads=2, d_mlp=8), seed=0)
+
+
+def list_lines(ax) -> list[tuple[str, float]]:
+    return [(to_hex(line.get_edgecolor()), line.get_linewidth()) for line in ax.patches]
+
+
+def test_a_circuit_has_a_line_per_edge_and_pale_nodes_that_are_not_in_it():
+    edges = ["input->a1.h1<v>", "a1.h1->logits"]
+    ax = plots.plot_circuit(MODEL, edges, roles={"a1.h1": "copies"})
+    assert list_lines(ax) == [(plots.BLUE, 1.8), (plots.GREEN, 1.8)]
+    assert {"v", "copies"} <= {text.get_text() for text in ax.texts}
+    boxes = {text.get_text(): text.get_bbox_patch() for text in ax.texts if text.get_bbox_patch()}
+    pale = {name for name, box in boxes.items() if to_hex(box.get_edgecolor()) == plots.NOTHING}
+    assert pale == {"a0.h0", "a0.h1", "a1.h0", "m0", "m1"}
+
+
+def test_scores_are_widths_dashed_below_zero_and_the_truth_lies_behind():
+    scores = EdgeScores(MODEL, torch.zeros(len(list_edges(MODEL)), 3))
+    scores["input->m0"][1] = 4.0
+    scores["m0->a1.h0<q>"][:] = torch.tensor([0.0, 1.0, -3.0])
+    scores["m1->logits"][0] = 0.01  # too little to be drawn
+    ax = plots.plot_circuit(MODEL, scores, truth=["m1->logits"])
+    assert list_lines(ax) == [(plots.GREEN, 9.0), (plots.GREEN, 3.5), (plots.ORANGE, 2.0)]
+    assert [line.get_linestyle() for line in ax.patches[1:]] == ["-", "--"]
+
+
+def test_every_edge_starts_at_its_writer_and_ends_before_its_reader():
+    ax = plots.plot_circuit(MODEL, list_edges(MODEL))
+    places = plots.place_nodes(MODEL)
+    for name, line in zip(list_edges(MODEL), ax.patches, strict=True):
+        edge = Edge.parse(name)
+        start, end = line.get_path().vertices[[0, -1]]
+        assert start.tolist() == list(places[str(edge.writer)])
+        x, y = places[str(edge.reader)]
+        assert x - 0.5 < end[0] < x
+        assert abs(end[1] - y) < 0.2
+
+
+def test_an_edge_that_the_model_does_not_have_is_named():
+    for given in ({"edges": ["a1.h0->a0.h1<q>"]}, {"edges": [], "truth": ["a1.h0->a0.h1<q>"]}):
+        with pytest.raises(KeyError, match=r"the model has no edge 'a1.h0->a0.h1<q>'"):
+            plots.plot_circuit(MODEL, **given)

@@ -6,6 +6,7 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 import typing
@@ -85,7 +86,8 @@ def list_commands() -> str:
         arguments = [
             p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"
         ]
-        rows.append((f"`{' '.join(['minilab', name, *arguments])}`", command.help.splitlines()[0]))
+        words = " ".join(["minilab", name, *arguments]).replace("|", "\\|")  # | ends a cell
+        rows.append((f"`{words}`", command.help.splitlines()[0]))
     return make_rows(("command", "what it does"), rows)
 
 
@@ -132,6 +134,28 @@ def describe_family(family: Family) -> str:
     )
 
 
+def list_foreign_methods() -> str:
+    """List what methods of other libraries reached on the board, ours beside them: means."""
+    rows = []
+    for row in read_foreign_rows():
+        version = f"{row['library']} {row['version']}"
+        ours = ", ".join(f"{mean(values)} `{name}`" for name, values in row["ours"].items())
+        problem = f"{row['family']}: {row['problem']}"
+        rows.append((f"`{row['method']}`", version, problem, mean(row["values"]), ours))
+    return make_rows(("method", "library", "problem", "theirs", "ours"), rows)
+
+
+def read_foreign_rows() -> list[dict[str, typing.Any]]:
+    """Read the rows of tests/peers/*.json that tests/peers/enter_board.py wrote."""
+    paths = sorted((ROOT / "tests" / "peers").glob("*.json"))
+    found = [row for path in paths for row in json.loads(path.read_text())["rows"]]
+    return [row for row in found if "ours" in row]
+
+
+def mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}"
+
+
 def name_all(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -142,6 +166,7 @@ TABLES = {
     "commands": list_commands,
     "syllabus": list_hours,
     "board_reference": list_board_families,
+    "foreign_methods": list_foreign_methods,
 }
 
 

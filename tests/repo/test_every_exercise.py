@@ -18,6 +18,7 @@ from mini_transformer.course.exercises import (
     read_stub,
 )
 from mini_transformer.course.grading.checks import find_checks
+from mini_transformer.course.grading.draws import find_misjudged
 from mini_transformer.course.grading.grade import (
     CheckResult,
     grade_exercise,
@@ -140,7 +141,7 @@ def test_every_solution_gets_all_points_for_many_more_learners(key, base_seed):
     assert_solved(key, base_seed)
 
 
-@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=18))
+@pytest.mark.parametrize(("key", "mutant"), list_cases("MUTANTS", fast=36))
 def test_every_mutant_fails_with_its_own_name(key, mutant):
     failed = judge(key, mutant.exercise, mutant.answer)
     assert failed is not None, f"the grader accepts {mutant.name}"
@@ -151,10 +152,17 @@ def test_every_mutant_fails_with_its_own_name(key, mutant):
 
 
 @pytest.mark.parametrize("base_seed", [0, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("key", "right"), list_cases("ALTERNATIVES", fast=2))
+@pytest.mark.parametrize(("key", "right"), list_cases("ALTERNATIVES", fast=4))
 def test_every_alternative_passes(key, right, base_seed):
     failed = judge(key, right.exercise, right.answer, base_seed)
     assert failed is None, failed.sentence
+
+
+@pytest.mark.slow
+@each_exercise
+def test_a_draw_of_a_class_refuses_no_right_answer(exercise):
+    misjudged = find_misjudged(MATERIAL, exercise, base_seed=2**40, draw=0)
+    assert [each for each in misjudged if each.endswith("refused")] == []
 
 
 def list_answers(exercise: Exercise, where: str) -> list[Mutant]:

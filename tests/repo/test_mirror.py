@@ -14,6 +14,7 @@ ACROSS = {  # tests of more than one module
     "board/test_run_command.py": "the board's command, from what is typed to its files",
     "board/metrics/test_published_defects.py": "defects of published metrics, on each of ours",
     "course/test_attacks.py": "submissions that mean harm, from the file to the report",
+    "course/test_class.py": "a whole class with odd and hostile students, graded by the command",
     "course/test_same_verdict.py": "grading in this process and in a sandbox",
     "forge/test_brute_force.py": "truths of forged cases, by hooks written by hand",
     "forge/test_cheating.py": "answers to forged cases that look at nothing",

@@ -97,12 +97,14 @@ def _render_run(summary: Summary) -> str:
     if (run := summary.run) is None:
         return ""
     most = max((len(score.numbers) for score in summary), default=0)
+    seed = "" if run.drawn is None else f", seed {run.drawn}"
     said = (
         f"{run.date}, mini-transformer {run.version}, torch {run.torch}, Python {run.python}; "
-        f"up to {most} {run.split} models of each problem, seed {run.seed}. {SPLITS[run.split]}"
+        f"up to {most} {run.split} models of each problem{seed}. {SPLITS[run.split]}"
     )
     notes = "".join(f" {escape(note)}." for note in run.notes)
-    again = f" --seed {run.seed}" * ("--seed" not in run.command)
+    is_told = run.drawn is None or "--seed" in run.command
+    again = "" if is_told else f" --seed {run.drawn}"
     return f"<p>{escape(said)}{notes}</p><pre>{escape(run.command + again)}</pre>"
 
 

@@ -115,6 +115,11 @@ class Run:
     command: str
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def drawn(self) -> int | None:
+        """The seed that models were drawn with: those of the split "tuning" follow from none."""
+        return self.seed if self.split == "held-out" else None
+
 
 @dataclass(frozen=True)
 class Section:

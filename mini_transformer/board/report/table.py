@@ -65,7 +65,8 @@ def show_board(summary: Summary, console: Console | None = None) -> None:
     if summary.run is not None:
         for note in summary.run.notes:
             console.print(Text(note, style="dim"), soft_wrap=True)
-        said = f"{summary.run.split} models of --seed {summary.run.seed}"
+        seed = "" if summary.run.drawn is None else f" of --seed {summary.run.drawn}"
+        said = f"{summary.run.split} models{seed}"
         console.print(Text(said, style="dim"), soft_wrap=True)
 
 

@@ -54,6 +54,10 @@ class Wrong(Exception):
         self.compared = compared
 
 
+class LeftBehind(Wrong):
+    """Report what calls with a right value left behind."""
+
+
 def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
     """Mark a test `(student) -> None` as a check of `exercise`.
 
@@ -63,11 +67,22 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
     """
 
     def mark(test: Check) -> Check:
+        rules = test.__globals__
+
+        def attempt(student: Any) -> None:
+            student.begin(exercise, test.__name__)
+            test(student)
+            # Some graders ask once for several checks.
+            calls = [call for call in student.calls if call.name == exercise]
+            allowed = rules.get("ALLOWED", {}).get(exercise, ())
+            check_effects(calls, allowed, rules.get("RUNS", {}).get(exercise))
+
         @functools.wraps(test)
         def judge(student: Any) -> None:
-            rules = test.__globals__
             try:
-                test(student)
+                attempt(student)
+            except LeftBehind:
+                raise
             except Wrong as wrong:
                 known = rules.get("MUTANTS", [])
                 close = wrong.compared.close if wrong.compared else {}
@@ -81,29 +96,33 @@ def check(exercise: str, weight: int | float = 1) -> Callable[[Check], Check]:
                 elif wrong.compared is not None and student.calls:
                     wrong.sentence = explain(wrong.compared, wrong.sentence, student)
                 raise
-            # Some graders ask once for several checks.
-            calls = [call for call in student.calls if call.name == exercise]
-            allowed = rules.get("ALLOWED", {}).get(exercise, ())
-            check_effects(calls, allowed, rules.get("RUNS", {}).get(exercise))
 
         judge.exercise = exercise  # type: ignore[attr-defined]
         judge.weight = float(weight)  # type: ignore[attr-defined]
+        judge.attempt = attempt  # type: ignore[attr-defined]
         return judge
 
     return mark
 
 
+def passes(check: Check, student: Any) -> bool:
+    """Tell whether an answer passes a check, in less time than it takes to say what is wrong."""
+    try:
+        check.attempt(student)  # type: ignore[attr-defined]
+    except Exception:
+        return False
+    return True
+
+
 def check_effects(calls: list[Call], allowed: Collection[str], runs: int | None) -> None:
-    """Raise `Wrong` if one of these calls left something behind, or ran a model too often."""
+    """Raise `LeftBehind` if one of these calls left something, or ran a model too often."""
     for call in calls:
         effects = [effect for effect in call.effects if effect.kind not in allowed]
         if runs is not None and len(call.runs) > runs:
             effects.append(Effect("runs_too_often", f"{len(call.runs)} times"))
         if effects:
             sentence = " ".join(effect.describe(call.name) for effect in effects[:3])
-            wrong = Wrong(sentence=sentence, earned=0.5)
-            wrong.mistake = effects[0].kind
-            raise wrong
+            raise LeftBehind(effects[0].kind, sentence=sentence, earned=0.5)
 
 
 def expect(

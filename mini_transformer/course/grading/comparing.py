@@ -79,7 +79,8 @@ def sequence_difference(
         why = ", which has no order" if isinstance(got, (set, frozenset)) else ""
         return f"{what} is {describe(got)}{why}, expected a list of {len(want)}"
     if len(got) != len(want):
-        return f"{what} has {len(got)} entries, expected {len(want)}"
+        entries = "entry" if len(got) == 1 else "entries"
+        return f"{what} has {len(got)} {entries}, expected {len(want)}"
     found = (
         find_difference(g, w, f"entry {i} of {what}", rtol, atol)
         for i, (g, w) in enumerate(zip(got, want, strict=True))

@@ -1,9 +1,11 @@
 """Run a grader's checks on a learner's file, and turn their results into points."""
 
+import functools
 import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from mini_transformer.course.exercises import Exercise, read_exercises
@@ -133,12 +135,19 @@ def grade_student(
     except StudentError as error:
         return lose_all(key, exercises, make_harmless(str(error)))
 
-    checks = find_checks(vars(load_module(material.graders / f"test_ex{key}.py")))
+    path = material.graders / f"test_ex{key}.py"
+    checks = find_checks(vars(load_grader(path, path.stat().st_mtime_ns)))
     results = [
         grade_exercise(exercise, checks.get(exercise.name, []), student) for exercise in exercises
     ]
     pointed = [point_to_cause(result, results, student) for result in results]
     return Report(key, pointed, output=[make_harmless(line) for line in student.output])
+
+
+@functools.lru_cache(maxsize=2)
+def load_grader(path: Path, changed: int) -> ModuleType:
+    """Load a grader. What it has planted for one file serves the next files of a class."""
+    return load_module(path)
 
 
 def lose_all(key: str, exercises: Iterable[Exercise], problem: str) -> Report:

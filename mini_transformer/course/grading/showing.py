@@ -36,10 +36,25 @@ def show_report(report: Report, explained: list[Exercise]) -> None:
         if result.solved and result.name in explanations:
             say(f"      {' '.join(explanations[result.name].split())}", "cyan")
 
-    if report.output:
-        say("  Your code printed:", "dim")
-        for line in report.output:
+    failed, printed = split_output(report)
+    for title, lines in (("When the file was run", failed), ("Your code printed", printed)):
+        if lines:
+            say(f"  {title}:", "dim")
+        for line in lines:
             say(f"    {line}", "dim")
+
+
+def split_output(report: Report) -> tuple[list[str], list[str]]:
+    """Split a report's output into statements that failed, which come first, and what was printed.
+
+    >>> split_output(Report("01_topic", output=["ex01_topic.py line 1 fails", "debug"]))
+    (['ex01_topic.py line 1 fails'], ['debug'])
+    """
+    begin = f"ex{report.key}."
+    lines = report.output
+    n = next((i for i, line in enumerate(lines) if not line.startswith(begin)), len(lines))
+    n += bool(n) and bool(lines[n:]) and lines[n].endswith("more statements fail")
+    return lines[:n], lines[n:]
 
 
 def show_result(result: ExerciseResult) -> None:
@@ -62,7 +77,8 @@ def show_result(result: ExerciseResult) -> None:
     named = any(check.mistake for check in result.checks)
     said: set[str] = set()
     for check in result.checks:
-        say(f"      {'✓' if check.outcome == 'passed' else '✗'} {check.name}")
+        partly = f" ({check.earned:.0%} of its points)" if check.earned else ""
+        say(f"      {'✓' if check.outcome == 'passed' else '✗'} {check.name}{partly}")
         if check.sentence in said:
             say("          as above", "red")
         elif check.sentence and named and not check.mistake:

@@ -52,19 +52,30 @@ class Student:
     """A learner's file, in this process or in a sandbox.
 
     Checks call its functions and see only what these return. `calls` lists the calls since it was
-    cleared, and `asked` is the last question, also if there was no answer. Methods raise
+    cleared, and `asked` is the last question, also if there was no answer. `draws`, by exercise,
+    are given where a class is graded: every check has seeds of its own then. Methods raise
     StudentError for whatever is wrong with the file.
     """
 
     def __init__(self, base_seed: int, parameters: Mapping[str, str] | None) -> None:
         self.base_seed = base_seed
+        self.draws: Mapping[str, int] | None = None
+        self.variant = str(base_seed)
         self.parameters = parameters or {}
         self.calls: list[Call] = []
         self.asked: Call | None = None
 
+    def begin(self, exercise: str, check: str) -> None:
+        """Begin a check. In a class, its seeds tell nothing of another check's, nor another draw's.
+
+        So a random model leads to no planted one, even for who finds out its seed.
+        """
+        if self.draws is not None:
+            self.variant = f"{self.base_seed} {exercise} {check} {self.draws[exercise]}"
+
     def seeds(self, n: int) -> list[int]:
         """Draw `n` seeds that differ from learner to learner, but not from run to run."""
-        return draw_seeds(self.base_seed, n)
+        return draw_seeds(self.variant, n)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call the learner's function with copies of these values, and return plain values.
@@ -235,13 +246,13 @@ class InProcessStudent(Student):
             ) from None
 
 
-def draw_seeds(base_seed: int, n: int) -> list[int]:
-    """Draw the seeds of one learner's variant of the checks.
+def draw_seeds(variant: int | str, n: int) -> list[int]:
+    """Draw the seeds of one variant of the checks. Python hashes the text (SHA-512).
 
     >>> draw_seeds(0, 2) == draw_seeds(0, 3)[:2] != draw_seeds(1, 2)
     True
     """
-    return [random.Random(f"{base_seed} {i}").randrange(2**31) for i in range(n)]
+    return [random.Random(f"{variant} {i}").randrange(2**31) for i in range(n)]
 
 
 def name_arguments(fn: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -6,59 +6,77 @@ counts only for the same source, seed, limits and graders: a changed submission 
 
 import hmac
 import queue
-from collections.abc import Collection, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mini_transformer.course.exercises import Exercise, read_exercises
 from mini_transformer.course.grading.grade import ExerciseResult, Report, lose_all
 from mini_transformer.course.lecturer.alike import Form
-from mini_transformer.course.lecturer.judge import Judge, Order, UnjudgeableError
+from mini_transformer.course.lecturer.class_draws import ClassDraws
+from mini_transformer.course.lecturer.judge import (
+    Judge,
+    LostError,
+    Order,
+    UnjudgeableError,
+    list_folders,
+)
 from mini_transformer.course.lecturer.judge_pool import open_judges
 from mini_transformer.course.lecturer.names import say_harmless
 from mini_transformer.course.lecturer.overrides import (
     Override,
     Overrides,
     check_students,
+    name_as_handed,
     read_overrides,
 )
 from mini_transformer.course.lecturer.resume import Kept, hash_order, name_file
+from mini_transformer.course.lecturer.roster import Roster
 from mini_transformer.course.lecturer.sandbox import find_sandbox
 from mini_transformer.course.lecturer.submissions import (
     Handed,
     Submission,
     find_students,
-    read_submission,
+    lose_submission,
     say_missing,
 )
-from mini_transformer.course.material import CourseError, Material, find_material
+from mini_transformer.course.material import CourseError, Material
+
+VARIANTS = 8  # of each exercise, where each student has one of them
 
 
 @dataclass(frozen=True)
 class Settings:
     """Say how a batch is graded.
 
-    `seed` is the course's seed. With `by_student`, each student gets inputs of their own.
-    `seconds` is the time that one call may take. `unsafe` means without a sandbox.
+    `seed` is the course's seed. With `by_student`, each student gets one of VARIANTS inputs of each
+    exercise. `seconds` is the time that one call may take. `sandbox` is a kind that `find_sandbox`
+    knows.
     """
 
     seed: int
     by_student: bool = False
     seconds: int | float = 10.0
-    unsafe: bool = False
+    sandbox: str = "bubblewrap"
 
-    def seed_for(self, student: str) -> int:
-        """Compute the base seed of a student's inputs.
+    @property
+    def variants(self) -> int:
+        return VARIANTS if self.by_student else 1
 
-        Nobody can compute another student's seed without knowing the course's seed.
+    def pick_draws(self, student: str, found: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Pick a student's draw of each exercise among those that were found for the class.
 
-        >>> Settings(7).seed_for("jane"), Settings(7, by_student=True).seed_for("jane")
-        (7, 4283343975010551367)
+        Nobody can compute another student's without knowing the course's seed.
+
+        >>> found = {"double": range(8), "add_halves": range(8)}
+        >>> Settings(7).pick_draws("jane", found)
+        {'double': 2, 'add_halves': 5}
         """
-        if not self.by_student:
-            return self.seed
-        digest = hmac.digest(str(self.seed).encode(), student.encode(), "sha256")
-        return int.from_bytes(digest[:8]) >> 1
+        picked = {}
+        for name, draws in found.items():
+            digest = hmac.digest(str(self.seed).encode(), f"{student} {name}".encode(), "sha256")
+            picked[name] = draws[int.from_bytes(digest[:8]) % len(draws)]
+        return picked
 
 
 @dataclass
@@ -66,7 +84,8 @@ class Graded:
     """Hold all reports on one student, by lesson.
 
     `missing` lists the lessons that were not handed in. `failed` says of each lesson that could
-    not be graded now why this is so; it has no report. `looks` says, by lesson, what to look at.
+    not be graded now why this is so; it has no report, and neither have those that are `excused`.
+    `looks` says, by lesson, what to look at.
     """
 
     student: str
@@ -77,11 +96,17 @@ class Graded:
     looks: dict[str, list[str]] = field(default_factory=dict)
     there: list[str] = field(default_factory=list)  # the names of all files
     late: bool = False
+    excused: list[str] = field(default_factory=list)
     forms: dict[str, dict[str, Form]] = field(default_factory=dict)
 
     @property
-    def points(self) -> float:
+    def points(self) -> int | float:
         return round(sum(result.points for result in self.results), 2)
+
+    @property
+    def mark(self) -> int | float | None:
+        """Return the points; None where something could not be graded, or all is excused."""
+        return None if self.failed or (self.excused and not self.reports) else self.points
 
     @property
     def of(self) -> int:
@@ -95,19 +120,22 @@ class Graded:
         """Leave lessons out, as if they were not part of the course."""
         self.reports = {key: report for key, report in self.reports.items() if key not in keys}
         self.missing = [key for key in self.missing if key not in keys]
+        self.failed = {key: why for key, why in self.failed.items() if key not in keys}
         self.looks = {key: said for key, said in self.looks.items() if key not in keys}
 
     def decide(self, key: str, override: Override, exercises: Sequence[Exercise]) -> None:
         """Change what a lecturer has decided about a lesson."""
         if override.excused:
             self.drop_lessons([key])
+            self.excused.append(key)
+            self.remarks.append(f"ex{key[:2]}: excused")
         elif override.points:
             self.failed.pop(key, None)
             self.reports[key] = override.change(self.reports.get(key), key, exercises)
         if override.remark:
             self.remarks.append(f"ex{key[:2]}: {override.remark}")
 
-    def find_stake(self, key: str) -> float:
+    def find_stake(self, key: str) -> int | float:
         """Return the points of a lesson that were not reached."""
         report = self.reports.get(key)
         results = report.exercises if report else []
@@ -138,29 +166,38 @@ def grade_submissions(
     jobs: int | None = None,
     dask: str | None = None,
     progress: bool = False,
+    people: Roster | None = None,
 ) -> tuple[list[Graded], list[str]]:
     """Grade every student in `folder`, and list the files in it that belong to nobody.
 
     The grades are sorted by student. `jobs` students are graded at a time, by default one per
     core, or one per thread of the Dask cluster at the address `dask`. Results are kept in `out`.
+    Of `people`, those who handed in nothing are there if a lecturer decided about them.
     Raise CourseError if there are no submissions, or no sandbox.
     """
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    if not settings.unsafe and dask is None:
-        find_sandbox()
+    if dask is None:
+        find_sandbox(settings.sandbox)
     students, nobodys = find_students(folder, keys, leave_out=out)
     exercises = {key: read_exercises(material, key) for key in keys}
     path = out / "overrides.toml"
     overrides = read_overrides(path, exercises)
+    names = [handed.student for handed in students]
+    if people:
+        overrides = name_as_handed(overrides, people, names)
+        nothing = {one.name for one in people.match(names).nothing} & people.unique
+        students += [Handed(name) for name in overrides if name in nothing]
     check_students(path, overrides, [handed.student for handed in students])
     graded = []
     with (
         open_judges(jobs, dask) as judges,
         tqdm(total=len(students), disable=not progress, unit="student") as bar,
+        tqdm(total=0, disable=not progress, desc="inputs that tell mistakes") as found,
     ):
-        grader = Grader(material, exercises, out, settings, judges, overrides)
+        draws = ClassDraws(material, out, settings.seed, settings.variants, found)
+        grader = Grader(material, exercises, out, settings, judges, draws, overrides)
         parallel = Parallel(
             n_jobs=judges.qsize(),
             backend="threading",
@@ -182,6 +219,7 @@ class Grader:
     out: Path
     settings: Settings
     judges: "queue.Queue[Judge]"
+    draws: ClassDraws
     overrides: Overrides = field(default_factory=dict)
 
     def grade(self, handed: Handed) -> Graded:
@@ -190,22 +228,30 @@ class Grader:
         No submission makes this raise anything but CourseError, when OUT cannot be written: an
         unforeseen error costs this student's grades, and is said.
         """
+        judge = self.judges.get()
         try:
-            return self.try_to_grade(handed)
+            return self.try_to_grade(handed, judge)
+        except LostError as error:
+            why = str(error)
         except CourseError:
             raise
         except Exception as error:
-            why = say_harmless(f"an unforeseen error ({type(error).__name__}: {error})")
-            return Graded(handed.student, failed=dict.fromkeys(self.exercises, why))
+            why = f"an unforeseen error ({type(error).__name__}: {error})"
+        finally:
+            self.judges.put(judge)
+        return Graded(handed.student, failed=dict.fromkeys(self.exercises, say_harmless(why)))
 
-    def try_to_grade(self, handed: Handed) -> Graded:
+    def try_to_grade(self, handed: Handed, judge: Judge) -> Graded:
         functions = {
             key: [exercise.name for exercise in exercises]
             for key, exercises in self.exercises.items()
         }
         own = self.overrides.get(handed.student, {})
         wanted = {key: override.file for key, override in own.items() if override.file}
-        submission = read_submission(handed, functions, wanted)
+        try:
+            submission = judge.read(handed, functions, wanted)
+        except UnjudgeableError as error:
+            submission = lose_submission(handed.student, functions, say_harmless(str(error)))
         graded = Graded(
             submission.student,
             missing=submission.missing,
@@ -217,15 +263,11 @@ class Grader:
         )
         kept = Kept(self.out / "kept" / f"{name_file(submission.student)}.jsonl")
 
-        judge = self.judges.get()
-        try:
-            for key, exercises in self.exercises.items():
-                if key in submission.problems:
-                    graded.reports[key] = lose_all(key, exercises, submission.problems[key])
-                else:
-                    self.grade_file(key, submission, judge, kept, graded)
-        finally:
-            self.judges.put(judge)
+        for key, exercises in self.exercises.items():
+            if key in submission.problems:
+                graded.reports[key] = lose_all(key, exercises, submission.problems[key])
+            else:
+                self.grade_file(key, submission, judge, kept, graded)
         for key, override in own.items():
             graded.decide(key, override, self.exercises[key])
         return graded
@@ -234,11 +276,21 @@ class Grader:
         self, key: str, submission: Submission, judge: Judge, kept: Kept, graded: Graded
     ) -> None:
         """Add the report on one file to `graded`: the kept one, or else a new one by `judge`."""
-        source = submission.sources[key].decode()
-        base_seed = self.settings.seed_for(submission.student)
-        is_installed = self.material == find_material()
-        folders = () if is_installed else tuple(map(str, astuple(self.material)))
-        order = Order(key, source, base_seed, self.settings.seconds, self.settings.unsafe, folders)
+        try:
+            found = self.draws.find(self.exercises[key], judge)
+        except CourseError as error:
+            graded.failed[key] = say_harmless(str(error))
+            return
+
+        order = Order(
+            key,
+            submission.sources[key].decode(),
+            self.settings.seed,
+            self.settings.seconds,
+            self.settings.sandbox,
+            list_folders(self.material),
+            self.settings.pick_draws(submission.student, found),
+        )
         fingerprint = hash_order(order, self.material)
 
         report = kept.find(key, fingerprint)

@@ -2,11 +2,16 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from mini_transformer.course.lecturer.resume import name_file
 from mini_transformer.course.material import CourseError
+
+# How `show_result` begins, and what it says then unless an exercise is not written yet.
+HEADLINE = re.compile(r"[✓✗·] \d+\.\d+ \w+: ")
+POINTS = re.compile(r"\S+ of \d+ points")
 
 
 class Change(NamedTuple):
@@ -24,8 +29,9 @@ def compare_runs(old: Path, new: Path) -> list[Change]:
     before = read_points(old)
     after = read_points(new)
     return [
-        Change(*one, before.get(one), after.get(one), find_reason(old, new, *one))
+        Change(*one, before.get(one), after.get(one), find_reason(old, new, *one) or why)
         for one in sorted(before.keys() | after.keys())
+        for why in ["not there before" * (one not in before) or "gone" * (one not in after)]
         if before.get(one) != after.get(one)
     ]
 
@@ -47,16 +53,34 @@ def read_points(out: Path) -> dict[tuple[str, str], float | None]:
 
 
 def find_reason(old: Path, new: Path, student: str, exercise: str) -> str:
-    """Return the first line that the student is told now and was not told before."""
-    before = read_lines(old, student, exercise)
-    return next((line for line in read_lines(new, student, exercise) if line not in before), "")
+    """Say what differs in what the student is told: of the exercise, or else of all."""
+    before, remarks_before = read_lines(old, student, exercise)
+    after, remarks = read_lines(new, student, exercise)
+    same = before if before and after else after  # what is excused has no lines
+    return find_difference(same, after) or find_difference(remarks_before, remarks)
 
 
-def read_lines(out: Path, student: str, exercise: str) -> list[str]:
+def find_difference(before: list[str], after: list[str]) -> str:
+    """Return a line that is new or gone: a sentence, rather than a check's mark or the points."""
+    added = sorted((line for line in after if line not in before), key=rank_line)
+    gone = sorted((line for line in before if line not in after), key=rank_line)
+    if gone and (not added or rank_line(gone[0]) < rank_line(added[0])):
+        return f"no longer: {gone[0]}"
+    return added[0] if added else ""
+
+
+def rank_line(line: str) -> int:
+    """Return 0 for a sentence, 1 for a check's mark, 2 for the points."""
+    return 2 if POINTS.fullmatch(line) else int(line.startswith(("✓", "✗")))
+
+
+def read_lines(out: Path, student: str, exercise: str) -> tuple[list[str], list[str]]:
+    """Read what a student was told of an exercise, and the remarks on all."""
     try:
         path = out / "gradescope" / name_file(student) / "results.json"
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
+        return [], []
     told = [test["output"] for test in data["tests"] if test["name"] == exercise]
-    return [line.strip() for text in [*told, data["output"]] for line in text.splitlines()]
+    lines = [HEADLINE.sub("", line.strip()) for text in told for line in text.splitlines()]
+    return lines, data["output"].splitlines()

@@ -49,7 +49,7 @@ class Nursery:
         if not self.process.is_dead:
             self.free.setdefault(self.sandbox, []).append(self)
 
-    def ask(self, order: bytes, seconds: float, sockets: tuple[int, ...] = ()) -> int | None:
+    def ask(self, order: bytes, seconds: int | float, sockets: tuple[int, ...] = ()) -> int | None:
         """Give an order; return how the last worker ended (as `os.waitpid` says), if it did.
 
         Raise ChildDied if the nursery does not answer; it is dead then.
@@ -72,7 +72,7 @@ class ForkedWorker(Child):
     Raise ChildDied if the sandbox does not start within `seconds`.
     """
 
-    def __init__(self, sandbox: Sandbox, seconds: float) -> None:
+    def __init__(self, sandbox: Sandbox, seconds: int | float) -> None:
         self.largest = LARGEST
         for tries in reversed(range(2)):  # a submission may have hurt a nursery that waited
             self.nursery = Nursery.take(sandbox)

@@ -26,8 +26,8 @@ from mini_transformer.course.lecturer.batch import Graded, Settings, grade_submi
 from mini_transformer.course.lecturer.resume import find_settings, make_folder, name_file
 from mini_transformer.course.lecturer.roster import Roster, load_roster
 from mini_transformer.course.lecturer.submissions import FUNCTION
-from mini_transformer.course.lecturer.summary import describe_summary, summarize
-from mini_transformer.course.material import Material, write_file
+from mini_transformer.course.lecturer.summary import describe_summary, sort_looks, summarize
+from mini_transformer.course.material import CourseError, Material, write_file
 from mini_transformer.terminal import console, say
 
 # What a spreadsheet's formula begins with; the second four are full-width forms of the first.
@@ -50,49 +50,73 @@ def grade_folder(
     all_lessons: bool = False,
     roster: Path | None = None,
     bom: bool = False,
+    column: str | None = None,
 ) -> dict[str, Any]:
     """Grade every submission in `folder`, write the gradebook into `out`, return the summary.
 
     Only the lessons `keys` are graded. Lessons that nobody handed in are left out, unless
     `all_lessons`. With a `roster`, tables say who handed in nothing and who is unknown, and
-    upload.csv gives it back with points. With `bom`, tables begin with a byte order mark, by which
-    Excel knows UTF-8. Raise CourseError as `grade_submissions` does.
+    upload.csv gives it back with points, in the column that begins as `column` if one is asked for.
+    With `bom`, tables begin with a byte order mark, by which Excel knows UTF-8. Raise
+    CourseError as `grade_submissions` does.
     """
     people = load_roster(roster) if roster else None
-    settings = Settings(*find_settings(out, seed, by_student), unsafe=unsafe)
-    graded, nobodys = grade_submissions(material, keys, folder, out, settings, jobs, dask, progress)
+    sandbox = "none" if unsafe else "bubblewrap"
+    settings = Settings(*find_settings(out, seed, by_student), sandbox=sandbox)
+    if people:
+        people.find_column("", column)  # a slip is said before a class is graded
+    elif column is not None:
+        raise CourseError("--column names one of the roster: give --roster CSV, too")
+    graded, nobodys = grade_submissions(
+        material, keys, folder, out, settings, jobs, dask, progress, people
+    )
 
-    unseen = [key for key in keys if all(key in one.missing for one in graded)]
+    unseen = [key for key in keys if all(key in one.missing + one.excused for one in graded)]
     left_out = [] if all_lessons or len(unseen) == len(keys) else unseen
     for one in graded:
         one.drop_lessons(left_out)
 
     chosen = [key for key in keys if key not in left_out]
     exercises = [exercise for key in chosen for exercise in read_exercises(material, key)]
+    shipped = list_shipped(graded, material, chosen)
     summary = summarize(
         graded,
         exercises,
         nobodys,
-        sandbox="none" if unsafe else "bubblewrap",
-        seed=settings.seed,
+        sandbox=sandbox,
         title=", ".join(key[:2] for key in chosen),
         variant_by_student=settings.by_student,
         left_out=left_out,
-        alike=find_all_alike(graded, chosen),
-        shipped=list_shipped(graded, material, chosen),
-        **match_roster(people, graded),
+        alike=find_all_alike(graded, chosen, shipped),
+        shipped=shipped,
     )
-    write_gradebook(out, graded, exercises, summary, unsafe, people, bom)
+    if people:
+        summary |= match_roster(people, graded, summary, column)
+    write_gradebook(out, graded, exercises, summary, unsafe, people, bom, column)
     return summary
 
 
-def find_all_alike(graded: Iterable[Graded], keys: Iterable[str]) -> list[dict[str, Any]]:
-    """List groups of submissions that are alike, by lesson."""
+def find_all_alike(
+    graded: Iterable[Graded], keys: Iterable[str], shipped: Sequence[dict[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """List groups of submissions that are alike, by lesson.
+
+    Functions that the course ships are left out: they are alike by themselves.
+    """
+    known = {(row["student"], row["lesson"]): row["functions"] for row in shipped}
     every = list(graded)
     found = []
     for key in keys:
         forms = {
-            one.student: tuple(chain(*one.forms[key].values())) for one in every if key in one.forms
+            one.student: tuple(
+                chain.from_iterable(
+                    form
+                    for name, form in one.forms[key].items()
+                    if name not in known.get((one.student, key), ())
+                )
+            )
+            for one in every
+            if key in one.forms
         }
         found += describe_alike(find_alike(key, forms))
     return found
@@ -124,15 +148,32 @@ def read_shipped(material: Material, key: str) -> dict[str, set[Form]]:
     return known
 
 
-def match_roster(people: Roster | None, graded: Iterable[Graded]) -> dict[str, list[str]]:
-    """List who handed in nothing, and who is not in the roster."""
-    if people is None:
-        return {}
-    matched = {one.student: people.find(one.student) for one in graded}
-    there = {enrolled.line for enrolled in matched.values() if enrolled}
+def match_roster(
+    people: Roster, graded: Iterable[Graded], summary: dict[str, Any], column: str | None = None
+) -> dict[str, Any]:
+    """Return what a roster adds to the summary.
+
+    These are who handed in nothing, who is not in it, whose name is not unique, whom several
+    submissions may be of (to be looked at), and the column of upload.csv.
+    """
+    points = {one.student: one.points for one in graded}
+    matched = people.match(points)
+    doubts = [
+        {
+            "points_at_stake": max(points[student] for student in students),
+            "student": name,
+            "lesson": "",
+            "why": why,
+        }
+        for name, why, students in matched.shared
+    ]
+    place, name = people.find_column(f"mini-transformer {summary['title']}", column)
     return {
-        "handed_in_nothing": [one.name for one in people.enrolled if one.line not in there],
-        "unknown": [student for student, enrolled in matched.items() if enrolled is None],
+        "handed_in_nothing": [one.name for one in matched.nothing],
+        "unknown": matched.unknown,
+        "several": matched.several,
+        "looks": sort_looks([*summary["looks"], *doubts]),
+        "upload": {"column": name, "is_new": place == len(people.header)},
     }
 
 
@@ -144,6 +185,7 @@ def write_gradebook(
     unsafe: bool = False,
     people: Roster | None = None,
     bom: bool = False,
+    column: str | None = None,
 ) -> None:
     """Write all files of the gradebook into `out`. Raise CourseError if one cannot be written."""
     warning = UNSAFE if unsafe else ""
@@ -154,9 +196,14 @@ def write_gradebook(
     totals = write_csv(TOTALS, list_totals(graded, people))
     write_file(out / "totals.csv", mark + totals)
     if people:
-        found = [(people.find(one.student), one) for one in graded if not one.failed]
-        points = {enrolled.line: one.points for enrolled, one in found if enrolled}
-        upload = people.fill_in(points, f"mini-transformer {summary['title']}")
+        matched = people.match(one.student for one in graded)
+        points = dict.fromkeys(matched.claimed)
+        points |= {
+            matched.whose[one.student].line: one.mark
+            for one in graded
+            if one.student in matched.whose
+        }
+        upload = people.fill_in(points, f"mini-transformer {summary['title']}", column)
         write_file(out / "upload.csv", mark + upload)
 
     names = {name_file(one.student): one for one in graded}
@@ -189,15 +236,22 @@ TOTALS = ("student", "points", "of", "late", "name", "email", "section", "remark
 def list_totals(graded: Iterable[Graded], people: Roster | None = None) -> list[tuple]:
     """List a row for each student, with all remarks on what they handed in.
 
-    Points are empty where something could not be graded. Name, e-mail and section are the roster's.
+    Points are empty where something could not be graded or all is excused. Name, e-mail and section
+    are the roster's, whose students without a submission stand at the end.
     """
-    rows = []
-    for one in graded:
-        enrolled = people.find(one.student) if people else None
+    every = list(graded)
+    matched = people.match(one.student for one in every) if people else None
+    rows: list[tuple] = []
+    for one in every:
+        enrolled = matched.whose.get(one.student) if matched else None
         known = (enrolled.name, enrolled.email, enrolled.section) if enrolled else ("", "", "")
-        points = "" if one.failed else one.points
+        points = "" if one.mark is None else one.mark
+        of = one.of or ""
         remarks = "; ".join([*one.list_failures(), *one.remarks, *one.list_problems()])
-        rows.append((one.student, points, one.of, "late" * one.late, *known, remarks))
+        rows.append((one.student, points, of, "late" * one.late, *known, remarks))
+    for absent in matched.nothing if matched else ():
+        known = (absent.name, absent.email, absent.section)
+        rows.append((absent.name, "", "", "", *known, "nothing handed in"))
     return rows
 
 
@@ -236,7 +290,9 @@ def write_feedback(one: Graded, exercises: Iterable[Exercise], warning: str = ""
     """
     explained = list(exercises)
     with console.capture() as shown:
-        say(f"{one.student}: {one.points:g} of {one.of} points")
+        is_excused = one.mark is None and not one.failed
+        reached = "excused" if is_excused else f"{one.points:g} of {one.of} points"
+        say(f"{one.student}: {reached}")
         for remark in (*filter(None, (warning,)), *one.list_failures(), *one.remarks):
             say(f"  {remark}")
         for report in one.reports.values():
@@ -264,5 +320,6 @@ def make_gradescope(one: Graded, warning: str = "") -> dict[str, Any]:
             tests.append(test)
 
     remarks = "\n".join(filter(None, (warning, *one.list_failures(), *one.remarks)))
-    score = {} if one.failed else {"score": one.points}  # without one, Gradescope shows a failure
+    # without a score, Gradescope shows a failure
+    score = {} if one.mark is None else {"score": one.mark}
     return {**score, "output": remarks, "tests": tests}

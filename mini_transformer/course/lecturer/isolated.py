@@ -139,6 +139,8 @@ class IsolatedStudent(Student):
         Raise CourseError if the process does not start, because no answer is to blame for that.
         """
         command = self.sandbox.command
+        self.folder.cleanup()  # it may belong to the user that the process before became
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         try:
             if self.sandbox.is_safe:
                 self.child: Child = ForkedWorker(self.sandbox, SECONDS_TO_START)
@@ -146,7 +148,7 @@ class IsolatedStudent(Student):
                 self.child = Child(command, env=list_environment(), cwd=self.folder.name)
             self.child.ask(b"", SECONDS_TO_START)
         except (ChildError, OSError) as error:
-            reason = find_reason(command) or error
+            reason = find_reason(command, self.folder.name) or error
             raise CourseError(f"the sandbox does not start: {reason}") from None
         self.load()
 
@@ -241,8 +243,8 @@ def explain_death(name: str, error: ChildError | WireError) -> str:
     return f"{name} sends back what is no value: {error}"
 
 
-def find_reason(command: list[str]) -> str:
-    """Run the command alone, and return the last line of its standard error.
+def find_reason(command: list[str], folder: str) -> str:
+    """Run the command alone in this folder, and return the last line of its standard error.
 
     Return an empty string if the command does not end.
     """
@@ -250,6 +252,7 @@ def find_reason(command: list[str]) -> str:
         tried = subprocess.run(
             command,
             env=list_environment(),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=60,

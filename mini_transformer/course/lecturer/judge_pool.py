@@ -1,17 +1,18 @@
 """Provide judges for the threads of a batch, on this machine or on a Dask cluster.
 
-On a cluster, files are read and results kept on this machine. Only one file's source is sent to a
-worker. Each worker needs this package and a sandbox.
+On a cluster, files are read and results kept on this machine, by one process for all threads. Only
+one file's source is sent to a worker. Each worker needs this package and a sandbox.
 """
 
 import contextlib
 import os
 import queue
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mini_transformer.course.grading.grade import Report
-from mini_transformer.course.lecturer.judge import Judge, Order
+from mini_transformer.course.lecturer.judge import Judge, Order, Trial
+from mini_transformer.course.lecturer.submissions import Functions, Handed, Submission
 from mini_transformer.isolation.cluster import open_cluster
 from mini_transformer.isolation.per_thread import OnePerThread
 
@@ -19,17 +20,24 @@ from mini_transformer.isolation.per_thread import OnePerThread
 class RemoteJudge(Judge):
     """Ask a free worker of the cluster. If that worker is lost, Dask asks another one."""
 
+    reader = Judge()
+    is_reading = threading.Lock()
+
     def __init__(self, client: Any) -> None:
         super().__init__()
         self.client = client
 
-    def ask(self, order: Order) -> Report:
+    def read(self, handed: Handed, functions: Functions, wanted: Mapping[str, str]) -> Submission:
+        with self.is_reading:
+            return self.reader.read(handed, functions, wanted)
+
+    def ask_data(self, order: Order | Trial) -> dict[str, Any]:
         return self.client.submit(ask_here, order, pure=False).result()
 
 
-def ask_here(order: Order) -> Report:
-    """Ask this worker's own judge for the report on one file."""
-    return _judges.get().ask(order)
+def ask_here(order: Order | Trial) -> dict[str, Any]:
+    """Ask this worker's own judge for what it says of one file, or of a draw."""
+    return _judges.get().ask_data(order)
 
 
 def close_here() -> None:
@@ -58,3 +66,4 @@ def open_judges(n: int | None = None, dask: str | None = None) -> Iterator["queu
         finally:
             for one in judges:
                 one.close()
+            RemoteJudge.reader.close()

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mini_transformer.course.grading.grade import make_harmless
 from mini_transformer.course.lecturer.unpacking import is_wanted
@@ -21,7 +22,9 @@ PLATFORMS = {
     "Moodle": r"(?P<name>.+)_assignsubmission_[a-z]+_?(?P<file>.*)",
     "Canvas, anonymous": r"(?P<late>LATE_)?(?P<name>anon_[^\W_]+)_(?P<order>\d+)_(?P<file>.+)",
     "Canvas": r"(?P<name>.+?)(?P<late>_LATE)?(?P<number>_\d+)_(?P<order>\d+)_(?P<file>.+)",
-    "Blackboard": r".+_(?P<name>[^_]+)_attempt_(?P<order>[\d-]{19})_(?P<file>.+)",
+    "Blackboard": (  # which adds a file about each attempt, `..._attempt_2026-11-29-12-34-56.txt`
+        r".+_(?P<name>[^_]+)_attempt_(?P<order>[\d-]{19})(?:_(?P<file>.+)|\.txt)"
+    ),
     "Brightspace": (
         r"\d+-\d+ - (?P<name>.+?) - (?P<date>\w+ \d+, \d{4} \d{3,4} [AP]M)(?: - (?P<file>.+))?"
     ),
@@ -70,7 +73,7 @@ def read_name(path: Path, keys: Collection[str]) -> Named:
     return read_flat_name(path.name, keys)
 
 
-def find_order(parts: dict[str, str]) -> str:
+def find_order(parts: dict[str, Any]) -> str:
     """Write what tells earlier from later attempts so that it sorts as text."""
     if "date" in parts:
         day, time, half = parts["date"].rsplit(" ", 2)

@@ -1,9 +1,9 @@
 """Marks by hand: what a lecturer writes into OUT/overrides.toml, which no run overwrites.
 
-["Jane Doe_123".01]        # a student as the tables call them, and a lesson
+["Jane Doe_123".01]        # a student as the tables or the roster call them, and a lesson
 file = "ex01_final.py"     # grade this file
 remark = "as agreed"       # for the student
-excused = true             # does not count: no points, out of none
+excused = true             # does not count: no mark, also if nothing was handed in
 
 ["Jane Doe_123".01.points] # points by exercise, instead of those that were reached
 find_deciders = 4
@@ -17,9 +17,11 @@ from typing import Any
 
 from mini_transformer.course.exercises import Exercise
 from mini_transformer.course.grading.grade import CheckResult, ExerciseResult, Report
+from mini_transformer.course.lecturer.roster import Roster
 from mini_transformer.course.material import CourseError, find_key
 from mini_transformer.nearest import find_nearest
 
+BY_HAND = "set by hand"
 KINDS = {"points": dict, "remark": str, "file": str, "excused": bool}
 
 
@@ -27,7 +29,7 @@ KINDS = {"points": dict, "remark": str, "file": str, "excused": bool}
 class Override:
     """Say what a lecturer decided about one student's lesson."""
 
-    points: dict[str, float] = field(default_factory=dict)
+    points: dict[str, int | float] = field(default_factory=dict)
     remark: str = ""
     file: str = ""
     excused: bool = False
@@ -41,9 +43,12 @@ class Override:
             result = by_name.get(exercise.name)
             result = result or ExerciseResult(exercise.number, exercise.name, 0.0, exercise.points)
             if exercise.name in self.points:
-                check = CheckResult("Set by your teacher.", "passed")
                 points = float(self.points[exercise.name])
-                result = replace(result, points=points, checks=(*result.checks, check))
+                is_full = points == exercise.points
+                check = CheckResult("Set by your teacher.", "passed" if is_full else "wrong")
+                begun = () if is_full or result.unwritten else result.checks
+                checks = (*begun, check)
+                result = replace(result, points=points, checks=checks, remark=BY_HAND)
             changed.append(result)
         return Report(key, changed, output=report.output if report else [])
 
@@ -90,6 +95,19 @@ def read_override(where: str, given: Any, exercises: Sequence[Exercise]) -> Over
         if not isinstance(points, (int, float)) or not 0 <= points <= most[name]:
             raise CourseError(f"{where}: {name} has {points!r} points, expected 0 to {most[name]}")
     return Override(**given)
+
+
+def name_as_handed(overrides: Overrides, people: Roster, students: Collection[str]) -> Overrides:
+    """Give what is decided about a student of the roster to their submission, if there is one.
+
+    A name that more than one has names nobody.
+    """
+    whose = people.match(students).whose.items()
+    handed = {one.name: student for student, one in whose if one.name in people.unique}
+    named: Overrides = {}
+    for student, own in overrides.items():
+        named.setdefault(handed.get(student, student), {}).update(own)
+    return named
 
 
 def check_students(path: Path, overrides: Overrides, students: Collection[str]) -> None:

@@ -1,9 +1,12 @@
 """Keep each file's report and the course's seed in OUT, so that a killed batch can resume."""
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -91,6 +94,44 @@ def make_folder(path: Path) -> None:
         raise CourseError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def draw_seed() -> int:
+    """Draw a seed that nobody can guess."""
+    return LEAST_SEED + secrets.randbits(60)
+
+
+def check_seed(seed: int) -> int:
+    """Return a class's seed. Raise ValueError if students can guess it."""
+    if not LEAST_SEED <= seed < 2**63:
+        can = f"leave it out, or give {LEAST_SEED} or more, below 2**63"
+        raise ValueError(f"--seed is {seed}, which students can guess: {can}")
+    return seed
+
+
+@contextlib.contextmanager
+def hold_folder(out: Path) -> Iterator[None]:
+    """Make OUT, and keep other runs out of it until the block, or this process, ends.
+
+    Raise CourseError if another run writes there, or if there can be no such folder.
+    """
+    import fcntl  # not on Windows, where nothing is graded
+
+    make_folder(out)
+    try:
+        folder = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise CourseError(f"{out} cannot be read: {error.strerror or error}") from None
+    try:
+        with contextlib.suppress(OSError):  # of file systems without locks
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wait = "wait until it has ended, or give another --out"
+                raise CourseError(f"another run writes into {out}: {wait}") from None
+        yield
+    finally:
+        os.close(folder)
+
+
 def find_settings(
     out: Path, seed: int | None = None, by_student: bool | None = None
 ) -> tuple[int, bool]:
@@ -102,8 +143,7 @@ def find_settings(
     path = out / "settings.json"
     try:
         kept = json.loads(path.read_text()) if path.exists() else {}
-        drawn = LEAST_SEED + secrets.randbits(60)
-        own_seed = int(kept.get("seed", drawn)) if seed is None else seed
+        own_seed = int(kept.get("seed", draw_seed())) if seed is None else seed
         own_variants = bool(kept.get("by_student")) if by_student is None else by_student
     except (OSError, ValueError, AttributeError, TypeError):
         raise CourseError(f"{path} cannot be read: give --seed, or delete it") from None

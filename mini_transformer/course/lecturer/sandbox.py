@@ -21,15 +21,16 @@ from mini_transformer.course.material import CourseError
 
 PACKAGE = Path(__file__).parents[2]
 WORKER = "mini_transformer.course.lecturer.worker"
-MEMORY = 2 * 2**30  # bytes of addresses for a process, besides the interpreter with torch
+# Bytes of addresses for a process, and of memory for all, besides the interpreter with torch.
+MEMORY = 2 * 2**30
 DISK = 64 * 2**20  # bytes in /tmp, and in any one file
 PROCESSES = 32  # threads count, too
 OPEN_FILES = 256
 CPU_SECONDS = 600  # of one process, whatever it does; calls have limits of their own
 FREE_UIDS = range(61184, 65520)  # systemd keeps these for services, and no account has them
 INSTALL = (
-    "install bubblewrap 0.8 or newer (`sudo apt install bubblewrap`, or with dnf; "
-    "Ubuntu 22.04 and Debian 11 have an older one: use a newer system there)"
+    "install bubblewrap 0.8 or newer (`sudo apt install bubblewrap`, or with dnf), "
+    "or grade with --container (Ubuntu 22.04 and Debian 11 have an older bubblewrap)"
 )
 # Ubuntu since 24.04 lets only programs with a profile make user namespaces (bubblewrap issue 632).
 USER_NAMESPACES = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
@@ -49,7 +50,7 @@ ADVICE = (
 class Sandbox:
     """Hold a way to start the worker.
 
-    `kind` is what reports say ("bubblewrap", "none"), `wrapping` the words in front of the command.
+    `kind` is what reports say (see `find_sandbox`), `wrapping` the words in front of the command.
     """
 
     kind: str
@@ -57,7 +58,7 @@ class Sandbox:
 
     @property
     def is_safe(self) -> bool:
-        return self.kind != "none"
+        return self.kind == "bubblewrap"
 
     @property
     def command(self) -> list[str]:
@@ -66,18 +67,23 @@ class Sandbox:
         Its last word says which user a worker becomes. Under root it is a user of its own, since no
         limit holds root.
         """
-        user = "own" if is_root() else "same"
-        return [*self.wrapping, sys.executable, "-m", WORKER, user if self.is_safe else "unsafe"]
+        users = {"none": "unsafe", "another user": "another"}
+        user = users.get(self.kind, "own" if is_root() else "same")
+        return [*self.wrapping, sys.executable, "-m", WORKER, user]
 
 
 NO_SANDBOX = Sandbox("none")
 
 
-def find_sandbox() -> Sandbox:
-    """Find this machine's sandbox.
+def find_sandbox(kind: str = "bubblewrap") -> Sandbox:
+    """Find this machine's sandbox; or take "none", or "another user" for root in a container.
 
-    Raise CourseError, with the line that installs one, if there is none.
+    Another user has the limits of a sandbox, but sees the files and the network of the container:
+    it must be there for one submission, and hold nothing that this user may read and should not.
+    Raise CourseError, with the line that installs one, if there is no bubblewrap.
     """
+    if kind != "bubblewrap":
+        return Sandbox(kind)
     program = shutil.which("bwrap")
     if sys.platform != "linux" or program is None:
         raise CourseError(
@@ -97,7 +103,7 @@ def advise() -> str:
         is_restricted = USER_NAMESPACES.read_text().strip() == "1" and not is_root()
     except OSError:
         is_restricted = False
-    return ADVICE + PROFILE if is_restricted else "grade submissions on another machine"
+    return ADVICE + PROFILE if is_restricted else "grade submissions with --container"
 
 
 def is_root() -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any
 
 from mini_transformer.course.grading.sources import SourceError, read_source
 from mini_transformer.course.lecturer.alike import Form, read_form
@@ -23,7 +24,7 @@ from mini_transformer.course.lecturer.names import (
     spell,
     split_copy,
 )
-from mini_transformer.course.lecturer.unpacking import Unpacked, unpack
+from mini_transformer.course.lecturer.unpacking import SKIPPED, Unpacked, unpack
 from mini_transformer.course.material import CourseError
 from mini_transformer.nearest import find_nearest
 
@@ -75,8 +76,9 @@ def rank_candidates(key: str, candidates: list[Candidate], functions: Functions)
     something is written before those that are as they were handed out. Then come those called
     `ex01_topic`, those whose name contains that, and those whose name has the lesson's number. A
     matching name is ignored if the file defines only functions of another lesson. If no name fits,
-    any file counts that defines functions of this lesson. Ties go to the latest copy, then to a
-    script before a notebook, then to the file in the outermost folder, then to the last one.
+    or only those of untouched files, any file is listed that defines functions of this lesson. Ties
+    go to the latest copy, then to a script before a notebook, then to the file in the outermost
+    folder, then to the last one.
     """
     own = functions[key]
     ranked = []
@@ -94,10 +96,11 @@ def rank_candidates(key: str, candidates: list[Candidate], functions: Functions)
             ranked.append((entry, candidate))
 
     ranked.sort(key=lambda pair: pair[0])
-    any_named = any(not entry[1] for entry, _ in ranked)
+    any_named = any(not foreign and not untouched for (_, foreign, untouched, *_), _ in ranked)
     return [one for entry, one in ranked if not (entry[1] and any_named)]
 
 
+JUNK = {*SKIPPED, ".DS_Store", ".git", ".ipynb_checkpoints"}  # nobody has handed that in
 OTHER = 3  # the rank of a name that has nothing to do with a lesson
 
 
@@ -160,6 +163,19 @@ class Submission:
     looks: dict[str, list[str]]
     forms: dict[str, dict[str, Form]]
 
+    def as_data(self) -> dict[str, Any]:
+        """Return it as plain data, from which `from_data` makes it again."""
+        return {**vars(self), "sources": {key: s.decode() for key, s in self.sources.items()}}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> "Submission":
+        sources = {key: source.encode() for key, source in data["sources"].items()}
+        forms = {
+            key: {name: tuple(form) for name, form in own.items()}
+            for key, own in data["forms"].items()
+        }
+        return cls(**{**data, "sources": sources, "forms": forms})
+
 
 def find_students(
     folder: Path, keys: Collection[str], leave_out: Path | None = None
@@ -207,6 +223,13 @@ def find_students(
     return sorted(students.values(), key=lambda handed: handed.student), nobodys
 
 
+def check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CourseError(
+            f"{folder} is no folder: give the one that the submissions were unpacked into"
+        )
+
+
 def list_named(
     folder: Path, keys: Collection[str], leave_out: Path | None
 ) -> list[tuple[Path, Named]]:
@@ -214,10 +237,7 @@ def list_named(
 
     Raise CourseError if the folder cannot be read.
     """
-    if not folder.is_dir():
-        raise CourseError(
-            f"{folder} is no folder: give the one that the submissions were unpacked into"
-        )
+    check_folder(folder)
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -226,9 +246,12 @@ def list_named(
     there = [
         path
         for path in paths
-        if not path.name.startswith((".", "__")) and folder.resolve() / path.name != own
+        if folder.resolve() / path.name != own and not (path.name in JUNK or path.name[:2] == "._")
     ]
-    found = [(path, read_name(path, keys)) for path in there]
+    found = [
+        (path, Named(None, path.name) if path.name[0] == "." else read_name(path, keys))
+        for path in there
+    ]
     return sorted(found, key=lambda pair: (pair[1].order, pair[0].name))
 
 
@@ -264,15 +287,18 @@ def read_submission(
         else:
             chosen = ranked[0]
             changes = [f"{chosen.name} {change}" for change in chosen.changes]
-            doubts += remark_choice(key, ranked)
-            remarks += [*changes, *doubts]
+            choice = remark_choice(key, ranked)
+            remarks += [*changes, *doubts, *choice]
+            doubts += [] if is_ordinary(key, ranked, functions[key]) else choice
             if chosen.problem:
                 problems[key] = say_harmless(f"{chosen.name} {chosen.problem}")
                 doubts.append(problems[key])
             else:
                 sources[key] = chosen.source
                 own = {name: chosen.bodies.get(name, "") for name in functions[key]}
-                forms[key] = {name: read_form(body) for name, body in own.items()}
+                forms[key] = {
+                    name: read_form("" if UNWRITTEN in body else body) for name, body in own.items()
+                }
         if doubts:
             looks[key] = [say_harmless(doubt) for doubt in dict.fromkeys(doubts)]
 
@@ -283,6 +309,13 @@ def read_submission(
     return Submission(handed.student, sources, problems, missing, there, harmless, looks, forms)
 
 
+def lose_submission(student: str, keys: Collection[str], why: str) -> Submission:
+    """Return what stands for files that cannot be read at all."""
+    problems = dict.fromkeys(keys, why)
+    looks = {key: [why] for key in keys}
+    return Submission(student, {}, problems, [], [], [], looks, {})
+
+
 def choose(student: str, name: str, candidates: list[Candidate]) -> Candidate:
     """Return the file of this name."""
     for candidate in candidates:
@@ -290,6 +323,25 @@ def choose(student: str, name: str, candidates: list[Candidate]) -> Candidate:
             return candidate
     nearest = find_nearest(name, [candidate.name for candidate in candidates])
     raise CourseError(f"{student} handed in no {name!r}; nearest: {nearest!r}")
+
+
+def is_ordinary(key: str, ranked: list[Candidate], names: Collection[str]) -> bool:
+    """Say whether the first file needs no look, although its name may not be the lesson's.
+
+    It is the only one that defines what was asked for, with the lesson's name or number, or the
+    others are earlier uploads of it, as platforms number them (`-1`).
+    """
+    chosen, *rivals = ranked
+    place = PurePosixPath(chosen.name)
+    name, copy = split_copy(chosen.stem)
+    for rival in rivals:
+        other = PurePosixPath(rival.name)
+        earlier, number = split_copy(rival.stem)
+        is_marked = chosen.stem == f"{name}-{copy}"
+        is_same = (earlier, other.parent, other.suffix) == (name, place.parent, place.suffix)
+        if not (is_marked and is_same and number < copy):
+            return False
+    return chosen.defines(names) and rank_name(key, chosen.stem) < OTHER
 
 
 def remark_choice(key: str, ranked: list[Candidate]) -> list[str]:

@@ -9,9 +9,23 @@ import numpy as np
 from mini_transformer.course.exercises import Exercise
 from mini_transformer.course.grading.grade import ExerciseResult
 from mini_transformer.course.lecturer.batch import Graded
+from mini_transformer.course.lecturer.names import say_harmless
 
 BINS = 10
 BAR = 40  # the longest one
+# Lists of names in a summary, and what stands above each.
+NAMES = {
+    "late": "Handed in late",
+    "excused": "Excused",
+    "handed_in_nothing": "In the roster, handed in nothing",
+    "unknown": "Not in the roster",
+    "several": "Fits more than one in the roster",
+    "nobodys": "Belongs to nobody",
+}
+NEW_COLUMN = (
+    "No column of the roster begins with {0!r}, so upload.csv has a new one; "
+    "--column NAME fills one that is there."
+)
 
 
 def summarize(
@@ -24,7 +38,7 @@ def summarize(
 
     `facts` (seed, sandbox, ...) go into it as they are.
     """
-    whole = [one for one in graded if not one.failed]
+    whole = [one for one in graded if one.mark is not None]
     shares = np.array([one.points / one.of if one.of else 0.0 for one in whole])
     tenths = np.minimum((shares * BINS + 1e-9).astype(int), BINS - 1)
     quartiles = np.percentile(shares, (25, 50, 75)).round(3).tolist() if len(shares) else []
@@ -39,6 +53,8 @@ def summarize(
         "solved_by_nobody": [row["name"] for row in rows if not row["solved"]],
         "mistakes": count_mistakes(graded),
         "looks": list_looks(graded),
+        "late": [one.student for one in graded if one.late],
+        "excused": [one.student for one in graded if one.excused],
         "failed": {one.student: one.failed for one in graded if one.failed},
         "nobodys": list(nobodys),
     }
@@ -49,16 +65,25 @@ def list_looks(graded: Iterable[Graded]) -> list[dict[str, Any]]:
 
     At stake are those that the student did not reach in the lesson.
     """
-    rows = [
-        {
-            "points_at_stake": one.find_stake(key),
-            "student": one.student,
-            "lesson": key,
-            "why": "; ".join(why),
-        }
-        for one in graded
-        for key, why in one.looks.items()
-    ]
+    rows = []
+    for one in graded:
+        whys = {key: list(why) for key, why in one.looks.items()}
+        for key, report in one.reports.items():
+            if report.problem and key not in one.missing:
+                whys.setdefault(key, []).append(say_harmless(report.problem))
+        rows += [
+            {
+                "points_at_stake": one.find_stake(key),
+                "student": one.student,
+                "lesson": key,
+                "why": "; ".join(dict.fromkeys(why)),
+            }
+            for key, why in whys.items()
+        ]
+    return sort_looks(rows)
+
+
+def sort_looks(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["points_at_stake"], row["student"]))
 
 
@@ -122,8 +147,9 @@ def describe_summary(summary: dict[str, Any], most: int | None = 12) -> str:
     ]
     lines += list_some("NOT GRADED, give the same command again", failed, most)
     looks = [
-        f"  {row['points_at_stake']:>5g}  {row['student']}, ex{row['lesson'][:2]}: {row['why']}"
+        f"  {row['points_at_stake']:>5g}  {row['student']}{place}: {row['why']}"
         for row in summary["looks"]
+        for place in [f", ex{row['lesson'][:2]}" if row["lesson"] else ""]
     ]
     lines += list_some("To look at (points at stake)", looks, most)
     alike = [
@@ -131,16 +157,22 @@ def describe_summary(summary: dict[str, Any], most: int | None = 12) -> str:
         for row in summary.get("alike", ())
     ]
     lines += list_some("Alike, which proves nothing", alike, most)
-    shipped = [
-        f"  {row['student']}, ex{row['lesson'][:2]}: {', '.join(row['functions'])}"
-        for row in summary.get("shipped", ())
-    ]
+    same: dict[str, list[str]] = {}
+    for row in summary.get("shipped", ()):
+        number = f"{int(row['lesson'][:2])}."
+        names = [
+            each["name"] for each in summary["exercises"] if each["exercise"].startswith(number)
+        ]
+        is_all = row["functions"] == names
+        what = "all of it" if is_all else ", ".join(row["functions"])
+        same.setdefault(f"  ex{row['lesson'][:2]}, {what}", []).append(row["student"])
+    shipped = [f"{what}: {', '.join(students)}" for what, students in same.items()]
     lines += list_some("Word by word what the course ships", shipped, most)
-    nothing = [f"  {name}" for name in summary.get("handed_in_nothing", ())]
-    lines += list_some("In the roster, handed in nothing", nothing, most)
-    unknown = [f"  {name}" for name in summary.get("unknown", ())]
-    lines += list_some("Not in the roster, or not only once", unknown, most)
-    lines += list_some("Belongs to nobody", [f"  {name}" for name in summary["nobodys"]], most)
+    for key, title in NAMES.items():
+        lines += list_some(title, [f"  {name}" for name in summary.get(key, ())], most)
+    upload = summary.get("upload")
+    if upload and upload["is_new"]:
+        lines += ["", NEW_COLUMN.format(upload["column"])]
     lines.append("")
     if summary["quartiles"]:
         low, middle, high = (f"{share:.0%}" for share in summary["quartiles"])
@@ -159,8 +191,11 @@ def describe_summary(summary: dict[str, Any], most: int | None = 12) -> str:
     if summary["solved_by_nobody"]:
         lines += ["", f"Solved by nobody: {', '.join(summary['solved_by_nobody'])}."]
 
+    most_made = max((row["students"] for row in summary["mistakes"]), default=0)
     mistakes = [
-        f"{row['students']:>5}  {row['exercise']}: {row['mistake']}" for row in summary["mistakes"]
+        f"{row['students']:>5}  {row['exercise']}: {row['mistake']}"
+        for row in summary["mistakes"]
+        if row["students"] >= min(2, most_made)
     ]
     lines += list_some("Most common mistakes (students)", mistakes, most)
     return "\n".join(lines) + "\n"

@@ -55,6 +55,7 @@ REFUSED = {
     "shmget": (29, 194),
     "semget": (64, 190),
     "msgget": (68, 186),
+    "memfd_create": (319, 279),  # memory that is no process's
     "mq_open": (240, 180),
 }
 PRLIMIT = (302, 261)  # of this process only

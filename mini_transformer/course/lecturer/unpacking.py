@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 LARGEST = 20 * 2**20  # bytes in one file, and in one zip
 LARGEST_SUM = 60 * 2**20  # bytes of one student
 MOST_FILES = 1000
+MOST_REMARKS = 50
 WANTED = (".py", ".ipynb", ".py.txt")  # some browsers append .txt
 SKIPPED = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv", "env"}
 SHIPPED = "solutions"  # what a folder of this name holds is never graded
@@ -32,7 +33,10 @@ class Unpacked:
     files_left: int = MOST_FILES
 
     def leave_out(self, name: str, why: str) -> None:
-        self.remarks.append(f"{name} was left out: {why}")
+        if len(self.remarks) < MOST_REMARKS:
+            self.remarks.append(f"{name} was left out: {why}")
+        elif len(self.remarks) == MOST_REMARKS:
+            self.remarks.append("and more was left out")
 
     def take(self, name: str, content: bytes) -> None:
         most = min(LARGEST, self.bytes_left)

@@ -209,7 +209,7 @@ def read(
 def read_final(model: Transformer, cache: ActivationCache) -> Float[Tensor, "batch pos d_model"]:
     """Read what the unembedding read in this run: the final norm's output, or the last stream."""
     if model.ln_final is not None:
-        return cache["ln_final.hook_normalized"]
+        return model.ln_final.amplify(cache["ln_final.hook_normalized"])
     if model.config.n_layers:
         return cache["resid_post", -1]
     return torch.stack(list(model.decompose(cache).values())).sum(dim=0)

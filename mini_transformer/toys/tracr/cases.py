@@ -87,6 +87,7 @@ class Strings:
 
 def make_task(program: Program, compiled: Compiled) -> Task:
     strings = cache(lambda: Strings(program, compiled))  # once it is needed
+    is_share = is_number(compiled, program.output)
     names = {BOS: "|", PAD: "."}
     return Task(
         description=program.description,
@@ -94,6 +95,7 @@ def make_task(program: Program, compiled: Compiled) -> Task:
         token_names=tuple(names.get(token, token) for token in compiled.tokens),
         corruptions=("edit", "any"),
         everything=lambda: strings().pair(*strings().list_pairs("edit")),
+        output_names=("number",) if is_share else compiled.values[program.output],
     )
 
 

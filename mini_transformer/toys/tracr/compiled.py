@@ -51,35 +51,44 @@ def load_compiled(path: str | Path) -> Compiled:
 
 @torch.no_grad()
 def fill(
-    tensors: dict[str, Tensor], n_heads: int, output: Float[Tensor, "out d_model"]
+    tensors: dict[str, Tensor],
+    n_heads: int,
+    output: Float[Tensor, "out d_model"],
+    causal: bool = False,
 ) -> Transformer:
-    """Carry Tracr's weights over. Its heads see all positions, and it reads `output` off."""
+    """Carry Tracr's weights over, and its biases if any is not zero. The model reads `output`."""
     tokens = tensors["token_embed/embeddings"]
     positions = tensors["pos_embed/embeddings"]
-
-    def find(layer: int, kind: str) -> Tensor:
-        return tensors[f"transformer/layer_{layer}/{kind}/w"]
-
     config = Config(
         d_vocab=len(tokens),
         n_ctx=len(positions),
         d_model=tokens.shape[1],
         n_layers=sum(name.endswith("attn/query/w") for name in tensors),
         n_heads=n_heads,
-        d_head=len(find(0, "attn/linear")) // n_heads,
-        d_mlp=find(0, "mlp/linear_1").shape[1],
-        causal=False,
+        d_head=len(tensors["transformer/layer_0/attn/linear/w"]) // n_heads,
+        d_mlp=tensors["transformer/layer_0/mlp/linear_1/w"].shape[1],
+        causal=causal,
+        biases=any(name.endswith("/b") and one.any() for name, one in tensors.items()),
         d_vocab_out=len(output),
     )
     model = by_hand.make_blank(config)
     by_hand.write_embedding(model, tokens, positions)
     by_hand.read_out(model, output, strength=1.0)
     for i, block in enumerate(model.blocks):
-        attn = block.attn
-        for W, kind in ((attn.W_Q, "query"), (attn.W_K, "key"), (attn.W_V, "value")):
-            W.copy_(find(i, f"attn/{kind}").unflatten(1, (n_heads, -1)).transpose(0, 1))
-        attn.W_O.copy_(find(i, "attn/linear").unflatten(0, (n_heads, -1)))
         assert block.mlp is not None
-        block.mlp.W_in.copy_(find(i, "mlp/linear_1"))
-        block.mlp.W_out.copy_(find(i, "mlp/linear_2"))
+        for module, name, kind in (
+            (block.attn, "Q", "attn/query"),
+            (block.attn, "K", "attn/key"),
+            (block.attn, "V", "attn/value"),
+            (block.attn, "O", "attn/linear"),
+            (block.mlp, "in", "mlp/linear_1"),
+            (block.mlp, "out", "mlp/linear_2"),
+        ):
+            W = tensors[f"transformer/layer_{i}/{kind}/w"]
+            if name in "QKV":
+                W = W.unflatten(1, (n_heads, -1)).transpose(0, 1)
+            getattr(module, f"W_{name}").copy_(W.unflatten(0, (n_heads, -1)) if name == "O" else W)
+            if config.biases:
+                own = getattr(module, f"b_{name}")
+                own.copy_(tensors[f"transformer/layer_{i}/{kind}/b"].view_as(own))
     return model

@@ -143,7 +143,13 @@ def draw_batch(n: int, generator: torch.Generator, corrupt: str) -> Batch:
     return Batch(clean, corrupted, answer, torch.full((n,), UNBALANCED), find_end(clean))
 
 
-TASK = Task("say whether brackets are balanced", draw_batch, tuple("()[]"), ("count", "elevation"))
+TASK = Task(
+    "say whether brackets are balanced",
+    draw_batch,
+    tuple("()[]"),
+    ("count", "elevation"),
+    output_names=("unbalanced", "balanced"),
+)
 
 
 def measure_rejected(

@@ -50,8 +50,14 @@ def walk_frames(model, clean, corrupt, metric, ablation):
     return answer(model, [*found, *(thing for things in inner for thing in list(things))])
 
 
-def search_memory(model, clean, corrupt, metric, ablation):
-    return answer(model, [thing for thing in gc.get_objects() if type(thing) in KINDS])
+def search_memory(model, clean, corrupt, metric, ablation, known=()):
+    """Look at all that is in memory, but for what is `known` to be of other problems."""
+    return answer(model, list_things(known))
+
+
+def list_things(known=()):
+    things = [thing for thing in gc.get_objects() if type(thing) in KINDS]
+    return [thing for thing in things if not any(thing is one for one in known)]
 
 
 KINDS = (Problem, Truth, Case, Draw)

@@ -85,7 +85,7 @@ def make_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def make_summary() -> Summary:
+def make_summary(split: str = "held-out") -> Summary:
     date = "2026-01-02 03:04 UTC"
-    run = Run("1.2", date, "3.12", "2.9", "held-out", 77, "minilab board", ["why"])
+    run = Run("1.2", date, "3.12", "2.9", split, 77, "minilab board", ["why"])
     return summarize(make_rows(), run)

@@ -40,7 +40,7 @@ def put_folder(folder: Path, name: str | bytes, content: bytes = ANSWER) -> None
 
 def make_order(course: Material, source: str = SOLUTION, seconds: float = 5.0) -> Order:
     folders = tuple(map(str, vars(course).values()))
-    return Order(KEY, source, 0, seconds, unsafe=True, material=folders)
+    return Order(KEY, source, 0, seconds, sandbox="none", material=folders)
 
 
 def make_report(

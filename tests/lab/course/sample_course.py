@@ -90,6 +90,19 @@ def test_halves_add_up(student):
     expect(student.call("add_halves", 1, 5), 3.0)
 '''
 
+# Of the draws of `double`, one in two cannot tell x + 2 from 2 * x, and one in five fails itself.
+LUCKY_GRADER = GRADER.replace(
+    "squares(x):\n    return x**2", "adds_two(x):\n    return x + 2"
+).replace(
+    """    for seed in student.seeds(2):
+""",
+    """    for seed in student.seeds(1):
+        assert seed % 5
+        if seed % 2:
+            return
+""",
+)
+
 LESSON = """# %% [markdown]
 # # 1 · Samples
 # ### Exercise 1.1: double

@@ -268,3 +268,34 @@ def test_every_knob_reaches_the_models(tmp_path: Path, monkeypatch: pytest.Monke
     forge.write_blind(tmp_path / "exam", tmp_path / "key.json", n=2, size=1, skew=0.3)
     assert len(skews) >= 2
     assert set(skews) == {0.3}
+
+
+def test_a_model_that_cannot_be_disguised_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    hide = blind.hide
+
+    def fail_first(case: forge.ForgedCase, *rest: Any) -> Any:
+        seeds.append(case.seed)
+        if len(seeds) in few:
+            raise ValueError("float32 is too coarse")
+        return hide(case, *rest)
+
+    monkeypatch.setattr(blind, "hide", fail_first)
+    few = range(1, 3)
+    forge.write_blind(tmp_path / "exam", tmp_path / "key.json", n=2, size=1)
+    assert len(forge.read_blind(tmp_path / "exam")) == 2
+    assert len(set(seeds)) == len(seeds) >= 4
+    few = range(10**9)
+    monkeypatch.setattr(blind, "REDRAWN", 1)
+    with pytest.raises(ValueError, match="float32 is too coarse"):
+        forge.write_blind(tmp_path / "other", tmp_path / "other.json", n=1, size=1)
+
+
+def test_what_is_too_coarse_to_disguise_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blind, "EQUAL", 0.0)
+    case = forge.make(0, size=1, hidden=False)
+    sizes = {name: getattr(case.model.config, name) for name in ("n_layers", *blind.STEPS)}
+    with pytest.raises(ValueError, match=r"size 1 with skew .*: give a smaller size or skew"):
+        blind.hide(case, sizes | {"d_model": sizes["d_model"] + blind.OWN}, torch.Generator())

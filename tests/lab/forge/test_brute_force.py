@@ -86,6 +86,7 @@ def test_what_else_is_on_does_not_change_the_circuits_in_60_cases(knobs: dict[st
         assert_agrees_among_decoys(forge.make(seed, **knobs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
 def test_circuits_by_position_answer_among_decoys_and_need_each_of_their_switches(
     seed: int,

@@ -37,10 +37,12 @@ def test_what_is_printed_warned_and_written_to_the_error_stream_is_collected():
         print("printed")
         print("error", file=sys.stderr)
         warnings.warn("careful", stacklevel=1)
+        warnings.warn("unclosed file", ResourceWarning, stacklevel=1)
         with pytest.raises(EOFError):
             input()
-    assert output.show()[:2] == ["printed", "error"]
-    assert output.show()[2].endswith("UserWarning: careful")
+    *printed, warned = output.show()
+    assert printed == ["printed", "error"]
+    assert warned.endswith("UserWarning: careful")
 
 
 def test_random_numbers_are_the_same_in_every_block_and_those_outside_go_on():

@@ -181,6 +181,26 @@ def test_a_folder_that_is_damaged_or_foreign_gets_one_sentence(tmp_path, what, s
     assert "\n" not in str(error.value)
 
 
+def test_a_file_and_a_folder_with_another_case_are_left_alone(tmp_path):
+    case = toys.load("boolean_and")
+    folder = toys.export(case, toys.export(case, tmp_path / "and"))  # its own is written anew
+    with pytest.raises(ValueError, match=r"holds another case.json \(boolean_and, seed 0\): give"):
+        toys.export(toys.load("boolean_or"), folder)
+    for place in (folder / "case.json", folder / "case.json" / "and"):
+        with pytest.raises(ValueError, match=r"case\.json is a file, but a case is a folder"):
+            toys.export(case, place)
+    (folder / "case.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"another case.json \(something that is no case\)"):
+        toys.export(case, folder)
+
+
+def test_512_prompts_are_drawn_where_there_are_many(exported):
+    case, folder = exported("induction_by_hand")
+    told = json.loads((folder / "case.json").read_text())
+    assert (len(told["prompts"]["clean"]), told["all_prompts"]) == (512, False)
+    assert told["prompts"]["clean"] == case.task.draw(512).clean.tolist()
+
+
 def test_every_prompt_is_there_where_there_are_few(exported):
     case, folder = exported("boolean_and")
     found = toys.load_folder(folder)

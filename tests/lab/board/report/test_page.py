@@ -74,6 +74,9 @@ def test_the_page_says_how_it_came_about_and_how_to_cite_it() -> None:
         "year = {2026}",
     ):
         assert words in text
+    tuning = " ".join(Reader(render_page(make_summary("tuning"))).words)
+    assert "up to 3 tuning models of each problem. These models are the same" in tuning
+    assert "seed 77" not in tuning
     cited = (Path(__file__).parents[4] / "CITATION.cff").read_text()
     title = re.search(r'title: "(.*)"', cited)[1]
     assert title in " ".join(BIBTEX.split())

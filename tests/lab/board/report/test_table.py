@@ -38,6 +38,7 @@ def test_the_table_shows_every_method_and_reads_nothing_as_markup() -> None:
     assert lines["fooled"][1:6] == ["0.900", "0.90-0.90", "0.900", "all", "0.67"]
     assert lines["shy"][5] == "67%"
     assert "held-out models of --seed 77" in shown
+    assert "tuning models\n" in show(make_summary("tuning"), 120)
     assert "why" in shown
 
 

@@ -43,7 +43,7 @@ DIFFERENT = [
     (2, 3, "the result is 2, which is not right"),  # the answer itself is not given away
     ("a0.h1", "a1.h0", "the result is 'a0.h1', which is not right"),
     ([1, 2], [1, 3], "entry 1 of the result is 2, which is not right"),
-    ([1], [1, 2], "the result has 1 entries, expected 2"),
+    ([1], [1, 2], "the result has 1 entry, expected 2"),
     ({"a": [1, "x"]}, {"a": [1, "y"]}, "entry 1 of 'a' in the result is 'x', which is not right"),
     ({"a": 1}, {"b": 1}, "the result has no key 'b'; it has 'a'"),
     ({"a": 1, "b": 1}, {"b": 1}, "the result has a key 'a' that does not belong there"),

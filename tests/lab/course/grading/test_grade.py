@@ -97,6 +97,21 @@ def test_a_value_that_a_check_cannot_handle_is_not_a_crash(tmp_path):
     assert "could not be judged (AttributeError" in first.sentence
 
 
+def test_a_grader_serves_many_files_until_it_changes(tmp_path):
+    material = write_course(tmp_path / "course")
+    grader = material.graders / "test_ex01_samples.py"
+    log = tmp_path / "loaded"
+    log.mkdir()
+    note = f"import tempfile\ntempfile.mkdtemp(dir={str(log)!r})\n"
+    path = tmp_path / "ex01_samples.py"
+    path.write_text(SOLUTION)
+    for text in (GRADER, GRADER + "\n# changed\n"):
+        grader.write_text(note + text)
+        assert grade_file(material, KEY, path).solved
+        assert grade_file(material, KEY, path).solved
+    assert len(list(log.iterdir())) == 2
+
+
 def test_a_leftover_raise_costs_no_points_and_is_remarked(tmp_path):
     source = SOLUTION.replace(
         "return 2 * x", 'return 2 * x\n    raise NotImplementedError("double: not written yet")'

@@ -4,6 +4,7 @@ A cell that fails costs only what depends on it.
 """
 
 import json
+import time
 
 import pytest
 from learner_file import ANSWER, load, load_notebook
@@ -146,3 +147,10 @@ def test_what_ipython_cannot_transform_stays_as_it_is(monkeypatch):
     few, many = ("\n".join(["!ls"] * n) for n in (5, 20))
     assert replace_magics(few).count("get_ipython") == 5
     assert replace_magics(many) == many
+
+
+@pytest.mark.parametrize("filler", ["\n", " \n", "#\n", "%%time\n", "\\\n"], ids=repr)
+def test_a_notebook_of_any_text_is_read_in_time_that_grows_as_its_length(filler):
+    started = time.process_time()
+    read_source("ex01.ipynb", make_notebook("x = 1" + 100_000 * filler))
+    assert time.process_time() - started < 2

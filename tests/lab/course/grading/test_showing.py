@@ -29,6 +29,12 @@ def test_the_same_sentence_is_said_once(capsys):
     assert said.count("You forgot the mask.") == said.count("as above") == 1
 
 
+def test_a_check_that_earns_a_part_says_which(capsys):
+    half = CheckResult("Rows sum to one.", "wrong", "A hook stays.", earned=0.5)
+    assert "✗ Rows sum to one. (50% of its points)\n" in show(capsys, half)
+    assert "of its points" not in show(capsys, PASSED, VAGUE)
+
+
 def test_a_file_that_was_not_begun_is_one_line(capsys):
     assert show(capsys, CheckResult("Any.", "unwritten", "double: not written yet")) == (
         "ex01_samples.py\n  · not written yet: double\n"

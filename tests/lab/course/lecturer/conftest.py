@@ -1,7 +1,6 @@
 """The sample course, a judge that answers at once, and a class that was graded."""
 
 import random
-from pathlib import Path
 
 import pytest
 from sample_batch import KEY, lose, make_report
@@ -10,8 +9,8 @@ from sample_course import write_course
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.grading.grade import grade_file
 from mini_transformer.course.lecturer.batch import Graded
-from mini_transformer.course.lecturer.judge import Judge
-from mini_transformer.course.material import Material
+from mini_transformer.course.lecturer.judge import Judge, Trial, read_folders
+from mini_transformer.course.lecturer.submissions import read_submission
 
 
 @pytest.fixture
@@ -29,14 +28,17 @@ def orders(monkeypatch, tmp_path):
     """Judge in this process, which takes no time to start, and keep the orders."""
     orders = []
 
-    def ask(self, order):
+    def ask_data(self, order):
+        if isinstance(order, Trial):
+            return {"tells": True}
         orders.append(order)
         path = tmp_path / f"order-{random.random()}" / f"ex{KEY}.py"
         path.parent.mkdir()
         path.write_text(order.source.replace("os._exit(0)", "1 / 0"))
-        return grade_file(Material(*map(Path, order.material)), order.key, path, order.base_seed)
+        return grade_file(read_folders(order), order.key, path, order.base_seed).as_data()
 
-    monkeypatch.setattr(Judge, "ask", ask)
+    monkeypatch.setattr(Judge, "ask_data", ask_data)
+    monkeypatch.setattr(Judge, "read", lambda self, *given: read_submission(*given))
     return orders
 
 

@@ -6,22 +6,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sample_batch import CLASS, KEY, POINTS, put_folder, write_class
-from sample_course import GRADER, SOLUTION, write_course
+from sample_course import GRADER, SOLUTION
 from sandboxed import find_or_skip
 
 from mini_transformer.course.exercises import read_exercises
 from mini_transformer.course.lecturer.batch import Grader, Settings, grade_submissions
+from mini_transformer.course.lecturer.class_draws import ClassDraws
 from mini_transformer.course.lecturer.gradebook import (
+    grade_folder,
     list_grades,
     list_totals,
     make_gradescope,
 )
-from mini_transformer.course.lecturer.judge import Judge
+from mini_transformer.course.lecturer.judge import Judge, LostError, UnjudgeableError
 from mini_transformer.course.lecturer.submissions import find_students
 from mini_transformer.course.material import CourseError
 
@@ -32,7 +35,7 @@ def grade(course, tmp_path, settings=None, **options):
         [KEY],
         tmp_path / "class",
         tmp_path / "out",
-        settings or Settings(7, unsafe=True),
+        settings or Settings(7, sandbox="none"),
         **options,
     )
     return graded
@@ -74,13 +77,15 @@ def test_only_a_changed_submission_is_graded_again(course, tmp_path, orders):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 8}, {"by_student": True}, {"seconds": 5.0}, {"unsafe": False}], ids=str
+    "change",
+    [{"seed": 8}, {"by_student": True}, {"seconds": 5.0}, {"sandbox": "bubblewrap"}],
+    ids=str,
 )
 def test_other_settings_grade_everything_again(course, tmp_path, orders, change, monkeypatch):
-    monkeypatch.setattr("mini_transformer.course.lecturer.batch.find_sandbox", lambda: None)
+    monkeypatch.setattr("mini_transformer.course.lecturer.batch.find_sandbox", lambda kind: None)
     write_class(tmp_path / "class")
     grade(course, tmp_path)
-    grade(course, tmp_path, replace(Settings(7, unsafe=True), **change))
+    grade(course, tmp_path, replace(Settings(7, sandbox="none"), **change))
     assert len(orders) == 12
 
 
@@ -108,14 +113,26 @@ def test_a_damaged_result_is_graded_again(course, tmp_path, orders, damage):
     assert len(orders) == 2
 
 
-def test_each_student_has_a_variant_that_stays_the_same(course, tmp_path, orders):
+def test_each_student_has_variants_that_stay_the_same(course, tmp_path, orders):
     write_class(tmp_path / "class")
-    grade(course, tmp_path, Settings(7, by_student=True, unsafe=True), jobs=1)
-    seeds = [order.base_seed for order in orders]
-    assert len(set(seeds)) == 6
-    assert seeds == [Settings(7, by_student=True).seed_for(name) for name in sorted(CLASS)]
-    assert Settings(8, by_student=True).seed_for("ann") != seeds[0]
-    assert {Settings(7).seed_for(name) for name in CLASS} == {7}
+    graded = grade(course, tmp_path, Settings(7, by_student=True, sandbox="none"), jobs=1)
+    draws = [order.draws for order in orders]
+    found = {"double": range(8), "add_halves": range(8)}
+    assert draws == [Settings(7).pick_draws(name, found) for name in sorted(CLASS)]
+    assert len(set(map(str, draws))) > 3
+    assert {order.base_seed for order in orders} == {7}
+    assert grade(course, tmp_path, Settings(7, by_student=True, sandbox="none")) == graded
+    assert Settings(8).pick_draws("ann", found) != draws[0]
+
+
+def test_the_variants_of_200_students_are_used_alike_and_each_exercise_has_its_own():
+    found = {"double": range(8), "add_halves": range(8)}
+    picked = [Settings(2**40 + 1).pick_draws(f"student {i}", found) for i in range(200)]
+    for name in found:
+        counts = Counter(each[name] for each in picked)
+        assert len(counts) == 8
+        assert max(counts.values()) < 45
+    assert sum(each["double"] == each["add_halves"] for each in picked) < 50
 
 
 def test_without_a_sandbox_nothing_is_run_unless_told_so(course, tmp_path, orders, monkeypatch):
@@ -124,7 +141,7 @@ def test_without_a_sandbox_nothing_is_run_unless_told_so(course, tmp_path, order
     with pytest.raises(CourseError, match="install bubblewrap"):
         grade(course, tmp_path, Settings(7))
     assert orders == []
-    assert grade(course, tmp_path, Settings(7, unsafe=True))[0].points == 5
+    assert grade(course, tmp_path, Settings(7, sandbox="none"))[0].points == 5
 
 
 def test_a_sandbox_that_fails_costs_nobody_points_for_good(
@@ -175,7 +192,10 @@ grade_folder(material, ["01_samples"], top / "class", out, seed=3, by_student=Tr
 def read_results(out):
     """Everything that a lecturer reads."""
     files = [path for path in out.rglob("*") if path.is_file() and path.parent.name != "kept"]
-    return {str(path.relative_to(out)): path.read_text() for path in files}
+    texts = {str(path.relative_to(out)): path.read_text() for path in files}
+    # The order of these lines is that in which two judges came to them.
+    texts["draws.jsonl"] = "".join(sorted(texts["draws.jsonl"].splitlines()))
+    return texts
 
 
 def start(tmp_path, out):
@@ -207,21 +227,55 @@ def test_after_kill_9_the_same_command_gives_the_same_grades(course, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_the_grades_are_the_same(course, tmp_path):
+def test_whatever_ends_a_run_the_tables_are_those_of_an_undisturbed_one(course, tmp_path):
     find_or_skip()
     many = {f"{name}{i}": source for name, source in CLASS.items() for i in range(4)}
     write_class(tmp_path / "class", many)
     started = time.monotonic()
     assert start(tmp_path, "undisturbed").wait() == 0
     whole, generator = time.monotonic() - started, random.Random(0)
-    for _ in range(10):
-        running, until = (
-            start(tmp_path, "killed"),
-            time.monotonic() + generator.uniform(0, whole / 2),
-        )
-        kill_when(running, tmp_path, lambda out, until=until: time.monotonic() > until)
-    assert start(tmp_path, "killed").wait() == 0
-    assert read_results(tmp_path / "killed") == read_results(tmp_path / "undisturbed")
+    for out in ("killed", "killed again"):
+        for _ in range(10):
+            until = time.monotonic() + generator.uniform(0, whole / 2)
+            running = start(tmp_path, out)
+            kill_when(running, tmp_path, lambda _, until=until: time.monotonic() > until)
+        assert start(tmp_path, out).wait() == 0
+    expected = read_results(tmp_path / "undisturbed")
+    assert expected == read_results(tmp_path / "killed") == read_results(tmp_path / "killed again")
+
+
+def mount(out, *options):
+    """A file system in memory, of a size that runs out, or read-only."""
+    out.mkdir(exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(out)]
+    if subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("only root may mount file systems")
+
+
+@pytest.mark.parametrize("size", ["8k", "128k"])
+def test_on_a_full_or_a_read_only_disk_nothing_is_lost(course, tmp_path, orders, size):
+    write_class(tmp_path / "class", {f"{name}{i}": CLASS[name] for name in CLASS for i in range(3)})
+    out = tmp_path / "full"
+
+    def grade_into(folder):
+        grade_folder(course, [KEY], tmp_path / "class", folder, seed=3, unsafe=True, jobs=1)
+
+    grade_into(tmp_path / "undisturbed")
+    mount(out, f"size={size}")
+    try:
+        for change, why in (
+            (f"size={size}", "No space left on device"),
+            (f"ro,size={size}", "Read-only file system"),
+        ):
+            subprocess.run(["mount", "-o", f"remount,{change}", out], check=True)
+            with pytest.raises(CourseError, match=f"{out}.* cannot be written: {why}"):
+                grade_into(out)
+        subprocess.run(["mount", "-o", "remount,rw,size=10m", out], check=True)
+        grade_into(out)
+        assert read_results(out) == read_results(tmp_path / "undisturbed")
+        assert len(orders) < 18 * 3 + 3  # what was kept was not graded again
+    finally:
+        subprocess.run(["umount", out], check=True)
 
 
 @pytest.mark.slow
@@ -294,16 +348,42 @@ def is_running(pid):
 ONE_LESSON = {"01_samples": ["double", "add_halves"]}
 
 
-def test_what_nobody_has_thought_of_costs_one_student_and_is_said_aloud(tmp_path, monkeypatch):
-    material = write_course(tmp_path / "course")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("unheard of"), "an unforeseen error (RuntimeError: unheard of)"),
+        (LostError("it was killed by SIGKILL"), "it was killed by SIGKILL"),
+    ],
+)
+def test_what_the_machine_did_and_what_nobody_foresaw_is_no_mark_and_is_said(
+    course, tmp_path, monkeypatch, error, said
+):
     put_folder(tmp_path / "class", "ann")
+    graded, judges = grade_with_a_reader_that_raises(error, course, tmp_path, monkeypatch)
+    assert graded.reports == {}
+    assert graded.failed == {"01_samples": said}
+    assert judges.qsize() == 1  # the next student finds it
 
-    def stumble(handed, functions, wanted):
-        raise RuntimeError("unheard of")
 
-    monkeypatch.setattr("mini_transformer.course.lecturer.batch.read_submission", stumble)
+def test_files_that_cannot_be_read_at_all_earn_nothing_and_are_to_be_looked_at(
+    course, tmp_path, monkeypatch
+):
+    put_folder(tmp_path / "class", "ann")
+    error = UnjudgeableError("reading it takes for ever")
+    graded, _ = grade_with_a_reader_that_raises(error, course, tmp_path, monkeypatch)
+    assert graded.reports[KEY].problem == graded.looks[KEY][0] == "reading it takes for ever"
+    assert graded.failed == {}
+
+
+def grade_with_a_reader_that_raises(error, course, tmp_path, monkeypatch):
+    def stumble(self, *given):
+        raise error
+
+    monkeypatch.setattr(Judge, "read", stumble)
     (handed,), _ = find_students(tmp_path / "class", ONE_LESSON)
-    exercises = {"01_samples": read_exercises(material, "01_samples")}
-    graded = Grader(material, exercises, tmp_path / "out", Settings(1), queue.Queue()).grade(handed)
-    assert graded.points == 0
-    assert graded.failed == {"01_samples": "an unforeseen error (RuntimeError: unheard of)"}
+    judges = queue.Queue()
+    judges.put(Judge())
+    draws = ClassDraws(course, tmp_path / "out", 1, 1, None)
+    exercises = {KEY: read_exercises(course, KEY)}
+    graded = Grader(course, exercises, tmp_path / "out", Settings(1), judges, draws).grade(handed)
+    return graded, judges

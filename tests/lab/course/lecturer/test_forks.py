@@ -60,6 +60,17 @@ def write_memory(pid):
         memory.write(b"x")
     return 1
 
+def take_together(processes, size):
+    ready, told = os.pipe()
+    for _ in range(processes):
+        if os.fork() == 0:
+            taken = b"x" * size
+            os.write(told, b"x")
+            time.sleep(60)
+    for _ in range(processes):
+        os.read(ready, 1)
+    return 1
+
 def look():
     return [
         sorted(os.listdir("/tmp")),
@@ -80,8 +91,8 @@ def where(request, monkeypatch):
     return find_or_skip()
 
 
-def open_student(where):
-    return IsolatedStudent("ex01_samples.py", LEAVES, seconds=5.0, sandbox=where)
+def open_student(where, seconds=5.0):
+    return IsolatedStudent("ex01_samples.py", LEAVES, seconds=seconds, sandbox=where)
 
 
 def look(where):
@@ -117,6 +128,14 @@ def test_a_nursery_that_was_stopped_or_killed_is_replaced(where, monkeypatch):
         with open_student(where) as student, contextlib.suppress(StudentError):
             student.call(harm, NURSERY)  # another user may not
         assert look(where) == fresh
+
+
+def test_all_processes_of_a_submission_have_one_budget_of_memory():
+    share = sandbox.MEMORY // 4
+    with open_student(find_or_skip(), seconds=60.0) as student:
+        assert student.call("take_together", 2, share) == 1
+        with pytest.raises(StudentError, match="killed by SIGKILL"):
+            student.call("take_together", 6, share)  # each may have four times as much
 
 
 def test_two_at_a_time_have_two_sandboxes(where):

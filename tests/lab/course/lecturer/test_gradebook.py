@@ -12,13 +12,16 @@ from sample_batch import (
     ANSWER,
     KEY,
     SQUARES,
+    make_report,
     put_folder,
     write_class,
 )
 from sample_course import SOLUTION, write_course
 
 import mini_transformer
+from mini_transformer.course.lecturer.batch import Graded
 from mini_transformer.course.lecturer.gradebook import (
+    find_all_alike,
     grade_folder,
     make_gradescope,
     write_csv,
@@ -97,6 +100,17 @@ def test_feedback_is_what_the_learner_would_have_seen(out):
         "      Halving is linear.",
         "  Your code printed:",
         "    debug [bold]",
+    ]
+
+
+def test_what_failed_is_not_what_was_printed(exercises):
+    output = ("ex01_samples.py line 1 needs nothing, which is not here", "debug")
+    shown = write_feedback(Graded("Ann", {KEY: make_report(1.0, output=output)}), exercises)
+    assert shown.splitlines()[-4:] == [
+        "  When the file was run:",
+        f"    {output[0]}",
+        "  Your code printed:",
+        "    debug",
     ]
 
 
@@ -205,3 +219,13 @@ def test_a_students_module_is_not_imported_where_the_command_is_given(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["students"] >= 1
     assert not (tmp_path / "imported").exists()
+
+
+def test_what_the_course_ships_is_alike_by_itself():
+    body = tuple(f"word{i}" for i in range(80))
+    students = [Graded(name, forms={KEY: {"double": body}}) for name in ("Ann", "Bob", "Cid")]
+    (found,) = find_all_alike(students, [KEY])
+    assert found["students"] == ["Ann", "Bob", "Cid"]
+    shipped = [{"student": "Ann", "lesson": KEY, "functions": ["double"]}]
+    (found,) = find_all_alike(students, [KEY], shipped)
+    assert found["students"] == ["Bob", "Cid"]

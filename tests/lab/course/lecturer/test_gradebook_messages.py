@@ -4,6 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mini_transformer.cli import app
+from mini_transformer.course.lecturer import gradebook
+from mini_transformer.course.lecturer.resume import hold_folder
+from mini_transformer.course.lecturer.summary import summarize
 
 
 def refuse(*arguments) -> str:
@@ -75,3 +78,31 @@ def test_results_that_cannot_be_written_are_one_sentence(tmp_path):
     (tmp_path / "out").write_text("a file")
     said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--unsafe-no-sandbox")
     assert said == f"{tmp_path / 'out'} cannot be written: File exists"
+
+
+def test_two_runs_never_write_into_one_folder(tmp_path):
+    (tmp_path / "ex01.py").write_text("x = 1")
+    out = tmp_path / "out"
+    with hold_folder(out):
+        said = refuse("--submissions", tmp_path, "--out", out, "--unsafe-no-sandbox")
+    wait = "wait until it has ended, or give another --out"
+    assert said == f"another run writes into {out}: {wait}"
+    with hold_folder(out):  # the first one has ended
+        assert list(out.iterdir()) == []
+
+
+def test_what_was_written_is_said_at_the_end(tmp_path, monkeypatch):
+    summary = summarize([], [], sandbox="none")
+    monkeypatch.setattr(gradebook, "grade_folder", lambda *given, **options: dict(summary))
+    given = ["grade", "01", "--submissions", str(tmp_path), "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(app, given)
+    assert shown.stdout.endswith("totals.csv, summary.txt, feedback/ and gradescope/\n")
+    summary["upload"] = {"column": "mini-transformer 01", "is_new": True}
+    shown = CliRunner().invoke(app, given)
+    assert "so upload.csv has a new one; --column NAME fills one that is there." in shown.stdout
+    assert shown.stdout.endswith("totals.csv, upload.csv, summary.txt, feedback/ and gradescope/\n")
+
+
+def test_a_column_needs_a_roster(tmp_path):
+    said = refuse("--submissions", tmp_path, "--out", tmp_path / "out", "--column", "Lab 1")
+    assert said == "--column names one of the roster: give --roster CSV, too"

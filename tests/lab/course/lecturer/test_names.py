@@ -24,6 +24,7 @@ KEYS = ["01_samples", "02_hooks"]
         ("jane-ex01.py.txt", "jane", "ex01.py.txt"),
         ("jane.zip", "jane", "jane.zip"),
         ("notes.pdf", None, "notes.pdf"),
+        (NOTE := "Lab 1_jdoe_attempt_2026-11-28-12-34-56.txt", "jdoe", NOTE),
     ],
 )
 def test_a_flat_name_is_split_into_student_and_file(name, student, file):

@@ -40,7 +40,68 @@ def test_points_remarks_and_excuses_by_hand_are_taken_and_survive(run, tmp_path)
         assert rows["ann"]["points"] == "5.0"
     assert "Set by your teacher." in (tmp_path / "out" / "feedback" / "Bob B.txt").read_text()
     excused = run("[ann.01]\nexcused = true\n")["ann"]
-    assert (excused["points"], excused["of"]) == ("0", "0")
+    assert (excused["points"], excused["of"]) == ("", "")
+    assert excused["remarks"].endswith("ex01: excused")
+
+
+def test_who_is_excused_has_no_mark_anywhere(run, tmp_path):
+    roster = tmp_path / "class.csv"
+    roster.write_text('Student,ID,mini-transformer 01\n"A, Ann",5,\n"ann",6,3\n"B, Bob",7,\n')
+    own = '[ann.01]\nexcused = true\n["A, Ann".01]\nexcused = true\nremark = "ill"\n'
+    rows = run(own, roster=roster)
+    assert (rows["A, Ann"]["points"], rows["A, Ann"]["remarks"]) == (
+        "",
+        "ex01: excused; ex01: ill",
+    )
+    out = tmp_path / "out"
+    uploaded = (out / "upload.csv").read_text().splitlines()
+    assert uploaded[1:] == ['"A, Ann",5,', "ann,6,", '"B, Bob",7,3']
+    assert (out / "feedback" / "ann.txt").read_text().startswith("ann: excused\n")
+    results = json.loads((out / "gradescope" / "ann" / "results.json").read_text())
+    assert (results["output"].splitlines()[-1], results["tests"]) == ("ex01: excused", [])
+    assert "score" not in results
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["excused"] == ["A, Ann", "ann"]
+    assert sum(summary["distribution"]) == 1
+    assert [row["mean"] for row in summary["exercises"]] == [1, 2]
+    assert summary["handed_in_nothing"] == []
+    assert "seed" not in summary
+
+
+def test_what_is_decided_of_a_name_in_the_roster_is_of_its_submission(run, tmp_path):
+    roster = tmp_path / "class.csv"
+    roster.write_text('Student,ID\n"B, Bob",7\n"Cee, Cid",8\n"Cee, Cid",9\n')
+    rows = run('["B, Bob".01]\nremark = "as agreed"\n', roster=roster)
+    assert "as agreed" in rows["Bob B"]["remarks"]
+    assert rows["Cee, Cid"]["remarks"] == "nothing handed in"
+    assert (rows["Cee, Cid"]["points"], rows["Cee, Cid"]["name"]) == ("", "Cee, Cid")
+    write_class(tmp_path / "class", {"ceecid_8": SOLUTION})
+    with pytest.raises(CourseError, match="nobody is called 'Cee, Cid'"):  # there are two
+        run('["Cee, Cid".01]\nexcused = true\n', roster=roster)
+
+
+def test_full_points_by_hand_are_a_solved_exercise(run, tmp_path):
+    run('["Bob B".01.points]\ndouble = 3\n')
+    told = (tmp_path / "out" / "feedback" / "Bob B.txt").read_text()
+    assert "✓ 1.1 double: 3 of 3 points\n      set by hand\n" in told
+    assert "✗" not in told
+    solved = json.loads((tmp_path / "out" / "summary.json").read_text())["exercises"][0]["solved"]
+    assert solved == 2
+    run("[ann.01.points]\ndouble = 1\n")
+    told = (tmp_path / "out" / "feedback" / "ann.txt").read_text()
+    assert "✗ 1.1 double: 1 of 3 points\n      set by hand\n" in told
+
+
+def test_two_submissions_of_one_student_are_looked_at_and_have_no_mark(run, tmp_path):
+    roster = tmp_path / "class.csv"
+    roster.write_text('Student,ID,mini-transformer 01 (9)\n"B, Bob",7,3\n')
+    write_class(tmp_path / "class", {"B, Bob": SOLUTION})
+    run(roster=roster)
+    out = tmp_path / "out"
+    assert (out / "upload.csv").read_text().splitlines()[1] == '"B, Bob",7,'
+    says = "5  B, Bob: 2 submissions may be theirs: B, Bob, Bob B; no mark counts"
+    assert says in (out / "summary.txt").read_text()
+    assert "has a new one" not in (out / "summary.txt").read_text()
 
 
 def test_another_file_can_be_chosen(run, orders):
@@ -88,4 +149,5 @@ def test_a_roster_says_who_is_missing_and_comes_back_with_points(run, tmp_path):
     assert upload[0] == "Student,ID,Section,mini-transformer 01"
     assert upload[1].startswith('"B, Bob",7,Monday,')
     assert upload[2] == '"Cee, Cid",8,Monday,'
+    assert "so upload.csv has a new one" in (tmp_path / "out" / "summary.txt").read_text()
     assert (tmp_path / "out" / "grades.csv").read_bytes().startswith(b"\xef\xbb\xbf")

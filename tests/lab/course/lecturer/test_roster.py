@@ -46,14 +46,53 @@ SEMICOLONS = "Name;E-Mail;Section\nJane Doe;jane@uni.edu;A\n"
 )
 def test_a_submission_is_found_by_name_number_or_mail(text, submission, name):
     found = read_roster(text).find(submission)
-    assert (found.name if found else None) == name
+    assert [one.name for one in found] == [name] * (name is not None)
 
 
 def test_namesakes_are_told_apart_by_number_only():
     twice = CANVAS.replace("Doe, Jim", "Doe, Jane")
-    roster = read_roster(twice)
-    assert roster.find("doejane_124").line == 2
-    assert roster.find("Jane Doe") is None
+    matched = read_roster(twice).match(["doejane_124", "Jane Doe"])
+    assert {student: one.line for student, one in matched.whose.items()} == {"doejane_124": 2}
+    assert matched.several == ["Jane Doe"]
+    assert matched.unknown == []
+    assert [one.name for one in matched.nothing] == ["O'Neil, Zoë Ann"]
+
+
+def test_a_number_that_contradicts_the_name_is_no_match():
+    matched = read_roster(CANVAS).match(["doejane_999", "doejim_123"])
+    assert {student: one.name for student, one in matched.whose.items()} == {
+        "doejim_123": "Doe, Jane"
+    }
+    assert matched.unknown == ["doejane_999"]
+    assert len(read_roster(SEMICOLONS).find("Jane Doe_9")) == 1  # it has no numbers
+    moodles = read_roster(GRADESCOPE).match(["Jane Doe_124", "Jim Doe_7"])  # 124 is Jim's there
+    assert (moodles.several, list(moodles.whose)) == (["Jane Doe_124"], ["Jim Doe_7"])
+
+
+def test_submissions_of_one_student_share_no_mark():
+    roster = read_roster(CANVAS)
+    matched = roster.match(["Jane Doe", "doejane_123", "zoneil", "O'Neil, Zoë Ann"])
+    assert list(matched.whose) == ["doejane_123", "zoneil"]  # they are named by more than a name
+    matched = roster.match(["Jane Doe", "Doe, Jane"])
+    assert matched.whose == {}
+    assert matched.claimed == [1]
+    why = "2 submissions may be theirs: Jane Doe, Doe, Jane; no mark counts"
+    assert matched.shared == [("Doe, Jane", why, ["Jane Doe", "Doe, Jane"])]
+    assert "Doe, Jane" not in [one.name for one in matched.nothing]
+
+
+def test_the_column_of_the_lesson_is_filled_or_the_one_that_is_asked_for():
+    named = CANVAS.replace("Lab 1 (77)", "Mini-Transformer 01 (9001)")
+    filled = read_roster(named).fill_in({1: 8, 2: None}, "mini-transformer 01")
+    assert filled.splitlines()[0] == named.splitlines()[0]
+    assert filled.splitlines()[2].endswith(",Monday,8")
+    old = read_roster(CANVAS.replace("Tuesday,", "Tuesday,3"))
+    rows = list(csv.DictReader(io.StringIO(old.fill_in({1: 8, 2: None}, "x", "Lab 1"))))
+    assert [row["Lab 1 (77)"] for row in rows] == ["10", "8", "", "", ""]
+    assert old.find_column("mini-transformer 1") == (6, "mini-transformer 1")
+    for asked, says in (("Lab 2", "no columns .* nearest: 'Lab 1"), ("S", "4 columns .* begin")):
+        with pytest.raises(CourseError, match=says):
+            old.find_column("x", asked)
 
 
 def test_moodle_gets_its_grade_column_filled_and_canvas_one_of_its_own():
@@ -67,8 +106,9 @@ def test_moodle_gets_its_grade_column_filled_and_canvas_one_of_its_own():
     assert list(rows[0])[:5] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 
 
-def test_the_line_of_possible_points_is_nobody():
-    assert "Points Possible" not in [one.name for one in read_roster(CANVAS).enrolled]
+def test_the_line_of_possible_points_and_canvas_preview_are_nobody():
+    names = [one.name for one in read_roster(CANVAS).enrolled]
+    assert names == ["Doe, Jane", "Doe, Jim", "O'Neil, Zoë Ann"]  # nor is Canvas's test student
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ EXPORTS = {
             "Lab 1_jdoe_attempt_2024-11-28-12-34-56_ex01_samples.py": STUB + b"# earlier\n",
             "Lab 1_jdoe_attempt_2024-11-28-12-34-56.txt": b"Name: Jane",
         },
-        {"jdoe": DOUBLE},
+        {"jdoe": DOUBLE},  # and a file that Blackboard adds is hers, too
     ),
     "brightspace, two attempts": (
         {
@@ -191,6 +191,9 @@ def test_the_latest_of_several_copies_counts_and_the_others_are_named(tmp_path):
         "ex01_samples-2.py was graded for ex01_samples.py, and not ex01_samples-1.py, "
         "ex01_samples.py" in found.remarks
     )
+    assert found.looks == {}  # that is how Canvas names what is handed in again
+    other = {"doejane_1_7_ex01_samples_final.py": DOUBLE + b"# c\n"}
+    assert len(hand_in(tmp_path, other)["doejane_1"].looks["01_samples"]) == 1
 
 
 def test_the_tenth_download_is_later_than_the_second(tmp_path):
@@ -225,6 +228,16 @@ def test_a_file_of_any_name_is_found_by_the_functions_that_it_defines(tmp_path):
     ]
     assert found.sources == dict.fromkeys(FUNCTIONS, DOUBLE + CACHE)
     assert "homework.py was taken for ex01_samples.py" in found.remarks
+    assert found.looks["01_samples"] == ["homework.py was taken for ex01_samples.py"]
+
+
+def test_an_untouched_stub_beside_answers_of_another_name_is_to_be_looked_at(tmp_path):
+    files = {"jane/ex01_samples.py": STUB, "jane/answers.py": DOUBLE}
+    found = hand_in(tmp_path, files)["jane"]
+    assert found.sources["01_samples"] == STUB
+    doubt = "ex01_samples.py was graded for ex01_samples.py, and not answers.py"
+    assert found.looks == {"01_samples": [doubt]}
+    assert found.forms["01_samples"]["double"] == ()  # a stub is like no other
 
 
 def test_a_file_that_names_its_lesson_needs_no_remark(tmp_path):
@@ -360,13 +373,15 @@ def test_what_belongs_to_nobody_is_listed_and_the_results_folder_is_no_student(t
             "index.html": b"",
             "grades/x.csv": b"",
             "__MACOSX/a.py": b"",
+            ".DS_Store": b"",
+            "..hidden/ex01_samples.py": DOUBLE,
         },
     )
     students, nobodys = find_students(
         tmp_path, FUNCTIONS, leave_out=tmp_path / "x" / ".." / "grades"
     )
     assert [handed.student for handed in students] == ["jane"]
-    assert nobodys == ["index.html"]
+    assert nobodys == ["..hidden", "index.html"]  # nothing vanishes unsaid but what systems add
 
 
 def test_hostile_names_cannot_break_a_line_or_a_terminal(tmp_path):

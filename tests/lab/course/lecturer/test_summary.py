@@ -28,8 +28,8 @@ def test_the_summary_counts_what_happened(graded, exercises):
         {"exercise": "double", "mistake": "squares", "students": 2, "sentence": SQUARES}
     ]
     assert summary["solved_by_nobody"] == []
-    (look,) = summary["looks"]
-    assert (look["student"], look["points_at_stake"]) == ("Bob", 2)
+    looks = [(look["student"], look["points_at_stake"]) for look in summary["looks"]]
+    assert looks == [("Eve/../x", 5), ("Bob", 2)]  # a file that is lost, and one of another name
     assert summarize(graded[1:], exercises)["solved_by_nobody"] == ["double"]
 
 
@@ -69,6 +69,18 @@ def test_the_summary_reads_well(graded, exercises):
     assert "NOT GRADED" not in text
 
 
+def test_who_is_late_or_not_in_the_roster_is_listed(exercises):
+    late = Graded("Ann", {KEY: make_report(3.0)}, late=True)
+    facts = {"unknown": ["Eve"], "several": ["Jane"]}
+    lines = describe_summary(summarize([late], exercises, **facts)).splitlines()
+    for title, name in (
+        ("Handed in late", "Ann"),
+        ("Not in the roster", "Eve"),
+        ("Fits more than one in the roster", "Jane"),
+    ):
+        assert lines[lines.index(f"{title}:") + 1] == f"  {name}"
+
+
 def test_what_could_not_be_graded_is_loud(graded, exercises):
     why = {KEY: "the sandbox does not start"}
     summary = summarize([Graded("Ann", failed=why), *graded[1:]], exercises)
@@ -88,6 +100,23 @@ def test_a_long_list_is_cut_in_the_text_only(exercises):
     assert summary["looks"][0]["student"] == "zoe"  # most is at stake
     assert "  and 18 more, in summary.txt" in describe_summary(summary).splitlines()
     assert "s28" in describe_summary(summary, most=None)
+
+
+def test_students_with_the_same_shipped_functions_share_a_line(exercises):
+    rows = [{"student": name, "lesson": KEY, "functions": ["double"]} for name in ("Ann", "Bob")]
+    every = {"student": "Cid", "lesson": KEY, "functions": ["double", "add_halves"]}
+    text = describe_summary(summarize([], exercises, shipped=[*rows, every]))
+    assert "  ex01, all of it: Cid" in text.splitlines()
+    assert "  ex01, double: Ann, Bob" in text.splitlines()
+
+
+def test_mistakes_of_one_student_are_no_common_ones(exercises):
+    twice = [Graded(name, {KEY: make_report(1.0)}) for name in ("Ann", "Bob")]
+    once = Graded("Cid", {KEY: make_report(1.0, mistake="cubes")})
+    text = describe_summary(summarize([*twice, once], exercises))
+    assert "    2  double: squares" in text.splitlines()
+    assert "cubes" not in text
+    assert "    1  double: cubes" in describe_summary(summarize([once], exercises)).splitlines()
 
 
 def test_an_empty_class_has_a_summary(exercises):

@@ -98,6 +98,16 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_packings_that_cannot_be_bounded_are_not_unpacked(tmp_path, packing):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", packing) as archive:
+        archive.writestr("ex01_samples.py", ANSWER)
+    into = unpack_bytes(tmp_path, packed.getvalue())
+    assert into.files == {}
+    assert "packed in a way that few programs use" in into.remarks[0]
+
+
 def test_what_many_files_add_up_to_is_limited(tmp_path):
     files = {f"{i}.py": b"#" * 300 for i in range(9)}
     assert len(unpack_bytes(tmp_path, zip_up(files), bytes_left=1000).files) == 3
@@ -120,3 +130,12 @@ def test_a_damaged_zip_costs_its_own_files_only(tmp_path, content):
     unpack(tmp_path / "jane", "jane", into)
     assert into.files == {"ex02_hooks.py": ANSWER}
     assert into.remarks == ["a.zip was left out: it cannot be opened as a zip (BadZipFile)"]
+
+
+def test_of_thousands_of_things_left_out_a_few_are_named(tmp_path):
+    for i in range(200):
+        (tmp_path / f"link{i}").symlink_to("nowhere")
+    into = Unpacked()
+    unpack(tmp_path, "ann", into)
+    assert len(into.remarks) == unpacking.MOST_REMARKS + 1
+    assert into.remarks[-1] == "and more was left out"
