@@ -5,6 +5,8 @@ the pages that are made from the code. Warnings are errors, and so is a link tha
 nowhere.
 """
 
+import functools
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -84,6 +86,30 @@ def add_contents(page: Path, caption: str, pages: list[str]) -> None:
     )
 
 
+def mend_signature(found: re.Match) -> str:
+    """Turn a list of descriptions without terms, one for each argument, into plain lines."""
+    lines = found[1].replace("<dd>", '<div class="argument">').replace("</dd>", "</div>")
+    return f"<div>\n{lines}</div>"
+
+
+# What a screen reader stumbles over in pages of the theme and of Sphinx, as axe says.
+MENDS = (
+    (r'role="heading">', 'role="heading" aria-level="2">'),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", mend_signature),
+)
+
+
+def mend_pages(html: Path) -> None:
+    for page in html.rglob("*.html"):
+        if page.parent.name != "play":
+            rewrite(page, lambda text: functools.reduce(mend, MENDS, text))
+
+
+def mend(text: str, change: tuple[str, str | Callable[[re.Match], str]]) -> str:
+    return re.sub(*change, text)
+
+
 class Links(HTMLParser):
     """Collect what a page links to, and what can be linked to in it."""
 
@@ -138,6 +164,7 @@ def main(out: Path) -> int:
         str(SITE),
     ]
     status = run_sphinx([*options, str(source), str(html)])
+    mend_pages(html)
     write_scenes(html / "play", toys.names())
     dead = find_dead_links(html)
     print(*dead, sep="\n", end="\n" if dead else "")

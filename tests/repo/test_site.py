@@ -8,7 +8,7 @@ import sys
 import pytest
 from docstrings import to_restructured
 from from_code import make_exercises, make_toy, write_scenes
-from make_site import find_dead_links
+from make_site import find_dead_links, mend_pages
 from reading import ENTRY, LESSONS, ROOT, link_terms, list_terms, name_anchor, read_lesson
 
 from mini_transformer.course.exercises import read_exercises, read_stub, read_title
@@ -105,6 +105,20 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<p id="there">B</p>')
     assert find_dead_links(tmp_path) == ["a.html -> b.html#lost", "a.html -> c.png"]
+
+
+def test_pages_are_mended_for_screen_readers(tmp_path):
+    page = tmp_path / "a.html"
+    page.write_text(
+        '<p role="heading">A</p><summary aria-label="Toggle hidden content">B</summary>'
+        "<dl>\n<dd>x: int</dd>\n<dd>y: int</dd>\n</dl><dl>\n<dt>t</dt><dd>d</dd>\n</dl>"
+    )
+    mend_pages(tmp_path)
+    assert page.read_text() == (
+        '<p role="heading" aria-level="2">A</p><summary>B</summary><div>\n'
+        '<div class="argument">x: int</div>\n<div class="argument">y: int</div>\n</div>'
+        "<dl>\n<dt>t</dt><dd>d</dd>\n</dl>"
+    )
 
 
 def test_a_docstring_is_read_as_plain_text():
