@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sample_class import MATERIAL, find_marks, remove, write_class
+from sample_class import MATERIAL, find_marks, read_draws, remove, write_class
 
 from mini_transformer.course.material import find_key
 
@@ -85,8 +85,9 @@ def list_faults(out: Path, marks: dict[str, float]) -> list[str]:
 def main(students: int, key: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         submissions, out = Path(folder) / "class", Path(folder) / "grades"
-        marks = find_marks(write_class(submissions, students, key), key, SEED)
+        sources = write_class(submissions, students, key)
         watched = grade_and_watch(submissions, out, key)
+        marks = find_marks(sources, key, SEED, read_draws(out))
         faults = list_faults(out, marks)
         remove(submissions)
         print((out / "summary.txt").read_text(encoding="utf-8"))

@@ -22,8 +22,10 @@ import zipfile
 from pathlib import Path
 
 from mini_transformer.course.exercises import find_functions, read_exercises, read_stub
-from mini_transformer.course.grading.grade import grade_file
+from mini_transformer.course.grading.grade import grade_student
+from mini_transformer.course.grading.student import InProcessStudent
 from mini_transformer.course.material import find_key, find_material, load_module
+from mini_transformer.isolation.journal import Journal
 
 TESTS = Path(__file__).parents[1]
 MATERIAL = find_material()
@@ -63,14 +65,29 @@ def write_class(folder: Path, n: int = 200, key: str = "01_residual_stream") -> 
     return {name: source for name, (_, source) in (odd | hostile).items()} | honest
 
 
-def find_marks(sources: dict[str, str], key: str, seed: int) -> dict[str, float]:
-    """Grade what each student wrote in this process."""
+def read_draws(out: Path) -> dict[str, int]:
+    """Read on which inputs a run graded its class, by exercise."""
+    told = Journal(out / "draws.jsonl").entries
+    names = [name.split() for name, tells in told.items() if tells]
+    return {exercise: int(draw) for exercise, draw, _ in names}
+
+
+def find_marks(
+    sources: dict[str, str], key: str, seed: int, draws: dict[str, int]
+) -> dict[str, float]:
+    """Grade what each student wrote in this process, on the inputs of the class."""
+
+    def load(parameters: dict[str, str]) -> InProcessStudent:
+        student = InProcessStudent(path, seed, parameters=parameters)
+        student.draws = draws
+        return student
+
     marks = {"": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"ex{key}.py"
         for source in set(sources.values()) - {""}:
             path.write_text(source, encoding="utf-8")
-            report = grade_file(MATERIAL, key, path, seed)
+            report = grade_student(MATERIAL, key, load)
             marks[source] = round(sum(result.points for result in report.exercises), 2)
     return {student: marks[source] for student, source in sources.items()}
 
