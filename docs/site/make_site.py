@@ -1,11 +1,9 @@
 """Build the site: `python docs/site/make_site.py [OUT]`, by default into out/site.
 
 The folder that Sphinx reads holds copies of docs/ and lessons/, the README as the front page, and
-the pages that are made from the code. Warnings are errors, and so is a link that leads
-nowhere.
+the pages that are made from the code. Warnings are errors, and so is a link that leads nowhere.
 """
 
-import functools
 import re
 import shutil
 import sys
@@ -103,11 +101,13 @@ MENDS = (
 def mend_pages(html: Path) -> None:
     for page in html.rglob("*.html"):
         if page.parent.name != "play":
-            rewrite(page, lambda text: functools.reduce(mend, MENDS, text))
+            rewrite(page, mend)
 
 
-def mend(text: str, change: tuple[str, str | Callable[[re.Match], str]]) -> str:
-    return re.sub(*change, text)
+def mend(text: str) -> str:
+    for found, instead in MENDS:
+        text = re.sub(found, instead, text)
+    return text
 
 
 class Links(HTMLParser):

@@ -1,13 +1,14 @@
 """The site's pages: terms and lessons are linked, no solution is shown, no link leads nowhere."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 from docstrings import to_restructured
-from from_code import make_exercises, make_toy, write_scenes
+from from_code import list_scores, make_exercises, make_gallery, make_toy, write_scenes
 from make_site import find_dead_links, mend_pages
 from reading import ENTRY, LESSONS, ROOT, link_terms, list_terms, name_anchor, read_lesson
 
@@ -96,6 +97,22 @@ def test_a_toy_has_its_circuit_drawn_and_a_page_to_take_it_apart(tmp_path):
     links = re.findall(r"!\[[^\]]*\]\(([^)]*)\)|href=\"([^\"]*)\"", page)
     assert len(links) >= 2
     assert all((tmp_path / "toys" / "".join(link)).exists() for link in links)
+
+
+def test_a_technique_has_the_score_of_the_method_and_not_of_its_control():
+    overview = json.loads((ROOT / "docs" / "board.json").read_text())["overview"]
+    (score,) = [row[2] for row in overview if row[1] == "edge_patching [edges]"]
+    scores = list_scores(["patch_edges"])
+    assert f"edge_patching {score} (circuit)" in scores
+    assert sum("edge_patching " in one for one in scores) == 1
+
+
+def test_a_toy_without_a_circuit_does_not_show_that_of_a_toy_whose_name_goes_on(tmp_path):
+    (tmp_path / "induction_by_hand__zero.png").touch()
+    page = make_gallery("| `induction` | A |\n| `induction_by_hand` | B |", tmp_path)
+    first, second = page.splitlines()
+    assert ".png" not in first
+    assert "induction_by_hand__zero.png" in second
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path):
